@@ -1,0 +1,37 @@
+"""pytest-imu: the memory and cache cost of every test and every IPython command.
+
+Nothing heavy is imported here: the public names are looked up when they are first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pytest_imu.core.meter import measure
+    from pytest_imu.core.model import Measurement
+
+    __version__: str
+
+__all__ = ["Measurement", "__version__", "measure"]
+
+
+def __getattr__(name: str) -> object:
+    if name == "measure":
+        from pytest_imu.core.meter import measure  # noqa: PLC0415 - imported on first use
+
+        return measure
+    if name == "Measurement":
+        from pytest_imu.core.model import Measurement  # noqa: PLC0415 - imported on first use
+
+        return Measurement
+    if name == "__version__":
+        from importlib.metadata import version  # noqa: PLC0415 - 20 ms, and rarely asked for
+
+        return version("pytest-imu")
+    message = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(message)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,1 @@
+"""The measurement core: it knows neither pytest nor IPython, and prints nothing."""

@@ -1,0 +1,182 @@
+"""Memory and clock around a block: `measure()`, the one thing that front ends call."""
+
+from __future__ import annotations
+
+import functools
+import gc as garbage_collector
+import inspect
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, ParamSpec, Self, TypeVar, cast, overload
+
+from pytest_imu.core import memory, platforms
+from pytest_imu.core.memory import MemoryWindow, PeakSource
+from pytest_imu.core.model import Measurement, Source
+from pytest_imu.core.trim import Trimmer, find_malloc_trim
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Meter:
+    """Measures one block: `with Meter() as m: ...`, then `m.peak_bytes` and the rest.
+
+    Whatever fails in the measuring, the block runs as it would without it: the numbers that could
+    not be read are None and `m.measurement.reason` says why. The block's own exceptions pass.
+    """
+
+    def __init__(self, *, trim: bool = True, gc: bool = False, source: PeakSource | None = None) -> None:
+        self._trim = trim
+        self._gc = gc
+        self._source = source
+        self._window: MemoryWindow | None = None
+        self._fault: Exception | None = None
+        self._start_ns: int | None = None
+        self._measurement: Measurement | None = None
+
+    def __enter__(self) -> Self:
+        if self._start_ns is not None:
+            message = "this measure() is already open; call measure() again for a second block"
+            raise RuntimeError(message)
+        self._window, self._fault, self._measurement = None, None, None
+        try:
+            if self._gc:
+                garbage_collector.collect()
+            source = self._source or memory.peak_source()
+            self._window = source.open(process_trimmer() if self._trim else None)
+        except Exception as error:  # noqa: BLE001 - no fault of the measuring reaches the block
+            self._fault = error
+        self._start_ns = time.perf_counter_ns()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        duration_ns = time.perf_counter_ns() - (self._start_ns or 0)
+        self._start_ns = None
+        window, self._window = self._window, None
+        if window is None:
+            fault = self._fault or RuntimeError("the block was never entered")
+            self._measurement = memory.unreadable(fault, duration_ns)
+            return
+        try:
+            self._measurement = window.close(duration_ns)
+        except Exception as error:  # noqa: BLE001 - no fault of the measuring reaches the block
+            self._measurement = memory.unreadable(error, duration_ns)
+
+    @property
+    def measurement(self) -> Measurement:
+        """The finished block's measurement; RuntimeError while the block is still running."""
+        if self._measurement is None:
+            message = "this block has not ended yet: read its numbers after the with statement"
+            raise RuntimeError(message)
+        return self._measurement
+
+    @property
+    def before_bytes(self) -> int | None:
+        """RSS when the block began, in bytes."""
+        return self.measurement.before_bytes
+
+    @property
+    def after_bytes(self) -> int | None:
+        """RSS when the block ended, in bytes."""
+        return self.measurement.after_bytes
+
+    @property
+    def rss_peak_bytes(self) -> int | None:
+        """Highest RSS inside the block, in bytes."""
+        return self.measurement.rss_peak_bytes
+
+    @property
+    def delta_bytes(self) -> int | None:
+        """What the block left behind, in bytes; negative when it gave memory back."""
+        return self.measurement.delta_bytes
+
+    @property
+    def peak_bytes(self) -> int | None:
+        """What the block needed on top of what was there, in bytes."""
+        return self.measurement.peak_bytes
+
+    @property
+    def duration_ns(self) -> int:
+        """How long the block took, in nanoseconds."""
+        return self.measurement.duration_ns
+
+    @property
+    def source(self) -> Source:
+        """Where the peak comes from: "kernel" (exact), "sampled" (a lower bound) or "none"."""
+        return self.measurement.source
+
+    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
+        """Measure every call of *function*; the last one to end is its `measurement` attribute."""
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            message = (
+                f"measure() cannot decorate the generator {function.__qualname__}(): its body runs "
+                "in pieces; measure the loop that consumes it"
+            )
+            raise TypeError(message)
+        new_meter = functools.partial(Meter, trim=self._trim, gc=self._gc, source=self._source)
+        # Any: the wrapper grows an attribute, which the type of a plain function does not have.
+        wrapper: Any
+        if inspect.iscoroutinefunction(function):
+
+            @functools.wraps(function)
+            async def measured_coroutine(*args: P.args, **kwargs: P.kwargs) -> Any:
+                meter = new_meter()
+                try:
+                    with meter:
+                        return await function(*args, **kwargs)
+                finally:
+                    wrapper.measurement = meter.measurement
+
+            wrapper = measured_coroutine
+        else:
+
+            @functools.wraps(function)
+            def measured(*args: P.args, **kwargs: P.kwargs) -> R:
+                meter = new_meter()
+                try:
+                    with meter:
+                        return function(*args, **kwargs)
+                finally:
+                    wrapper.measurement = meter.measurement
+
+            wrapper = measured
+        wrapper.measurement = None
+        return cast("Callable[P, R]", wrapper)
+
+
+@overload
+def measure(*, trim: bool = True, gc: bool = False) -> Meter: ...
+@overload
+def measure(function: Callable[P, R], /) -> Callable[P, R]: ...
+def measure(
+    function: Callable[P, R] | None = None, /, *, trim: bool = True, gc: bool = False
+) -> Meter | Callable[P, R]:
+    """Measure a block of code, or every call of a function.
+
+    Write `with measure() as m: ...` or `@measure`.
+
+    After the block, *m* has `before_bytes`, `after_bytes`, `rss_peak_bytes`, `delta_bytes`,
+    `peak_bytes`, `duration_ns` and `source`. A decorated function (or coroutine function) has the
+    `Measurement` of its last finished call as its attribute `measurement`.
+
+    RSS and its peak come from the kernel's own count of this process on Linux, exact to about
+    0.1 MiB, and from samples elsewhere; `source` says which. Blocks may nest and overlap, in threads
+    and tasks too; each sees the whole process.
+
+    *trim* first gives memory that glibc holds freed back to the kernel, so that the block's own need
+    is seen. *gc* first runs a full garbage collection.
+    """
+    meter = Meter(trim=trim, gc=gc)
+    return meter if function is None else meter(function)
+
+
+@functools.cache
+def process_trimmer() -> Trimmer:
+    """Return this process's trimmer: its share of the run's time is counted once."""
+    return Trimmer(malloc_trim=find_malloc_trim(), rss_bytes=platforms.rss_reader())

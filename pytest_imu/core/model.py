@@ -1,0 +1,124 @@
+"""What a measurement is: frozen records, with a plain form that any process can read back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Source = Literal["kernel", "sampled", "none"]
+"""Where a peak comes from: the kernel's high-water mark (exact), samples (a lower bound), or nowhere."""
+
+Phase = Literal["setup", "call", "teardown"]
+PHASES: tuple[Phase, ...] = ("setup", "call", "teardown")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CounterReading:
+    """What one event counted in one window; where it could not, `value` is None with a `reason`."""
+
+    event: str
+    """The event as it was asked for, "cache-misses" say."""
+    value: float | None
+    """The count (or milliseconds, for the clock events), scaled by perf where it had to multiplex."""
+    per_second: float | None = None
+    running_percent: float | None = None
+    """How much of the time the event was really on the hardware; under 100, `value` is scaled."""
+    reason: str | None = None
+    samples: tuple[float, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plain form, made of numbers, strings, lists and None; the event is its key."""
+        return {
+            "value": self.value,
+            "per_second": self.per_second,
+            "running_percent": self.running_percent,
+            "reason": self.reason,
+            "samples": list(self.samples),
+        }
+
+    @classmethod
+    def from_dict(cls, event: str, plain: Mapping[str, Any]) -> CounterReading:
+        """Rebuild a reading from its event and its plain form."""
+        return cls(event=event, **{**plain, "samples": tuple(plain["samples"])})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """What one measured block used, in bytes of resident set size (RSS) and nanoseconds.
+
+    A number that could not be read is None, and `reason` says why; it is never 0.
+    """
+
+    before_bytes: int | None
+    """RSS when the window opened."""
+    after_bytes: int | None
+    """RSS when the window closed."""
+    rss_peak_bytes: int | None
+    """Highest RSS inside the window, first and last reading included."""
+    duration_ns: int
+    """Wall-clock time of the block itself, without the measuring."""
+    source: Source
+    reason: str | None = None
+    """Why a number is missing, or less than exact; None when there is nothing to say."""
+    counters: tuple[CounterReading, ...] = ()
+
+    @property
+    def delta_bytes(self) -> int | None:
+        """What the block left behind: after - before. Negative when it gave memory back."""
+        if self.after_bytes is None or self.before_bytes is None:
+            return None
+        return self.after_bytes - self.before_bytes
+
+    @property
+    def peak_bytes(self) -> int | None:
+        """What the block needed on top of what was there: max(0, rss_peak - before)."""
+        if self.rss_peak_bytes is None or self.before_bytes is None:
+            return None
+        return max(0, self.rss_peak_bytes - self.before_bytes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plain form, made of numbers, strings, dicts and None; the JSON file's `M`."""
+        return {
+            "before_bytes": self.before_bytes,
+            "after_bytes": self.after_bytes,
+            "rss_peak_bytes": self.rss_peak_bytes,
+            "delta_bytes": self.delta_bytes,
+            "peak_bytes": self.peak_bytes,
+            "duration_ns": self.duration_ns,
+            "source": self.source,
+            "reason": self.reason,
+            "counters": {reading.event: reading.to_dict() for reading in self.counters},
+        }
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Measurement:
+        """Rebuild a measurement from its plain form; the derived numbers are derived again."""
+        return cls(
+            before_bytes=plain["before_bytes"],
+            after_bytes=plain["after_bytes"],
+            rss_peak_bytes=plain["rss_peak_bytes"],
+            duration_ns=plain["duration_ns"],
+            source=plain["source"],
+            reason=plain["reason"],
+            counters=tuple(
+                CounterReading.from_dict(event, reading) for event, reading in plain["counters"].items()
+            ),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """A named block measured inside a test."""
+
+    name: str
+    measurement: Measurement
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the measurement's plain form with the block's name in front."""
+        return {"name": self.name, **self.measurement.to_dict()}
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Block:
+        """Rebuild a block from its plain form."""
+        return cls(name=plain["name"], measurement=Measurement.from_dict(plain))

@@ -1,0 +1,70 @@
+"""pytest-imu's entry point: options, markers, and which of the other modules a run needs."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+from pytest_imu import workers
+from pytest_imu.fixture import imu
+from pytest_imu.markers import MARKER_LINES, budgets_by_item
+from pytest_imu.options import add_options
+from pytest_imu.record import BUDGETS, PhaseRecord
+from pytest_imu.recorder import Recorder
+from pytest_imu.reporting import REPORTER, Reporter, check_paths
+from pytest_imu.runlog import RunLog
+from pytest_imu.settings import SETTINGS, Settings
+
+__all__ = ["imu"]
+
+LOG = pytest.StashKey[RunLog | None]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declare the options."""
+    add_options(parser)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Read the options once; in the controlling process, get ready to report."""
+    settings = config.stash[SETTINGS] = Settings.from_config(config)
+    for line in MARKER_LINES:
+        config.addinivalue_line("markers", line)
+    log = config.stash[LOG] = RunLog.for_run(config, settings)
+    if not workers.is_worker(config):
+        check_paths(settings, log)
+        reporter = config.stash[REPORTER] = Reporter(config, settings, log)
+        config.pluginmanager.register(reporter, "imu-reporter")
+        if config.pluginmanager.has_plugin("dsession"):
+            config.pluginmanager.register(workers.Controller(settings, reporter), "imu-workers")
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Read every test's budgets; register the recorder where there is something to measure."""
+    config, settings = session.config, session.config.stash[SETTINGS]
+    with workers.telling_usage_errors(config):
+        budgets = budgets_by_item(session.items, settings.default_budgets)
+    if settings.off:
+        workers.tell_skipped(config, sum(map(len, budgets.values())))
+    elif budgets or settings.measure_all:
+        for item, own in budgets.items():
+            item.stash[BUDGETS] = own
+        config.pluginmanager.register(Recorder(settings, config.stash[LOG]), "imu-recorder")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, dict[str, Any] | None, dict[str, Any] | None]:
+    """Send what came with a report in plain form."""
+    data = yield
+    if data and isinstance(data.get("imu"), PhaseRecord):
+        data["imu"] = data["imu"].to_dict()
+    return data
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_report_from_serializable(data: dict[str, Any]) -> None:
+    """Rebuild what came with a report, before pytest rebuilds the report."""
+    if isinstance(data.get("imu"), dict):
+        data["imu"] = PhaseRecord.from_dict(data["imu"])

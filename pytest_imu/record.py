@@ -1,0 +1,104 @@
+"""What a test measures, on its way: gathered while it runs, sent home with its reports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from pytest_imu.core.budgets import Budget, Verdict, check, unchecked
+from pytest_imu.core.model import Block, Measurement, Phase
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhaseRecord:
+    """What one phase's report carries, as its attribute `imu`."""
+
+    attempt: int
+    measurement: Measurement | None
+    blocks: tuple[Block, ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plain form, which crosses from an xdist worker to its controller."""
+        return {
+            "attempt": self.attempt,
+            "measurement": None if self.measurement is None else self.measurement.to_dict(),
+            "blocks": [block.to_dict() for block in self.blocks],
+            "verdicts": [verdict.to_dict() for verdict in self.verdicts],
+        }
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> PhaseRecord:
+        """Rebuild the record from its plain form."""
+        measurement = plain["measurement"]
+        return cls(
+            attempt=plain["attempt"],
+            measurement=None if measurement is None else Measurement.from_dict(measurement),
+            blocks=tuple(Block.from_dict(block) for block in plain["blocks"]),
+            verdicts=tuple(Verdict.from_dict(verdict) for verdict in plain["verdicts"]),
+        )
+
+
+class TestRecord:
+    """What one attempt at one test has measured so far; it dies with the attempt."""
+
+    __test__ = False  # pytest would collect a class of this name
+    __slots__ = (
+        "attempt",
+        "new_blocks",
+        "new_verdicts",
+        "open_budgets",
+        "outcome",
+        "passed",
+        "phases",
+    )
+
+    def __init__(self, *, attempt: int, budgets: Sequence[Budget]) -> None:
+        self.attempt = attempt
+        self.open_budgets = tuple(budgets)
+        self.phases: dict[Phase, Measurement] = {}
+        self.passed = True
+        self.outcome: str | None = None
+        self.new_blocks: tuple[Block, ...] = ()
+        self.new_verdicts: tuple[Verdict, ...] = ()
+
+    def add_block(self, block: Block) -> None:
+        """Keep a named block for the next report."""
+        self.new_blocks += (block,)
+
+    def judge(self, *, last: bool) -> list[Verdict]:
+        """Hold every budget that can be decided now against the phases; return the broken ones.
+
+        What reaches over all phases is decided after the last, or as soon as it is broken.
+        """
+        verdicts, still_open = [], []
+        for budget in self.open_budgets:
+            verdict = check(budget, self.phases)
+            early = budget.phase == "all" and not last
+            if early and (budget.metric == "delta" or verdict.outcome != "broken"):
+                still_open.append(budget)
+            elif verdict.outcome == "kept" and not self.passed:
+                verdicts.append(unchecked(budget, "the test did not run to its end"))
+            else:
+                verdicts.append(verdict)
+        self.open_budgets = tuple(still_open)
+        self.new_verdicts += tuple(verdicts)
+        return [verdict for verdict in verdicts if verdict.outcome == "broken"]
+
+    def take(self, phase: str | None) -> PhaseRecord:
+        """Return what is new since the last report, for this phase's report."""
+        taken = PhaseRecord(
+            attempt=self.attempt,
+            measurement=next((m for name, m in self.phases.items() if name == phase), None),
+            blocks=self.new_blocks,
+            verdicts=self.new_verdicts,
+        )
+        self.new_blocks, self.new_verdicts = (), ()
+        return taken
+
+
+BUDGETS = pytest.StashKey[tuple[Budget, ...]]()
+RECORD = pytest.StashKey[TestRecord]()

@@ -1,0 +1,140 @@
+"""Measures the phases of each test, in the process that runs it, and holds them to their budgets."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+import pytest
+
+from pytest_imu.core.meter import Meter
+from pytest_imu.core.model import Measurement, Phase
+from pytest_imu.core.units import NANOSECONDS_PER_SECOND, mib
+from pytest_imu.record import BUDGETS, RECORD, TestRecord
+from pytest_imu.rows import combined_outcome
+from pytest_imu.runlog import RunLog
+from pytest_imu.settings import Settings
+
+ATTEMPTS = pytest.StashKey[int]()
+
+
+class BudgetWarning(pytest.PytestWarning):
+    """A broken budget, where `imu_on_breach = warn` asks for a warning instead of a failure."""
+
+
+class Recorder:
+    """The hooks around every test that is measured."""
+
+    def __init__(self, settings: Settings, log: RunLog | None) -> None:
+        self._settings = settings
+        self._log = log
+
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, object, object]:
+        """Measure the setup."""
+        self._begin(item)
+        return (yield from self._measured(item, "setup"))
+
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
+        """Measure the test itself, and fail it where it broke a budget."""
+        return (yield from self._measured(item, "call"))
+
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, object, object]:
+        """Measure the teardown, and fail it where the test as a whole broke a budget."""
+        return (yield from self._measured(item, "teardown"))
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Send what was measured home with the phase's report."""
+        report = yield
+        record = item.stash.get(RECORD, None)
+        if record is not None:
+            self._attach(item, record, report)
+        return report
+
+    def _begin(self, item: pytest.Item) -> None:
+        budgets = item.stash.get(BUDGETS, ())
+        if not (budgets or self._settings.measure_all):
+            return
+        attempt = item.stash[ATTEMPTS] = item.stash.get(ATTEMPTS, 0) + 1
+        item.stash[RECORD] = TestRecord(attempt=attempt, budgets=budgets)
+        if self._log is not None:
+            self._log.started(item.nodeid, attempt=attempt)
+
+    def _measured(self, item: pytest.Item, phase: Phase) -> Generator[None, object, object]:
+        record = item.stash.get(RECORD, None)
+        if record is None:
+            return (yield)
+        # Nobody asks what a teardown kept, unless a budget reaches over the whole test.
+        trim = self._settings.trim and (phase != "teardown" or bool(record.open_budgets))
+        meter = Meter(trim=trim, gc=self._settings.gc)
+        try:
+            with meter:
+                result = yield
+                if phase == "teardown" and record.open_budgets:
+                    _release_fixture_values(item, record)
+        except BaseException:
+            record.passed = False
+            self._keep(item, record, phase, meter.measurement)
+            for verdict in record.judge(last=False) if phase == "call" else ():
+                item.add_report_section("call", "imu", f"{verdict.reason}\n")
+            raise
+        self._keep(item, record, phase, meter.measurement)
+        if record.open_budgets and phase != "setup":
+            self._enforce(item, record, last=phase == "teardown")
+        return result
+
+    def _keep(
+        self, item: pytest.Item, record: TestRecord, phase: Phase, measurement: Measurement
+    ) -> None:
+        record.phases[phase] = measurement
+        if phase == "call" and self._settings.junit:
+            _set_properties(item, measurement)
+
+    def _enforce(self, item: pytest.Item, record: TestRecord, *, last: bool) -> None:
+        broken = record.judge(last=last)
+        if not broken:
+            return
+        lines = "\n".join(str(verdict.reason) for verdict in broken)
+        if self._settings.on_breach == "warn":
+            item.warn(BudgetWarning(lines))
+        elif record.passed:
+            record.passed = False
+            pytest.fail(lines, pytrace=False)
+
+    def _attach(self, item: pytest.Item, record: TestRecord, report: pytest.TestReport) -> None:
+        report.__dict__["imu"] = record.take(report.when)
+        if report.when == "teardown":
+            del item.stash[RECORD]
+        if self._log is not None:
+            record.outcome = combined_outcome(record.outcome, report)
+            if report.when == "teardown":
+                self._log.ended(item.nodeid, record)
+
+
+def _release_fixture_values(item: pytest.Item, record: TestRecord) -> None:
+    # pytest drops the values of a test's fixtures only after the teardown hook has returned. What
+    # the whole test keeps can be told once they are gone, so for such a budget they go a little sooner.
+    if any(budget.metric == "delta" for budget in record.open_budgets):
+        getattr(item, "funcargs", {}).clear()
+
+
+def _set_properties(item: pytest.Item, measurement: Measurement) -> None:
+    """Give the call's numbers to everything that reads user properties, JUnit XML first."""
+    if item.user_properties:  # an earlier attempt's
+        kept = [pair for pair in item.user_properties if not pair[0].startswith("imu_")]
+        item.user_properties[:] = kept
+    item.user_properties += (
+        ("imu_peak_mib", _rounded_mib(measurement.peak_bytes)),
+        ("imu_delta_mib", _rounded_mib(measurement.delta_bytes)),
+        ("imu_total_mib", _rounded_mib(measurement.after_bytes)),
+        ("imu_seconds", round(measurement.duration_ns / NANOSECONDS_PER_SECOND, 6)),
+        ("imu_source", measurement.source),
+    )
+
+
+def _rounded_mib(size_bytes: int | None) -> float | str:
+    return "n/a" if size_bytes is None else round(mib(size_bytes), 3)

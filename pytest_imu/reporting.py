@@ -1,0 +1,133 @@
+"""What the controlling process does with the reports that come home: section, JSON file, warnings."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pytest_imu.core.model import PHASES
+from pytest_imu.core.text import plural
+from pytest_imu.rows import Row, Rows
+from pytest_imu.runlog import RunLog
+from pytest_imu.settings import Settings
+
+
+def check_paths(settings: Settings, log: RunLog | None) -> None:
+    """Prove, before any test runs, that the files asked for can be written; else a usage error."""
+    if settings.off:
+        return
+    if settings.json_path is not None:
+        from pytest_imu import jsonfile  # noqa: PLC0415 - json and platform are not free
+
+        with _naming("--imu-json"):
+            jsonfile.check_writable(settings.json_path)
+    if log is not None:
+        with _naming("--imu-log"):
+            log.begin_file()
+
+
+@contextlib.contextmanager
+def _naming(flag: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        message = f"{flag}: {error}; accepted: the path of a file that can be written"
+        raise pytest.UsageError(message) from None
+
+
+class Reporter:
+    """Collects the rows of the whole run, under xdist of all workers, and reports them at its end."""
+
+    def __init__(self, config: pytest.Config, settings: Settings, log: RunLog | None) -> None:
+        self._config = config
+        self._settings = settings
+        self._log = log
+        self._rows = Rows()
+        self._pid = os.getpid()
+        self._warned = False
+        self._json_outcome: str | None = None
+        self.skipped_budgets = 0
+        """How many budgets `--no-imu` left unenforced."""
+
+    @pytest.hookimpl
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Take in what came with a report."""
+        row = self._rows.add(report) if self._is_wanted(report) else None
+        if row is not None and not self._warned:
+            self._warn_of_fault(row)
+
+    @pytest.hookimpl
+    def pytest_sessionfinish(self) -> None:
+        """Write the JSON file, unless this is a child that a test forked."""
+        path = self._settings.json_path
+        if path is not None and not self._settings.off and os.getpid() == self._pid:
+            self._json_outcome = self._write_json(path)
+
+    @pytest.hookimpl
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Print the section; with -q, no more than the broken budgets."""
+        from pytest_imu import section  # noqa: PLC0415 - used once, at the end
+
+        lines = section.lines(
+            self._rows.last_attempts(),
+            self._settings,
+            width=self._config.get_terminal_writer().fullwidth,
+            verbosity=self._config.get_verbosity(),
+        )
+        lines += [section.Line(text, "yellow") for text in self._notes()]
+        if lines and not self._config.option.collectonly:
+            terminalreporter.section("imu")
+            for line in lines:
+                terminalreporter.write_line(line.text, **line.markup)
+
+    def _is_wanted(self, report: pytest.TestReport) -> bool:
+        # What a crashed worker was running has no measurement, and is a row all the same.
+        return hasattr(report, "imu") or (self._settings.measure_all and report.when not in PHASES)
+
+    def _notes(self) -> list[str]:
+        notes = []
+        if self.skipped_budgets:
+            notes.append(f"{plural(self.skipped_budgets, 'budget')} not enforced: --no-imu")
+        if self._json_outcome is not None:
+            notes.append(self._json_outcome)
+        if self._log is not None and self._log.error is not None:
+            notes.append(f"--imu-log: a line could not be written: {self._log.error}")
+        return notes
+
+    def _write_json(self, path: Path) -> str | None:
+        from pytest_imu import jsonfile  # noqa: PLC0415 - json and platform are not free
+
+        try:
+            jsonfile.write(path, self._rows.all(), jsonfile.describe_environment(self._config))
+        except OSError as error:
+            return f"--imu-json: {path} could not be written: {error}"
+        return None
+
+    def _warn_of_fault(self, row: Row) -> None:
+        """Put the first fault of the measuring among pytest's warnings; the section has them all."""
+        faults = [m.reason for m in row.phases.values() if m.source == "none"]
+        if not faults:
+            return
+        self._warned = True
+        # Recorded, not raised: with -W error a raised one would fail a test that passed.
+        self._config.hook.pytest_warning_recorded.call_historic(
+            kwargs={
+                "warning_message": warnings.WarningMessage(
+                    message=pytest.PytestWarning(f"imu: {faults[0]}"),
+                    category=pytest.PytestWarning,
+                    filename=__file__,
+                    lineno=1,
+                ),
+                "when": "runtest",
+                "nodeid": row.nodeid,
+                "location": None,
+            }
+        )
+
+
+REPORTER = pytest.StashKey[Reporter]()

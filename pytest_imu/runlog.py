@@ -1,0 +1,77 @@
+"""The run log: one JSON line when a test starts and one when it ends, safe from a kill."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_imu.core import platforms
+from pytest_imu.settings import Settings
+
+if TYPE_CHECKING:
+    from pytest_imu.record import TestRecord
+
+
+class RunLog:
+    """Appends lines to one file, which several processes may share."""
+
+    def __init__(self, path: Path, *, worker: str | None) -> None:
+        self._path = path
+        self._worker = worker
+        self._pid = os.getpid()
+        self.error: OSError | None = None
+        """The last line's failure, if any line could not be written."""
+
+    @classmethod
+    def for_run(cls, config: pytest.Config, settings: Settings) -> RunLog | None:
+        """Return this process's log, if one was asked for; a worker's path comes from its controller."""
+        workerinput: dict[str, Any] = getattr(config, "workerinput", {})
+        path = workerinput.get("imu_log_path", settings.log_path)
+        return None if path is None else cls(Path(path), worker=workerinput.get("workerid"))
+
+    def begin_file(self) -> None:
+        """Create the file, or empty it; raises OSError where that is refused."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._path.write_bytes(b"")
+
+    def started(self, nodeid: str, *, attempt: int) -> None:
+        """Write that a test starts, before its setup."""
+        self._write(event="start", nodeid=nodeid, attempt=attempt)
+
+    def ended(self, nodeid: str, record: TestRecord) -> None:
+        """Write that a test has ended, with what its call used."""
+        call = record.phases.get("call")
+        self._write(
+            event="end",
+            nodeid=nodeid,
+            attempt=record.attempt,
+            outcome=record.outcome,
+            peak_bytes=None if call is None else call.peak_bytes,
+            delta_bytes=None if call is None else call.delta_bytes,
+        )
+
+    def _write(self, **fields: Any) -> None:
+        if os.getpid() != self._pid:  # a test forked: the child's tests are not this run's
+            return
+        line = {
+            **fields,
+            "worker": self._worker,
+            "pid": self._pid,
+            "time": dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds"),
+            "rss_bytes": platforms.rss_bytes_or_none(),
+        }
+        # Opened for every line and written in one piece: nothing is buffered here when the kernel
+        # kills the process, no line mixes with another worker's, and no test can close the file.
+        try:
+            descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | getattr(os, "O_CLOEXEC", 0))
+            try:
+                os.write(descriptor, json.dumps(line).encode() + b"\n")
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            self.error = error

@@ -1,0 +1,162 @@
+"""Command line and ini file, read once, checked before anything runs, kept as one frozen Settings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import pytest
+
+from pytest_imu.core.budgets import Budget, Metric
+from pytest_imu.options import OPTIONS
+
+SortKey = Literal["peak", "delta", "total", "time", "name"]
+OnBreach = Literal["fail", "warn"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the user asked for, checked."""
+
+    off: bool
+    report: bool
+    top: int
+    sort: SortKey
+    min_mib: float
+    default_budgets: tuple[Budget, ...]
+    json_path: Path | None
+    log_path: Path | None
+    on_breach: OnBreach
+    trim: bool
+    gc: bool
+    junit: bool
+
+    @property
+    def measure_all(self) -> bool:
+        """Whether tests without a budget of their own are measured too."""
+        wanted = self.report or self.json_path or self.log_path or self.default_budgets
+        return bool(wanted) and not self.off
+
+    @classmethod
+    def from_config(cls, config: pytest.Config) -> Settings:
+        """Read the command line and the ini file; pytest.UsageError names the source of a bad value."""
+        values = _Values(config)
+        return cls(
+            off=bool(config.option.no_imu),
+            report=bool(config.option.imu) or bool(values.ini("imu", "true or false")),
+            top=values.read("imu_top", parse_count),
+            sort=values.read("imu_sort", _one_of(get_args(SortKey))),
+            min_mib=values.read("imu_min_mib", parse_mib),
+            default_budgets=(
+                *values.default_budget("imu_max_peak_mib", "peak"),
+                *values.default_budget("imu_max_delta_mib", "delta"),
+            ),
+            json_path=values.path("imu_json"),
+            log_path=values.path("imu_log"),
+            on_breach=values.read("imu_on_breach", _one_of(get_args(OnBreach))),
+            trim=values.read("imu_trim", bool),
+            gc=values.read("imu_gc", bool),
+            junit=values.read("imu_junit", bool),
+        )
+
+
+SETTINGS = pytest.StashKey[Settings]()
+
+
+class _Values:
+    """Looks one option up: command line, then ini file, then its default."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._options = {option.name: option for option in OPTIONS}
+
+    def read(self, name: str, parse: Callable[[Any], Any]) -> Any:
+        """Return the parsed value, or the default where neither source has one."""
+        value, origin = self._find(name)
+        if value is None:
+            return self._options[name].default
+        try:
+            return parse(value)
+        except ValueError as error:
+            message = f"{origin}: {error}"
+            raise pytest.UsageError(message) from None
+
+    def default_budget(self, name: str, metric: Metric) -> tuple[Budget, ...]:
+        """Return the budget that every test has by default, if one was asked for."""
+        limit_mib = self.read(name, parse_mib)
+        if limit_mib is None:
+            return ()
+        return (Budget(metric=metric, limit_mib=limit_mib, origin=self._find(name)[1]),)
+
+    def path(self, name: str) -> Path | None:
+        """Return a path as seen from where pytest was started."""
+        value = self.read(name, _parse_path)
+        return None if value is None else Path(self._config.invocation_params.dir, value)
+
+    def ini(self, name: str, accepted: str) -> Any:
+        """Return the ini file's value; a value that pytest itself cannot read is a usage error."""
+        try:
+            return self._config.getini(name)
+        except (ValueError, TypeError, pytest.UsageError) as error:
+            message = f"{self._ini_origin(name)}: {error}; accepted: {accepted}"
+            raise pytest.UsageError(message) from None
+
+    def _find(self, name: str) -> tuple[Any, str]:
+        option = self._options[name]
+        if option.on_command_line and (value := self._config.getoption(name)) is not None:
+            return value, option.flag
+        if not option.in_ini:
+            return None, option.flag
+        accepted = {"bool": "true or false", "int": "a whole number from 0"}
+        return self.ini(name, accepted.get(option.kind, "a number from 0")), self._ini_origin(name)
+
+    def _ini_origin(self, name: str) -> str:
+        overrides = getattr(self._config.option, "override_ini", None) or ()
+        if any(override.split("=", 1)[0].strip() == name for override in overrides):
+            return f"-o {name}"
+        where = self._config.inipath.name if self._config.inipath else "the ini file"
+        return f"{name} in {where}"
+
+
+def parse_count(value: object) -> int:
+    """Return a whole number from 0; ValueError says what is accepted."""
+    try:
+        number = int(str(value))
+    except ValueError:
+        number = -1
+    if number < 0:
+        message = f"{value!r} is not accepted; a whole number from 0 is"
+        raise ValueError(message)
+    return number
+
+
+def parse_mib(value: object) -> float:
+    """Return a finite number of MiB from 0; ValueError says what is accepted."""
+    try:
+        number = float(str(value))
+    except ValueError:
+        number = math.nan
+    if isinstance(value, bool) or not (math.isfinite(number) and number >= 0):
+        message = f"{value!r} is not accepted; a number of MiB from 0 is"
+        raise ValueError(message)
+    return number
+
+
+def _one_of(accepted: tuple[str, ...]) -> Callable[[str], str]:
+    def parse(value: str) -> str:
+        if value not in accepted:
+            message = f"{value!r} is not accepted; one of {', '.join(accepted)} is"
+            raise ValueError(message)
+        return value
+
+    return parse
+
+
+def _parse_path(value: str) -> str:
+    if not value:
+        message = "'' is not accepted; the path of a file is"
+        raise ValueError(message)
+    return value
