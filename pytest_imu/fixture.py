@@ -33,7 +33,7 @@ class ImuFixture:
 
 class _BlockMeter(Meter):
     def __init__(self, name: str, record: TestRecord | None, *, trim: bool, gc: bool) -> None:
-        super().__init__(trim=trim, gc=gc)
+        super().__init__(trim=trim, gc=gc, counters=None if record is None else record.counters)
         self._name = name
         self._record = record
 

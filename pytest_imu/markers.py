@@ -5,106 +5,148 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Iterator, Sequence
-from typing import get_args
 
 import pytest
 
-from pytest_imu.core.budgets import BUDGET_PHASES, Budget, BudgetPhase, Metric
+from pytest_imu.core.budgets import (
+    BUDGET_PHASES,
+    CACHE_MISSES,
+    AnyBudget,
+    Budget,
+    EventBudget,
+    Metric,
+)
+from pytest_imu.core.counters import is_event
 
 PEAK_LINE = (
-    'max_peak_mib(limit, *, phase="call"): fail the test if its memory peak is over limit MiB above '
-    'where it started; phase is "call", "setup" or "all"; a limit of None lifts every other.'
+    'max_peak_mib(limit, /, *, phase="call"): fail the test if its memory peak is over limit MiB above '
+    'where it started; phase is "call", "setup" or "all"; a limit of None lifts every farther one.'
 )
 DELTA_LINE = (
-    'max_delta_mib(limit, *, phase="call"): fail the test if it keeps over limit MiB; phase and None '
+    'max_delta_mib(limit, /, *, phase="call"): fail the test if it keeps over limit MiB; phase and None '
     "as in max_peak_mib."
 )
-MARKER_LINES = (PEAK_LINE, DELTA_LINE)
-ACCEPTED = 'accepted: one number of MiB from 0, or None, and phase="call", phase="setup" or phase="all"'
-METRICS: tuple[Metric, ...] = get_args(Metric)
-MARKER_NAMES = frozenset(f"max_{metric}_mib" for metric in METRICS)
+CACHE_LINE = (
+    "max_cache_misses(limit): fail the test if it has over limit cache misses, as perf counts them; "
+    "None lifts every farther one."
+)
+EVENTS_LINE = (
+    "max_events(event, limit): the same for any event that perf counts: "
+    'max_events("instructions", 1_000_000).'
+)
+MARKER_LINES = (PEAK_LINE, DELTA_LINE, CACHE_LINE, EVENTS_LINE)
+METRICS: dict[str, Metric] = {"max_peak_mib": "peak", "max_delta_mib": "delta"}
+EVENT_MARKERS = ("max_cache_misses", "max_events")
+MARKER_NAMES = frozenset((*METRICS, *EVENT_MARKERS))
+
+ACCEPTED_SIZE = (
+    'accepted: one number of MiB from 0, or None, and phase="call", phase="setup" or phase="all"'
+)
+ACCEPTED_COUNT = "accepted: one number from 0, or None"
+ACCEPTED_EVENT = "accepted: an event as `perf list` names it, and one number from 0, or None"
 
 
 def budgets_by_item(
     items: Sequence[pytest.Item], defaults: Sequence[Budget]
-) -> dict[pytest.Item, tuple[Budget, ...]]:
+) -> dict[pytest.Item, tuple[AnyBudget, ...]]:
     """Return the budgets of every test that has any; pytest.UsageError lists all markers at fault."""
-    budgets: dict[pytest.Item, tuple[Budget, ...]] = {}
-    faults: list[str] = []
+    budgets: dict[pytest.Item, tuple[AnyBudget, ...]] = {}
+    faults: dict[str, None] = {}
     for item in items:
         try:
             if own := budgets_of(item, defaults):
                 budgets[item] = own
         except pytest.UsageError as error:
-            faults.append(str(error))
+            faults[str(error)] = None
     if faults:
         raise pytest.UsageError("\n".join(faults))
     return budgets
 
 
-def budgets_of(item: pytest.Item, defaults: Sequence[Budget]) -> tuple[Budget, ...]:
+def budgets_of(item: pytest.Item, defaults: Sequence[Budget]) -> tuple[AnyBudget, ...]:
     """Return the budgets in force for a test; pytest.UsageError for a marker that makes no sense.
 
-    For each metric the closest place that has a marker decides alone: the parameter set, then the
-    function, the class, the module, the package, and then the default.
+    Of the limits on the same thing (metric and phase, or event) the closest counts: the parameter
+    set's, then that of the function, the class, the module, the package, and then the default. None
+    lifts what is farther away: everything of its metric, or the phase that it names.
     """
     if not any(mark.name in MARKER_NAMES for mark in item.iter_markers()):
         return tuple(defaults)
-    found: list[Budget] = []
-    for metric in METRICS:
-        closest = _closest_marks(item, f"max_{metric}_mib")
-        if closest:
-            found += _budgets_of_one_place(item, metric, closest)
-        else:
-            found += [budget for budget in defaults if budget.metric == metric]
-    return tuple(found)
+    closest: dict[tuple[str, str], AnyBudget | None] = {}
+    lifted: set[str] = set()
+    for mark in _marks_by_distance(item):
+        subject, budget, lifts_all = _read(item, mark)
+        if subject[0] not in lifted:
+            closest.setdefault(subject, budget)
+        if lifts_all:
+            lifted.add(subject[0])
+    for default in defaults:
+        if default.name not in lifted:
+            closest.setdefault((default.name, default.phase), default)
+    return tuple(budget for budget in closest.values() if budget is not None)
 
 
-def _closest_marks(item: pytest.Item, name: str) -> list[pytest.Mark]:
-    for marks in _marks_by_distance(item):
-        if named := [mark for mark in marks if mark.name == name]:
-            return named
-    return []
-
-
-def _marks_by_distance(item: pytest.Item) -> Iterator[Sequence[pytest.Mark]]:
+def _marks_by_distance(item: pytest.Item) -> Iterator[pytest.Mark]:
     # pytest lists a parameter's marks behind those of its function, so they are asked for first.
     callspec = getattr(item, "callspec", None)
-    if callspec is not None:
-        yield callspec.marks
-    for node in reversed(item.listchain()):
-        # A class lists the marks of its bases before its own.
-        yield node.own_markers[::-1] if isinstance(node, pytest.Class) else node.own_markers
+    places = [] if callspec is None else [callspec.marks]
+    # A class lists the marks of its bases before its own.
+    places += [
+        node.own_markers[::-1] if isinstance(node, pytest.Class) else node.own_markers
+        for node in reversed(item.listchain())
+    ]
+    for place in places:
+        yield from (mark for mark in place if mark.name in MARKER_NAMES)
 
 
-def _budgets_of_one_place(
-    item: pytest.Item, metric: Metric, marks: Sequence[pytest.Mark]
-) -> list[Budget]:
-    budgets: dict[BudgetPhase, Budget | None] = {}
-    for mark in marks:
-        limit_mib, phase = _read(item, mark)
-        budget = None if limit_mib is None else Budget(metric=metric, limit_mib=limit_mib, phase=phase)
-        budgets.setdefault(phase, budget)
-    return [budget for budget in budgets.values() if budget is not None]
+def _read(item: pytest.Item, mark: pytest.Mark) -> tuple[tuple[str, str], AnyBudget | None, bool]:
+    """Return what a marker is about, its budget, and whether it lifts all others of its name."""
+    if mark.name in METRICS:
+        return _read_size(item, mark)
+    return _read_count(item, mark)
 
 
-def _read(item: pytest.Item, mark: pytest.Mark) -> tuple[float | None, BudgetPhase]:
+def _read_size(item: pytest.Item, mark: pytest.Mark) -> tuple[tuple[str, str], AnyBudget | None, bool]:
     phase = mark.kwargs.get("phase", "call")
     unknown = sorted(set(mark.kwargs) - {"phase"})
+    if unknown:
+        raise _fault(item, mark, f"has no argument {unknown[0]!r}", ACCEPTED_SIZE)
     if len(mark.args) != 1:
-        fault = f"takes one limit, not {len(mark.args)}"
-    elif unknown:
-        fault = f"has no argument {unknown[0]!r}"
-    elif not (isinstance(phase, str) and phase in BUDGET_PHASES):
-        fault = f"has no phase {phase!r}"
-    elif not _is_limit(mark.args[0]):
-        fault = f"cannot be {mark.args[0]!r}"
-    else:
-        limit = mark.args[0]
-        return (None if limit is None else float(limit)), phase
+        raise _fault(item, mark, f"takes one limit, not {len(mark.args)}", ACCEPTED_SIZE)
+    if not (isinstance(phase, str) and phase in BUDGET_PHASES):
+        raise _fault(item, mark, f"has no phase {phase!r}", ACCEPTED_SIZE)
+    limit = mark.args[0]
+    if not _is_limit(limit):
+        raise _fault(item, mark, f"cannot be {limit!r}", ACCEPTED_SIZE)
+    if limit is None:
+        return (mark.name, phase), None, "phase" not in mark.kwargs
+    budget = Budget(metric=METRICS[mark.name], limit_mib=float(limit), phase=phase)
+    return (mark.name, phase), budget, False
+
+
+def _read_count(item: pytest.Item, mark: pytest.Mark) -> tuple[tuple[str, str], AnyBudget | None, bool]:
+    is_cache = mark.name == "max_cache_misses"
+    arguments = (CACHE_MISSES, *mark.args) if is_cache else mark.args
+    accepted = ACCEPTED_COUNT if is_cache else ACCEPTED_EVENT
+    if mark.kwargs:
+        raise _fault(item, mark, f"has no argument {min(mark.kwargs)!r}", accepted)
+    if len(arguments) != len(("event", "limit")):
+        wanted = "one limit" if is_cache else "an event and a limit"
+        raise _fault(item, mark, f"takes {wanted}, not {len(mark.args)} arguments", accepted)
+    event, limit = arguments
+    if not is_event(event):
+        raise _fault(item, mark, f"has no event {event!r}", accepted)
+    if not _is_limit(limit):
+        raise _fault(item, mark, f"cannot be {limit!r}", accepted)
+    budget = None if limit is None else EventBudget(event=event, limit=float(limit))
+    return ("max_events", event), budget, False
+
+
+def _fault(item: pytest.Item, mark: pytest.Mark, fault: str, accepted: str) -> pytest.UsageError:
     typed = [repr(arg) for arg in mark.args] + [f"{k}={v!r}" for k, v in mark.kwargs.items()]
-    message = f"{item.nodeid}: {mark.name}({', '.join(typed)}): {mark.name} {fault}; {ACCEPTED}"
-    raise pytest.UsageError(message)
+    return pytest.UsageError(
+        f"{item.nodeid}: {mark.name}({', '.join(typed)}): {mark.name} {fault}; {accepted}"
+    )
 
 
 def _is_limit(limit: object) -> bool:
@@ -112,4 +154,7 @@ def _is_limit(limit: object) -> bool:
         return True
     if isinstance(limit, bool) or not isinstance(limit, numbers.Real):
         return False
-    return math.isfinite(limit) and float(limit) >= 0
+    try:
+        return math.isfinite(limit) and float(limit) >= 0
+    except OverflowError:  # an int may be larger than any float
+        return False

@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 import pytest
 
+from pytest_imu.core.budgets import CACHE_MISSES
+
 IMU_HELP = "Report the memory of every test after the run."
 
 
@@ -19,6 +21,8 @@ class Option:
     kind: Literal["bool", "int", "float", "string"]
     default: object
     metavar: str | None = None
+    bare: str | None = None
+    """What the flag means without a value; None where it must have one."""
     on_command_line: bool = True
     in_ini: bool = True
 
@@ -65,6 +69,15 @@ OPTIONS = (
         help="Fail each test that keeps over MIB, unless its own max_delta_mib says otherwise.",
     ),
     Option(
+        name="imu_perf",
+        metavar="EVENTS",
+        kind="string",
+        default=(),
+        bare=CACHE_MISSES,
+        help="Count these events in each test's call with perf, and report them; turns --imu on. "
+        "Separated by commas, given with '='. Default: cache-misses.",
+    ),
+    Option(
         name="imu_json",
         metavar="PATH",
         kind="string",
@@ -86,6 +99,13 @@ OPTIONS = (
         default="fail",
         on_command_line=False,
         help="What a broken budget does to its test: fail or warn. Default: fail.",
+    ),
+    Option(
+        name="imu_perf_required",
+        kind="bool",
+        default=False,
+        on_command_line=False,
+        help="Fail a test whose count could not be held against its budget. Default: false.",
     ),
     Option(
         name="imu_trim",
@@ -131,6 +151,7 @@ def add_options(parser: pytest.Parser) -> None:
                 default=None,
                 dest=option.name,
                 help=option.help,
+                **({} if option.bare is None else {"nargs": "?", "const": option.bare}),
             )
         if option.in_ini:
             parser.addini(option.name, option.help, type=_ini_type(option), default=None)

@@ -12,7 +12,7 @@ from pytest_imu.fixture import imu
 from pytest_imu.markers import MARKER_LINES, budgets_by_item
 from pytest_imu.options import add_options
 from pytest_imu.record import BUDGETS, PhaseRecord
-from pytest_imu.recorder import Recorder
+from pytest_imu.recorder import Recorder, counter_source
 from pytest_imu.reporting import REPORTER, Reporter, check_paths
 from pytest_imu.runlog import RunLog
 from pytest_imu.settings import SETTINGS, Settings
@@ -37,8 +37,8 @@ def pytest_configure(config: pytest.Config) -> None:
         check_paths(settings, log)
         reporter = config.stash[REPORTER] = Reporter(config, settings, log)
         config.pluginmanager.register(reporter, "imu-reporter")
-        if config.pluginmanager.has_plugin("dsession"):
-            config.pluginmanager.register(workers.Controller(settings, reporter), "imu-workers")
+        # Without xdist nobody calls its hooks; whether it will is not known yet, for it configures last.
+        config.pluginmanager.register(workers.Controller(settings, reporter), "imu-workers")
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -51,7 +51,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     elif budgets or settings.measure_all:
         for item, own in budgets.items():
             item.stash[BUDGETS] = own
-        config.pluginmanager.register(Recorder(settings, config.stash[LOG]), "imu-recorder")
+        counters = counter_source(settings, budgets.values())
+        recorder = Recorder(settings, config.stash[LOG], counters)
+        config.pluginmanager.register(recorder, "imu-recorder")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from pytest_imu.core.budgets import Budget, Verdict, check, unchecked
+from pytest_imu.core.budgets import AnyBudget, Verdict, check, required, unchecked
+from pytest_imu.core.counters import CounterSource
 from pytest_imu.core.model import Block, Measurement, Phase
 
 
@@ -48,6 +49,7 @@ class TestRecord:
     __test__ = False  # pytest would collect a class of this name
     __slots__ = (
         "attempt",
+        "counters",
         "new_blocks",
         "new_verdicts",
         "open_budgets",
@@ -56,8 +58,11 @@ class TestRecord:
         "phases",
     )
 
-    def __init__(self, *, attempt: int, budgets: Sequence[Budget]) -> None:
+    def __init__(
+        self, *, attempt: int, budgets: Sequence[AnyBudget], counters: CounterSource | None = None
+    ) -> None:
         self.attempt = attempt
+        self.counters = counters
         self.open_budgets = tuple(budgets)
         self.phases: dict[Phase, Measurement] = {}
         self.passed = True
@@ -69,16 +74,19 @@ class TestRecord:
         """Keep a named block for the next report."""
         self.new_blocks += (block,)
 
-    def judge(self, *, last: bool) -> list[Verdict]:
+    def judge(self, *, last: bool, counts_required: bool = False) -> list[Verdict]:
         """Hold every budget that can be decided now against the phases; return the broken ones.
 
-        What reaches over all phases is decided after the last, or as soon as it is broken.
+        What reaches over all phases is decided after the last, or as soon as it is broken. With
+        *counts_required* a count that could not be had counts as broken.
         """
         verdicts, still_open = [], []
         for budget in self.open_budgets:
             verdict = check(budget, self.phases)
+            if counts_required:
+                verdict = required(verdict)
             early = budget.phase == "all" and not last
-            if early and (budget.metric == "delta" or verdict.outcome != "broken"):
+            if early and (budget.name == "max_delta_mib" or verdict.outcome != "broken"):
                 still_open.append(budget)
             elif verdict.outcome == "kept" and not self.passed:
                 verdicts.append(unchecked(budget, "the test did not run to its end"))
@@ -100,5 +108,5 @@ class TestRecord:
         return taken
 
 
-BUDGETS = pytest.StashKey[tuple[Budget, ...]]()
+BUDGETS = pytest.StashKey[tuple[AnyBudget, ...]]()
 RECORD = pytest.StashKey[TestRecord]()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import re
+from collections.abc import Generator, Iterable, Iterator
 
 import pytest
 
+from pytest_imu.core.budgets import AnyBudget, EventBudget
+from pytest_imu.core.counters import CounterSource
 from pytest_imu.core.meter import Meter
-from pytest_imu.core.model import Measurement, Phase
+from pytest_imu.core.model import CounterReading, Measurement, Phase
 from pytest_imu.core.units import NANOSECONDS_PER_SECOND, mib
 from pytest_imu.record import BUDGETS, RECORD, TestRecord
 from pytest_imu.rows import combined_outcome
@@ -24,9 +27,18 @@ class BudgetWarning(pytest.PytestWarning):
 class Recorder:
     """The hooks around every test that is measured."""
 
-    def __init__(self, settings: Settings, log: RunLog | None) -> None:
+    def __init__(
+        self, settings: Settings, log: RunLog | None, counters: CounterSource | None = None
+    ) -> None:
         self._settings = settings
         self._log = log
+        self._counters = counters
+
+    @pytest.hookimpl
+    def pytest_unconfigure(self) -> None:
+        """End what counts events."""
+        if self._counters is not None:
+            self._counters.stop()
 
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, object, object]:
@@ -60,9 +72,16 @@ class Recorder:
         if not (budgets or self._settings.measure_all):
             return
         attempt = item.stash[ATTEMPTS] = item.stash.get(ATTEMPTS, 0) + 1
-        item.stash[RECORD] = TestRecord(attempt=attempt, budgets=budgets)
+        item.stash[RECORD] = TestRecord(
+            attempt=attempt, budgets=budgets, counters=self._counters_for(budgets)
+        )
         if self._log is not None:
             self._log.started(item.nodeid, attempt=attempt)
+
+    def _counters_for(self, budgets: Iterable[AnyBudget]) -> CounterSource | None:
+        # Counting costs a tick of perf, so it is for those who asked: all tests, or this one.
+        asked = self._settings.perf_events or any(isinstance(one, EventBudget) for one in budgets)
+        return self._counters if asked else None
 
     def _measured(self, item: pytest.Item, phase: Phase) -> Generator[None, object, object]:
         record = item.stash.get(RECORD, None)
@@ -70,7 +89,8 @@ class Recorder:
             return (yield)
         # Nobody asks what a teardown kept, unless a budget reaches over the whole test.
         trim = self._settings.trim and (phase != "teardown" or bool(record.open_budgets))
-        meter = Meter(trim=trim, gc=self._settings.gc)
+        counters = record.counters if phase == "call" else None
+        meter = Meter(trim=trim, gc=self._settings.gc, counters=counters)
         try:
             with meter:
                 result = yield
@@ -95,7 +115,7 @@ class Recorder:
             _set_properties(item, measurement)
 
     def _enforce(self, item: pytest.Item, record: TestRecord, *, last: bool) -> None:
-        broken = record.judge(last=last)
+        broken = record.judge(last=last, counts_required=self._settings.perf_required)
         if not broken:
             return
         lines = "\n".join(str(verdict.reason) for verdict in broken)
@@ -115,10 +135,21 @@ class Recorder:
                 self._log.ended(item.nodeid, record)
 
 
+def counter_source(settings: Settings, budgets: Iterable[Iterable[AnyBudget]]) -> CounterSource | None:
+    """Return one source for all events that are asked for or have a budget; None if none is."""
+    budgeted = [budget.event for own in budgets for budget in own if isinstance(budget, EventBudget)]
+    events = tuple(dict.fromkeys((*settings.perf_events, *budgeted)))
+    if not events:
+        return None
+    from pytest_imu.core.perf_stat import PerfStat  # noqa: PLC0415 - subprocess is not free
+
+    return PerfStat(events)
+
+
 def _release_fixture_values(item: pytest.Item, record: TestRecord) -> None:
     # pytest drops the values of a test's fixtures only after the teardown hook has returned. What
     # the whole test keeps can be told once they are gone, so for such a budget they go a little sooner.
-    if any(budget.metric == "delta" for budget in record.open_budgets):
+    if any(budget.name == "max_delta_mib" for budget in record.open_budgets):
         getattr(item, "funcargs", {}).clear()
 
 
@@ -133,7 +164,15 @@ def _set_properties(item: pytest.Item, measurement: Measurement) -> None:
         ("imu_total_mib", _rounded_mib(measurement.after_bytes)),
         ("imu_seconds", round(measurement.duration_ns / NANOSECONDS_PER_SECOND, 6)),
         ("imu_source", measurement.source),
+        *(pair for reading in measurement.counters for pair in _event_properties(reading)),
     )
+
+
+def _event_properties(reading: CounterReading) -> Iterator[tuple[str, float | str]]:
+    name = "imu_" + re.sub(r"\W+", "_", reading.event).strip("_")
+    yield name, "n/a" if reading.value is None else reading.value
+    if reading.per_second is not None:
+        yield f"{name}_per_second", round(reading.per_second, 1)
 
 
 def _rounded_mib(size_bytes: int | None) -> float | str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -78,10 +79,11 @@ class Reporter:
             self._settings,
             width=self._config.get_terminal_writer().fullwidth,
             verbosity=self._config.get_verbosity(),
+            encoding=getattr(sys.stdout, "encoding", None) or "utf-8",
         )
         lines += [section.Line(text, "yellow") for text in self._notes()]
         if lines and not self._config.option.collectonly:
-            terminalreporter.section("imu")
+            terminalreporter.write_sep("=", "imu")
             for line in lines:
                 terminalreporter.write_line(line.text, **line.markup)
 

@@ -20,13 +20,16 @@ class Row:
     attempt: int = 1
     worker: str | None = None
     outcome: str | None = None
+    """In pytest's words; None as long as no report has decided it."""
     phases: dict[Phase, Measurement] = field(default_factory=dict)
     blocks: tuple[Block, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
 
     def add(self, report: pytest.TestReport, record: PhaseRecord) -> None:
         """Take in one phase's report and what came with it."""
-        self.outcome = combined_outcome(self.outcome, report)
+        # That the setup passed decides nothing yet: the test may be interrupted before it passes.
+        if report.when != "setup" or not report.passed:
+            self.outcome = combined_outcome(self.outcome, report)
         self.blocks += record.blocks
         self.verdicts += record.verdicts
         if record.measurement is not None and report.when is not None:
@@ -38,7 +41,7 @@ class Row:
             "nodeid": self.nodeid,
             "attempt": self.attempt,
             "worker": self.worker,
-            "outcome": self.outcome,
+            "outcome": self.outcome or "interrupted",
             "phases": {
                 phase: self.phases[phase].to_dict() if phase in self.phases else None for phase in PHASES
             },

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pytest_imu.core.budgets import FULLY_RUNNING_PERCENT, event_reason
 from pytest_imu.core.memory import peak_source
-from pytest_imu.core.model import Measurement
+from pytest_imu.core.model import CounterReading, Measurement
 from pytest_imu.core.text import align_right, cut_middle, plural, printable
-from pytest_imu.core.units import MIB, format_mib, format_seconds
+from pytest_imu.core.units import MIB, format_count, format_limit, format_mib, format_seconds
 from pytest_imu.rows import Row
 from pytest_imu.settings import Settings, SortKey
 
@@ -27,28 +30,41 @@ class Line:
         return {} if self.colour is None else {self.colour: True}
 
 
-def lines(rows: Sequence[Row], settings: Settings, *, width: int, verbosity: int) -> list[Line]:
+def lines(
+    rows: Sequence[Row], settings: Settings, *, width: int, verbosity: int, encoding: str = "utf-8"
+) -> list[Line]:
     """Return what the section says; nothing at all where there is nothing to say."""
     broken = [Line(text, "red") for text in broken_lines(rows)]
-    if verbosity < 0:
-        return broken
     shown: list[Line] = []
-    if settings.report and not settings.off:
-        shown += [Line(text) for text in report_lines(rows, settings, width, verbosity)] + broken
-    return shown + [Line(text, "yellow") for text in unchecked_lines(rows)]
+    if verbosity < 0:
+        shown = broken
+    else:
+        if settings.report and not settings.off:
+            report = report_lines(rows, settings, width, verbosity, encoding)
+            shown += [Line(text) for text in report] + broken
+        shown += [Line(text, "yellow") for text in unchecked_lines(rows)]
+    return [Line(encodable(line.text, encoding), line.colour) for line in shown]
 
 
-def report_lines(rows: Sequence[Row], settings: Settings, width: int, verbosity: int) -> list[str]:
+def encodable(text: str, encoding: str) -> str:
+    """Return *text* with everything escaped that *encoding* does not have."""
+    return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def report_lines(
+    rows: Sequence[Row], settings: Settings, width: int, verbosity: int, encoding: str = "utf-8"
+) -> list[str]:
     """Return the table with its counts and its legend."""
     entries = entries_of(rows)
     if not entries:
         return ["no test was measured"]
     shown = arrange(entries, settings)
     return [
-        *table(shown, width=width, blocks=verbosity > 0),
+        *table(shown, width=width, blocks=verbosity > 0, encoding=encoding),
         counts_line(shown, entries, settings),
         legend_line(entries),
         *unmeasured_lines(entries),
+        *counter_lines(entries),
     ]
 
 
@@ -101,16 +117,17 @@ def _shows_more(setup: Measurement, call: Measurement | None) -> bool:
 
 def arrange(entries: Sequence[Entry], settings: Settings) -> list[Entry]:
     """Return the entries to show: large enough, sorted, and no more than asked for."""
-    shown = [
-        entry
-        for entry in entries
-        if entry.measurement.peak_bytes is None or entry.measurement.peak_bytes >= settings.min_mib * MIB
-    ]
+    shown = [entry for entry in entries if _is_large_enough(entry, settings)]
     if settings.sort == "name":
         shown.sort(key=lambda entry: entry.row.nodeid)
     else:
         shown.sort(key=lambda entry: _largest_first(entry.measurement, settings.sort))
     return shown[: settings.top] if settings.top else shown
+
+
+def _is_large_enough(entry: Entry, settings: Settings) -> bool:
+    peak_bytes = entry.measurement.peak_bytes
+    return peak_bytes is None or peak_bytes >= settings.min_mib * MIB
 
 
 def _largest_first(measurement: Measurement, sort: SortKey) -> tuple[bool, int]:
@@ -123,36 +140,76 @@ def _largest_first(measurement: Measurement, sort: SortKey) -> tuple[bool, int]:
     return value is None, -(value or 0)
 
 
-def table(entries: Sequence[Entry], *, width: int, blocks: bool) -> list[str]:
+def table(
+    entries: Sequence[Entry], *, width: int, blocks: bool, encoding: str = "utf-8"
+) -> list[str]:
     """Return the table's lines, heading first, none of them wider than *width*."""
-    cells: list[tuple[str, ...]] = [HEADINGS]
-    labels = ["test"]
+    events = events_of(entries)
+    workers = any(entry.row.worker for entry in entries)
+    cells, labels = [_headings(events, workers=workers)], ["test"]
     for entry in entries:
-        cells.append(_cells(entry.measurement))
+        worker = (entry.row.worker or "",) if workers else ()
+        cells.append((*_cells(entry.measurement, events), *worker))
         labels.append(entry.label)
-        if blocks and not entry.is_setup:
-            for block in entry.row.blocks:
-                cells.append(_cells(block.measurement))
-                labels.append(f"  block {printable(block.name)}")
-    if any(entry.row.worker for entry in entries):
-        workers = ["worker"]
-        for entry in entries:
-            shown_blocks = len(entry.row.blocks) if blocks and not entry.is_setup else 0
-            workers += [entry.row.worker or ""] + [""] * shown_blocks
-        cells = [(*row, worker) for row, worker in zip(cells, workers, strict=True)]
+        for block in entry.row.blocks if blocks and not entry.is_setup else ():
+            cells.append((*_cells(block.measurement, events), *("" for _ in worker)))
+            labels.append(f"  block {printable(block.name)}")
     numbers = align_right(cells)
     room = max(10, width - len(numbers[0]) - 2)
-    return [f"{left}  {cut_middle(label, room)}" for left, label in zip(numbers, labels, strict=True)]
+    shown = (_fitted(encodable(label, encoding), room) for label in labels)
+    return [f"{left}  {label}" for left, label in zip(numbers, shown, strict=True)]
 
 
-def _cells(measurement: Measurement) -> tuple[str, ...]:
+def _fitted(label: str, room: int) -> str:
+    kept = room
+    while _columns(cut := cut_middle(label, kept)) > room:
+        kept -= 1
+    return cut
+
+
+def _columns(text: str) -> int:
+    # A terminal gives two columns to Chinese, Japanese and Korean characters.
+    return sum(2 if unicodedata.east_asian_width(char) in "FW" else 1 for char in text)
+
+
+def events_of(entries: Sequence[Entry]) -> tuple[str, ...]:
+    """Return every event that was counted in any of the entries, in the order of their first."""
+    counters = (reading.event for entry in entries for reading in entry.measurement.counters)
+    return tuple(dict.fromkeys(counters))
+
+
+def _headings(events: Sequence[str], *, workers: bool) -> tuple[str, ...]:
+    counted = [text for event in events for text in ((event, "/s") if event == events[0] else (event,))]
+    return (*HEADINGS, *counted, *(["worker"] if workers else []))
+
+
+def _cells(measurement: Measurement, events: Sequence[str]) -> tuple[str, ...]:
     sampled = "~" if measurement.source == "sampled" else ""
+    readings = {reading.event: reading for reading in measurement.counters}
+    counts: list[str] = []
+    for event in events:
+        reading = readings.get(event)
+        counts.append("" if reading is None else _count(reading))
+        if event == events[0]:
+            rate = None if reading is None else reading.per_second
+            counts.append("" if rate is None else f"{rate:,.0f}")
     return (
         sampled + format_mib(measurement.peak_bytes),
         format_mib(measurement.delta_bytes),
         format_mib(measurement.after_bytes),
         format_seconds(measurement.duration_ns),
+        *counts,
     )
+
+
+def _count(reading: CounterReading) -> str:
+    if reading.value is None:
+        return "n/a"
+    return format_count(reading.value) + ("*" if _is_scaled(reading) else "")
+
+
+def _is_scaled(reading: CounterReading) -> bool:
+    return reading.running_percent is not None and reading.running_percent < FULLY_RUNNING_PERCENT
 
 
 def counts_line(shown: Sequence[Entry], entries: Sequence[Entry], settings: Settings) -> str:
@@ -163,8 +220,12 @@ def counts_line(shown: Sequence[Entry], entries: Sequence[Entry], settings: Sett
     if setups:
         parts = f"{plural(tests, 'test')}, {plural(setups, 'setup')}"
         rows = f"{len(shown)} of {plural(len(entries), 'row')} ({parts})"
-    more = "; --imu-top=0 shows all" if len(shown) < len(entries) else ""
-    return f"{rows}, {SORT_WORDS[settings.sort]}{more}"
+    under = sum(not _is_large_enough(entry, settings) for entry in entries)
+    left_out = f"; {under} under {format_limit(settings.min_mib)} MiB left out" if under else ""
+    more = ""
+    if len(shown) + under < len(entries):
+        more = f"; --imu-top=0 shows {'the rest' if under else 'all'}"
+    return f"{rows}, {SORT_WORDS[settings.sort]}{left_out}{more}"
 
 
 def legend_line(entries: Sequence[Entry]) -> str:
@@ -180,11 +241,26 @@ def legend_line(entries: Sequence[Entry]) -> str:
 
 def unmeasured_lines(entries: Sequence[Entry]) -> list[str]:
     """Return why some numbers are n/a, each reason once."""
-    reasons: dict[str, int] = {}
+    reasons: Counter[str] = Counter()
     for entry in entries:
         if entry.measurement.source == "none" and entry.measurement.reason:
-            reasons[entry.measurement.reason] = reasons.get(entry.measurement.reason, 0) + 1
+            reasons[entry.measurement.reason] += 1
+        for reading in entry.measurement.counters:
+            if reading.reason is not None:
+                reasons[event_reason(reading.event, reading.reason)] += 1
     return [f"n/a in {plural(count, 'row')}: {printable(why)}" for why, count in reasons.items()]
+
+
+def counter_lines(entries: Sequence[Entry]) -> list[str]:
+    """Return what has to be known about the counts, where there are any."""
+    readings = [reading for entry in entries for reading in entry.measurement.counters]
+    lines = []
+    if any(_is_scaled(reading) for reading in readings):
+        lines.append("* scaled: perf had the event on the hardware for a part of the time only")
+    counted = any(reading.value is not None for reading in readings)
+    if counted and any(entry.row.worker for entry in entries):
+        lines.append("counts of several workers: they share the caches, and disturb each other there")
+    return lines
 
 
 def broken_lines(rows: Sequence[Row]) -> list[str]:
@@ -198,11 +274,14 @@ def broken_lines(rows: Sequence[Row]) -> list[str]:
 
 
 def unchecked_lines(rows: Sequence[Row]) -> list[str]:
-    """Return every budget that nothing could be held against although its test passed."""
-    lines = [
-        f"{printable(row.nodeid)}: {verdict.budget}: {printable(verdict.reason or '')}"
-        for row in rows
-        for verdict in row.verdicts
-        if verdict.outcome == "unchecked" and row.outcome in ("passed", "xpassed")
-    ]
-    return [f"{plural(len(lines), 'budget')} not checked:", *lines] if lines else []
+    """Return every budget that nothing could be held against although its test passed, by reason."""
+    named: dict[str, list[str]] = {}
+    for row in rows:
+        for verdict in row.verdicts:
+            if verdict.outcome == "unchecked" and row.outcome in ("passed", "xpassed"):
+                names = named.setdefault(printable(verdict.reason or ""), [])
+                names.append(f"  {printable(row.nodeid)}: {verdict.budget}")
+    lines = []
+    for reason, names in named.items():
+        lines += [f"{plural(len(names), 'budget')} not checked: {reason}", *names]
+    return lines

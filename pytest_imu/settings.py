@@ -11,10 +11,20 @@ from typing import Any, Literal, get_args
 import pytest
 
 from pytest_imu.core.budgets import Budget, Metric
+from pytest_imu.core.counters import check_event
 from pytest_imu.options import OPTIONS
 
 SortKey = Literal["peak", "delta", "total", "time", "name"]
 OnBreach = Literal["fail", "warn"]
+ACCEPTED = {
+    "bool": "true or false",
+    "int": "a whole number from 0",
+    "float": "a number of MiB from 0",
+    "string": "a text",
+    "imu_sort": f"one of {', '.join(get_args(SortKey))}",
+    "imu_on_breach": f"one of {', '.join(get_args(OnBreach))}",
+}
+"""What an option takes, by its name where it has words of its own, else by its kind."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +37,8 @@ class Settings:
     sort: SortKey
     min_mib: float
     default_budgets: tuple[Budget, ...]
+    perf_events: tuple[str, ...]
+    perf_required: bool
     json_path: Path | None
     log_path: Path | None
     on_breach: OnBreach
@@ -46,7 +58,7 @@ class Settings:
         values = _Values(config)
         return cls(
             off=bool(config.option.no_imu),
-            report=bool(config.option.imu) or bool(values.ini("imu", "true or false")),
+            report=any((config.option.imu, config.option.imu_perf, values.ini("imu", ACCEPTED["bool"]))),
             top=values.read("imu_top", parse_count),
             sort=values.read("imu_sort", _one_of(get_args(SortKey))),
             min_mib=values.read("imu_min_mib", parse_mib),
@@ -54,6 +66,8 @@ class Settings:
                 *values.default_budget("imu_max_peak_mib", "peak"),
                 *values.default_budget("imu_max_delta_mib", "delta"),
             ),
+            perf_events=values.read("imu_perf", parse_events),
+            perf_required=values.read("imu_perf_required", bool),
             json_path=values.path("imu_json"),
             log_path=values.path("imu_log"),
             on_breach=values.read("imu_on_breach", _one_of(get_args(OnBreach))),
@@ -110,8 +124,8 @@ class _Values:
             return value, option.flag
         if not option.in_ini:
             return None, option.flag
-        accepted = {"bool": "true or false", "int": "a whole number from 0"}
-        return self.ini(name, accepted.get(option.kind, "a number from 0")), self._ini_origin(name)
+        accepted = ACCEPTED.get(name, ACCEPTED[option.kind])
+        return self.ini(name, accepted), self._ini_origin(name)
 
     def _ini_origin(self, name: str) -> str:
         overrides = getattr(self._config.option, "override_ini", None) or ()
@@ -128,7 +142,7 @@ def parse_count(value: object) -> int:
     except ValueError:
         number = -1
     if number < 0:
-        message = f"{value!r} is not accepted; a whole number from 0 is"
+        message = f"{value!r} is not accepted; {ACCEPTED['int']} is"
         raise ValueError(message)
     return number
 
@@ -140,9 +154,18 @@ def parse_mib(value: object) -> float:
     except ValueError:
         number = math.nan
     if isinstance(value, bool) or not (math.isfinite(number) and number >= 0):
-        message = f"{value!r} is not accepted; a number of MiB from 0 is"
+        message = f"{value!r} is not accepted; {ACCEPTED['float']} is"
         raise ValueError(message)
     return number
+
+
+def parse_events(value: str) -> tuple[str, ...]:
+    """Return the events of a list with commas; ValueError says what is accepted."""
+    if Path(value).exists():
+        # argparse takes the word behind a bare flag for its value.
+        message = f"{value!r} is a path; write --imu-perf=EVENTS with '=', or --imu-perf after the paths"
+        raise ValueError(message)
+    return tuple(dict.fromkeys(check_event(event.strip()) for event in value.split(",")))
 
 
 def _one_of(accepted: tuple[str, ...]) -> Callable[[str], str]:

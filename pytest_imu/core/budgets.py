@@ -14,6 +14,10 @@ BudgetPhase = Literal["call", "setup", "all"]
 BUDGET_PHASES: tuple[BudgetPhase, ...] = ("call", "setup", "all")
 Outcome = Literal["kept", "broken", "unchecked"]
 
+CACHE_MISSES = "cache-misses"
+FULLY_RUNNING_PERCENT = 99.5
+"""Under this a count is an estimate: perf had the event on the hardware for a part of the time."""
+
 SOURCE_WORDS: Mapping[Source, str] = {
     "kernel": "kernel high-water mark",
     "sampled": "sampled, a lower bound",
@@ -42,22 +46,49 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EventBudget:
+    """A limit on how often an event may happen in a test's call."""
+
+    event: str
+    limit: float
+    origin: str | None = None
+    phase: BudgetPhase = "call"
+
+    @property
+    def name(self) -> str:
+        """The marker's name: "max_cache_misses", or "max_events" for every other event."""
+        return "max_cache_misses" if self.event == CACHE_MISSES else "max_events"
+
+    def __str__(self) -> str:
+        event = "" if self.event == CACHE_MISSES else f'"{self.event}", '
+        return f"{self.name}({event}{self.limit:_.0f})"
+
+
+AnyBudget = Budget | EventBudget
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """What became of one budget; `reason` is the breach in one line, or why nothing was checked."""
 
-    budget: Budget
+    budget: AnyBudget
     outcome: Outcome
     actual_bytes: int | None = None
+    actual_count: float | None = None
     reason: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plain form, as it stands in the JSON file."""
-        return {
-            "name": self.budget.name,
-            "limit": self.budget.limit_mib,
-            "phase": self.budget.phase,
-            "origin": self.budget.origin,
-            "actual": None if self.actual_bytes is None else mib(self.actual_bytes),
+        budget = self.budget
+        plain: dict[str, Any] = {"name": budget.name}
+        if isinstance(budget, EventBudget):
+            plain |= {"event": budget.event, "limit": budget.limit, "actual": self.actual_count}
+        else:
+            actual_mib = None if self.actual_bytes is None else mib(self.actual_bytes)
+            plain |= {"event": None, "limit": budget.limit_mib, "actual": actual_mib}
+        return plain | {
+            "phase": budget.phase,
+            "origin": budget.origin,
             "verdict": self.outcome,
             "reason": self.reason,
         }
@@ -65,25 +96,54 @@ class Verdict:
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Verdict:
         """Rebuild a verdict from its plain form."""
+        actual, limit, origin = plain["actual"], plain["limit"], plain["origin"]
+        outcome, reason = plain["verdict"], plain["reason"]
+        if plain["event"] is not None:
+            event_budget = EventBudget(event=plain["event"], limit=limit, origin=origin)
+            return cls(budget=event_budget, outcome=outcome, actual_count=actual, reason=reason)
+        metric: Metric = "peak" if plain["name"] == "max_peak_mib" else "delta"
         return cls(
-            budget=Budget(
-                metric="peak" if plain["name"] == "max_peak_mib" else "delta",
-                limit_mib=plain["limit"],
-                phase=plain["phase"],
-                origin=plain["origin"],
-            ),
-            outcome=plain["verdict"],
-            actual_bytes=None if plain["actual"] is None else round(plain["actual"] * MIB),
-            reason=plain["reason"],
+            budget=Budget(metric=metric, limit_mib=limit, phase=plain["phase"], origin=origin),
+            outcome=outcome,
+            actual_bytes=None if actual is None else round(actual * MIB),
+            reason=reason,
         )
 
 
-def check(budget: Budget, phases: Mapping[Phase, Measurement]) -> Verdict:
-    """Hold a budget against the phases that were measured; `all` reaches from the first to the last."""
+def check(budget: AnyBudget, phases: Mapping[Phase, Measurement]) -> Verdict:
+    """Hold a budget against the phases that were measured; `all` reaches from first to last."""
     wanted = PHASES if budget.phase == "all" else (budget.phase,)
     measured = [phases[phase] for phase in wanted if phase in phases]
     if not measured:
         return unchecked(budget, f"the test's {budget.phase} did not run")
+    if isinstance(budget, EventBudget):
+        return _check_events(budget, measured[0])
+    return _check_memory(budget, measured)
+
+
+def _check_events(budget: EventBudget, call: Measurement) -> Verdict:
+    readings = [reading for reading in call.counters if reading.event == budget.event]
+    if not readings or readings[0].value is None:
+        reason = (readings[0].reason if readings else None) or "not counted"
+        return unchecked(budget, event_reason(budget.event, reason))
+    actual = readings[0].value
+    if actual <= budget.limit:
+        return Verdict(budget=budget, outcome="kept", actual_count=actual)
+    over = actual - budget.limit
+    share = f" ({over / budget.limit:.0%})".replace("%", " %") if budget.limit else ""
+    reason = f"{budget.event} {actual:,.0f} is over {budget} by {over:,.0f}{share}"
+    percent = readings[0].running_percent
+    if percent is not None and percent < FULLY_RUNNING_PERCENT:
+        reason += f"; scaled, perf counted {percent:.0f} % of the time"
+    return Verdict(budget=budget, outcome="broken", actual_count=actual, reason=reason)
+
+
+def event_reason(event: str, reason: str) -> str:
+    """Return why an event has no value: "cache-misses not supported by this machine"."""
+    return f"{event} {reason}" if reason.startswith("not ") else f"{event}: {reason}"
+
+
+def _check_memory(budget: Budget, measured: list[Measurement]) -> Verdict:
     before_bytes = measured[0].before_bytes
     highest_bytes = _highest(measured) if budget.metric == "peak" else measured[-1].after_bytes
     if before_bytes is None or highest_bytes is None:
@@ -103,9 +163,17 @@ def check(budget: Budget, phases: Mapping[Phase, Measurement]) -> Verdict:
     )
 
 
-def unchecked(budget: Budget, reason: str) -> Verdict:
+def unchecked(budget: AnyBudget, reason: str) -> Verdict:
     """Return the verdict on a budget that nothing could be held against."""
     return Verdict(budget=budget, outcome="unchecked", reason=reason)
+
+
+def required(verdict: Verdict) -> Verdict:
+    """Return the verdict where counts must be had: an event that was not counted breaks its budget."""
+    if verdict.outcome != "unchecked" or not isinstance(verdict.budget, EventBudget):
+        return verdict
+    reason = f"{verdict.budget} could not be checked: {verdict.reason}; imu_perf_required is on"
+    return Verdict(budget=verdict.budget, outcome="broken", reason=reason)
 
 
 def _highest(measured: list[Measurement]) -> int | None:

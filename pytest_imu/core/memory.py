@@ -120,7 +120,11 @@ class KernelPeak:
                 self._reset()
                 self._rss_at_reset_bytes = rss_bytes
                 self._max_rss_at_reset_bytes = self._read_max_rss()
-                self._hidden = self._max_rss_at_reset_bytes > rss_bytes + self._slack_bytes
+                # Above the RSS it is the mark, which may be a little off, or it is not the mark.
+                self._hidden = (
+                    self._max_rss_at_reset_bytes > rss_bytes
+                    and self._max_rss_at_reset_bytes > self._read_status().high_water_bytes
+                )
             opened = KernelWindow(self, before_bytes=rss_bytes, trimmer=trimmer)
             self._open_windows.add(opened)
             return opened
@@ -133,7 +137,7 @@ class KernelPeak:
                 window.trimmer.trim()  # it lowers the RSS, and the mark stays
             after_bytes = self._read_rss()
             growth_bytes = self._read_max_rss() - self._max_rss_at_reset_bytes
-            self._raise_peaks((window,), after_bytes, growth_bytes)
+            self._raise_peaks((window, *self._open_windows), after_bytes, growth_bytes)
         return Measurement(
             before_bytes=window.before_bytes,
             after_bytes=after_bytes,

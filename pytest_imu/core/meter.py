@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import gc as garbage_collector
 import inspect
@@ -11,6 +12,7 @@ from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, cast, overload
 
 from pytest_imu.core import memory, platforms
+from pytest_imu.core.counters import CounterSource, CounterWindow
 from pytest_imu.core.memory import MemoryWindow, PeakSource
 from pytest_imu.core.model import Measurement, Source
 from pytest_imu.core.trim import Trimmer, find_malloc_trim
@@ -26,10 +28,19 @@ class Meter:
     not be read are None and `m.measurement.reason` says why. The block's own exceptions pass.
     """
 
-    def __init__(self, *, trim: bool = True, gc: bool = False, source: PeakSource | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        trim: bool = True,
+        gc: bool = False,
+        counters: CounterSource | None = None,
+        source: PeakSource | None = None,
+    ) -> None:
         self._trim = trim
         self._gc = gc
+        self._counters = counters
         self._source = source
+        self._counter_window: CounterWindow | None = None
         self._window: MemoryWindow | None = None
         self._fault: Exception | None = None
         self._start_ns: int | None = None
@@ -41,12 +52,16 @@ class Meter:
             raise RuntimeError(message)
         self._window, self._fault, self._measurement = None, None, None
         try:
+            if self._counters is not None:
+                self._counters.prepare()
             if self._gc:
                 garbage_collector.collect()
             source = self._source or memory.peak_source()
             self._window = source.open(process_trimmer() if self._trim else None)
         except Exception as error:  # noqa: BLE001 - no fault of the measuring reaches the block
             self._fault = error
+        if self._counters is not None:
+            self._counter_window = self._counters.open()
         self._start_ns = time.perf_counter_ns()
         return self
 
@@ -58,15 +73,26 @@ class Meter:
     ) -> None:
         duration_ns = time.perf_counter_ns() - (self._start_ns or 0)
         self._start_ns = None
+        counter_window, self._counter_window = self._counter_window, None
+        if counter_window is None:
+            self._measurement = self._close_memory(duration_ns)
+            return
+        # The counters first, so that they do not count the reading of the memory; what they hold is
+        # read last, so that its text does not count as memory.
+        counter_window.end()
+        measurement = self._close_memory(duration_ns)
+        readings = counter_window.read(duration_ns)
+        self._measurement = dataclasses.replace(measurement, counters=readings)
+
+    def _close_memory(self, duration_ns: int) -> Measurement:
         window, self._window = self._window, None
         if window is None:
             fault = self._fault or RuntimeError("the block was never entered")
-            self._measurement = memory.unreadable(fault, duration_ns)
-            return
+            return memory.unreadable(fault, duration_ns)
         try:
-            self._measurement = window.close(duration_ns)
+            return window.close(duration_ns)
         except Exception as error:  # noqa: BLE001 - no fault of the measuring reaches the block
-            self._measurement = memory.unreadable(error, duration_ns)
+            return memory.unreadable(error, duration_ns)
 
     @property
     def measurement(self) -> Measurement:
@@ -114,12 +140,15 @@ class Meter:
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         """Measure every call of *function*; the last one to end is its `measurement` attribute."""
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            name = getattr(function, "__qualname__", repr(function))  # a functools.partial has none
             message = (
-                f"measure() cannot decorate the generator {function.__qualname__}(): its body runs "
+                f"measure() cannot decorate the generator {name}(): its body runs "
                 "in pieces; measure the loop that consumes it"
             )
             raise TypeError(message)
-        new_meter = functools.partial(Meter, trim=self._trim, gc=self._gc, source=self._source)
+        new_meter = functools.partial(
+            Meter, trim=self._trim, gc=self._gc, counters=self._counters, source=self._source
+        )
         # Any: the wrapper grows an attribute, which the type of a plain function does not have.
         wrapper: Any
         if inspect.iscoroutinefunction(function):
@@ -131,7 +160,7 @@ class Meter:
                     with meter:
                         return await function(*args, **kwargs)
                 finally:
-                    wrapper.measurement = meter.measurement
+                    wrapper.measurement = meter._measurement  # noqa: SLF001 - a Meter reads a Meter
 
             wrapper = measured_coroutine
         else:
@@ -143,7 +172,7 @@ class Meter:
                     with meter:
                         return function(*args, **kwargs)
                 finally:
-                    wrapper.measurement = meter.measurement
+                    wrapper.measurement = meter._measurement  # noqa: SLF001 - a Meter reads a Meter
 
             wrapper = measured
         wrapper.measurement = None

@@ -33,14 +33,14 @@ class ProcStatus:
 
 
 def read_proc_file(path: str) -> bytes:
-    """Return the first page of a small /proc file.
+    """Return the first 16 KiB of a small /proc file: a thousand groups stand before VmRSS in status.
 
     The file is opened afresh: "/proc/self" then always means the process that asks, also after a
     fork, and no descriptor is left for a test to inherit, count or close. It costs 8 µs.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        return os.read(descriptor, 4096)
+        return os.read(descriptor, 16 * KIB)
     finally:
         os.close(descriptor)
 

@@ -78,7 +78,7 @@ class Trimmer:
         cost_ns = self._clock_ns() - start_ns
         if watched:
             self._watched -= 1
-            paid_ns = int(PAID_NS_PER_MIB * (before_bytes - self._rss_bytes()) / MIB)
-            self._unpaid_ns += max(0, cost_ns - paid_ns)
+            returned_bytes = max(0, before_bytes - self._rss_bytes())
+            self._unpaid_ns += max(0, cost_ns - int(PAID_NS_PER_MIB * returned_bytes / MIB))
         if cost_ns > CHEAP_NS:
             self._watched = WATCHED_TRIMS

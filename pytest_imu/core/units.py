@@ -41,3 +41,12 @@ def format_seconds(duration_ns: int | None) -> str:
     '0.32s'
     """
     return "n/a" if duration_ns is None else f"{duration_ns / NANOSECONDS_PER_SECOND:.2f}s"
+
+
+def format_count(value: float) -> str:
+    """Return a count with its thousands apart; what is no whole number, milliseconds, with two decimals.
+
+    >>> format_count(8823), format_count(4.5)
+    ('8,823', '4.50')
+    """
+    return f"{value:,.0f}" if value == int(value) else f"{value:,.2f}"

@@ -1,0 +1,90 @@
+"""The command line: `python -m pytest_imu doctor` and `python -m pytest_imu perf`."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import math
+import sys
+from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    options = _parser().parse_args(arguments)
+    if options.command == "doctor":
+        return _doctor(as_json=options.json)
+    return _perf(options.event, seconds=options.seconds, pid=options.pid)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m pytest_imu", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    doctor = commands.add_parser("doctor", help="say what this machine can measure, and why not")
+    doctor.add_argument("--json", action="store_true", help="as JSON, for programs")
+    perf = commands.add_parser("perf", help="count one event for a while, and print the samples")
+    perf.add_argument("--event", type=_event, default="cache-misses", help="default: cache-misses")
+    perf.add_argument("--seconds", type=_seconds, default=1.0, help="how long; default: 1")
+    perf.add_argument("--pid", type=_pid, help="another process; default: this one, at work")
+    return parser
+
+
+def _event(text: str) -> str:
+    from pytest_imu.core.counters import check_event  # noqa: PLC0415 - for this command only
+
+    try:
+        return check_event(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        message = f"{text!r} is not accepted; a number of seconds over 0 is"
+        raise argparse.ArgumentTypeError(message)
+    return seconds
+
+
+def _pid(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        message = f"{text!r} is not accepted; the number of a process is"
+        raise argparse.ArgumentTypeError(message)
+    return int(text)
+
+
+def _doctor(*, as_json: bool) -> int:
+    import json  # noqa: PLC0415 - for this command only
+
+    from pytest_imu import doctor  # noqa: PLC0415 - for this command only
+
+    checks = list(doctor.examine())
+    if as_json:
+        print(json.dumps(doctor.document(checks), indent=1))
+    else:
+        print("\n".join(doctor.text_lines(checks)))
+    return 0 if doctor.memory_can_be_measured(checks) else 1
+
+
+def _perf(event: str, *, seconds: float, pid: int | None) -> int:
+    if sys.platform != "linux":
+        print(f"perf is part of Linux, and this is {sys.platform}", file=sys.stderr)
+        return 1
+    from pytest_imu.core.perf_command import PerfUnavailableError  # noqa: PLC0415 - see above
+    from pytest_imu.perf_trial import trial  # noqa: PLC0415 - Windows has no fcntl
+
+    try:
+        trial(event, seconds=seconds, pid=pid, emit=functools.partial(print, flush=True))
+    except PerfUnavailableError as error:
+        print(f"perf: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,134 @@
+"""Finding a perf that works, and saying why there is none."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+OLDEST_VERSION = (5, 10)
+"""The first perf whose `stat` has --control, by which one perf serves a whole session."""
+LINUX_TOOLS = Path("/usr/lib")
+PARANOID = Path("/proc/sys/kernel/perf_event_paranoid")
+VERSION_TIMEOUT_S = 10.0
+REFUSALS = ("paranoid", "permission", "not permitted", "operations is limited")
+"""What perf says, in lower case, when the kernel or a container does not let it count."""
+
+_VERSION = re.compile(r"perf version (\d+)\.(\d+)")
+_UNKNOWN_EVENT = re.compile(
+    r"event syntax error: '([^']*)'|unknown or unsupported event '([^']*)'", re.IGNORECASE
+)
+
+
+class PerfUnavailableError(Exception):
+    """Nothing can be counted; the message is the reason, in one line."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PerfCommand:
+    """A perf that runs."""
+
+    path: str
+    version: tuple[int, int]
+
+    @property
+    def has_control(self) -> bool:
+        """Whether `perf stat` takes --control."""
+        return self.version >= OLDEST_VERSION
+
+    @property
+    def version_text(self) -> str:
+        """The version as people write it."""
+        return ".".join(map(str, self.version))
+
+
+def find_perf(
+    *, on_path: str | None = None, tools: Path = LINUX_TOOLS, platform: str = sys.platform
+) -> PerfCommand:
+    """Return the perf to use: the one on PATH, or one that the distribution's wrapper did not find.
+
+    Raises PerfUnavailableError with the reason where there is none that runs.
+    """
+    if platform != "linux":
+        message = f"perf is part of Linux, and this is {platform}"
+        raise PerfUnavailableError(message)
+    found = on_path or shutil.which("perf")
+    packaged = sorted(map(str, tools.glob("linux-tools*/**/perf")), key=_numbers, reverse=True)
+    candidates = ([found] if found else []) + packaged
+    if not candidates:
+        message = "perf is not installed"
+        raise PerfUnavailableError(message)
+    faults = []
+    for path in candidates:
+        try:
+            return PerfCommand(path=path, version=_version_of(path))
+        except PerfUnavailableError as error:
+            faults.append(str(error))
+    raise PerfUnavailableError(faults[0])
+
+
+def _numbers(path: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", path)]
+
+
+def _version_of(path: str) -> tuple[int, int]:
+    try:
+        done = subprocess.run(
+            [path, "--version"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=VERSION_TIMEOUT_S,
+            check=False,
+            env=perf_environment(),
+        )
+    except subprocess.TimeoutExpired:
+        message = f"{path} --version did not end within {VERSION_TIMEOUT_S:.0f} s"
+        raise PerfUnavailableError(message) from None
+    except OSError as error:
+        message = f"{path} does not run: {error.strerror or error}"
+        raise PerfUnavailableError(message) from None
+    output = (done.stdout + done.stderr).decode(errors="replace")
+    version = _VERSION.search(output)
+    if done.returncode == 0 and version is not None:
+        return int(version[1]), int(version[2])
+    if "not found for kernel" in output:
+        message = f"{path} is the distribution's wrapper, without a perf for this kernel"
+    else:
+        message = f"{path} --version says: {first_line(output) or 'nothing'}"
+    raise PerfUnavailableError(message)
+
+
+def perf_environment() -> dict[str, str]:
+    """Return the environment for perf: numbers in the C locale, no colours, no pager."""
+    return {**os.environ, "LC_ALL": "C", "PERF_PAGER": "cat"}
+
+
+def paranoid_level(path: Path = PARANOID) -> int | None:
+    """Return the kernel's perf_event_paranoid; None where there is none to read."""
+    try:
+        return int(path.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None
+
+
+def why_refused(stderr: str, *, level: int | None) -> str:
+    """Return, in one line, why perf ended, from what it said."""
+    unknown = _UNKNOWN_EVENT.search(stderr)
+    if unknown is not None:
+        return f"perf does not know the event {(unknown[1] or unknown[2])!r}"
+    lowered = stderr.lower()
+    if any(word in lowered for word in REFUSALS):
+        where = "unknown" if level is None else str(level)
+        return f"perf was refused (perf_event_paranoid is {where}; a container may refuse it too)"
+    return f"perf ended: {first_line(stderr) or 'it said nothing'}"
+
+
+def first_line(text: str) -> str:
+    """Return the first line that says something, without what perf prints of its own switches."""
+    lines: Sequence[str] = [line.strip() for line in text.splitlines()]
+    return next((line[:200] for line in lines if line and not line.startswith("Events ")), "")

@@ -1,0 +1,192 @@
+"""What every test may lean on: proof that nothing is left behind, named skips, and other processes."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import mmap
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_imu.core.meter import measure
+
+DESCRIPTORS = Path("/proc/self/fd")
+TASKS = Path("/proc/self/task")
+CHILD_LIMIT_S = 10
+"""After this a forked child that hangs is ended by the kernel, and its test fails."""
+
+
+def kernel_peaks_work() -> bool:
+    """Whether this process may reset its high-water mark, tried by hand, without the package."""
+    try:
+        spike = mmap.mmap(-1, 16 * 2**20)
+        spike.write(bytes(16 * 2**20))
+        spike.close()
+        before = high_water_kib()
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+        return high_water_kib() < before
+    except OSError:
+        return False
+
+
+def high_water_kib() -> int:
+    """Return VmHWM as the kernel prints it."""
+    text = Path("/proc/self/status").read_text(encoding="utf-8", errors="replace")
+    return int(text.partition("VmHWM:")[2].split()[0])
+
+
+def malloc_trim_works() -> bool:
+    """Whether the C library is glibc, which can give freed memory back."""
+    return platform.libc_ver()[0] == "glibc" and hasattr(ctypes.CDLL(None), "malloc_trim")
+
+
+def perf_counts(event: str) -> bool:
+    """Whether this machine has a perf that counts *event* of a process of its own."""
+    perf = shutil.which("perf")
+    if perf is None:
+        return False
+    command = [perf, "stat", "-x", ";", "-e", event, sys.executable, "-c", ""]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    return done.returncode == 0 and f";{event}" in done.stderr and "<not" not in done.stderr
+
+
+NEEDS: Mapping[str, tuple[Callable[[], bool], str]] = {
+    "needs_kernel_peaks": (
+        kernel_peaks_work,
+        "the high-water mark cannot be reset here: not Linux, or /proc/self/clear_refs is refused",
+    ),
+    "needs_proc": (DESCRIPTORS.exists, "there is no /proc here to read this process's memory from"),
+    "needs_fork": (lambda: hasattr(os, "fork"), "this platform cannot fork"),
+    "needs_root": (
+        lambda: hasattr(os, "geteuid") and os.geteuid() == 0,
+        "only root can become a user who may not reset the high-water mark",
+    ),
+    "needs_perf": (
+        lambda: perf_counts("page-faults"),
+        "there is no perf here that may count this user's own page faults",
+    ),
+    "needs_cache_misses": (
+        lambda: perf_counts("cache-misses"),
+        "this machine shows no hardware counters: no PMU, or perf is refused",
+    ),
+    "needs_malloc_trim": (malloc_trim_works, "this C library has no malloc_trim: it is not glibc"),
+}
+"""Markers that skip a test where the machine lacks something, and say so in the summary."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Declare the markers."""
+    for name, (_, reason) in NEEDS.items():
+        config.addinivalue_line("markers", f"{name}: skips the test where {reason}")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what this machine cannot run; each need is tried once, and only where a test has it."""
+    reasons: dict[str, str | None] = {}
+    for item in items:
+        for name in {marker.name for marker in item.iter_markers()} & NEEDS.keys():
+            if name not in reasons:
+                is_met, reason = NEEDS[name]
+                reasons[name] = None if is_met() else reason
+            if lacking := reasons[name]:
+                item.add_marker(pytest.mark.skip(reason=f"{name}: {lacking}"))
+
+
+def open_descriptors() -> dict[str, str]:
+    """Return this process's descriptors and what they point at; none where there is no /proc."""
+    pointing = {}
+    for path in DESCRIPTORS.iterdir() if DESCRIPTORS.exists() else ():
+        try:
+            pointing[path.name] = str(path.readlink())
+        except FileNotFoundError:
+            continue  # the one that listed the others
+    return pointing
+
+
+def child_processes() -> list[str]:
+    """Return the ids of this process's children, ended or not."""
+    if not hasattr(os, "waitid"):
+        return []
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return []  # one system call, and the usual case
+    lists = TASKS.glob("*/children")
+    named = sorted(pid for one in lists for pid in one.read_text(encoding="ascii").split())
+    return named or ["one that this kernel does not name"]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def peak_source_is_chosen() -> None:
+    """Choose the process's peak source before any test, since it keeps one descriptor on purpose."""
+    with measure():
+        pass
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind(peak_source_is_chosen: None) -> Iterator[None]:  # noqa: ARG001 - comes first
+    """Prove after each test that it left no sampler, no child process and no open descriptor."""
+    descriptors, children = open_descriptors(), child_processes()
+    yield
+    assert [] == [thread for thread in threading.enumerate() if thread.name == "imu-sampler"]
+    assert children == child_processes()
+    assert descriptors == open_descriptors()
+
+
+@pytest.fixture
+def in_fork() -> Callable[[Callable[[], object]], Any]:
+    """Return a function that runs a function in a forked child and returns what it returned."""
+    return call_in_fork
+
+
+def call_in_fork(function: Callable[[], object]) -> Any:
+    """Run *function* in a forked child, which sends its result through a pipe, as JSON."""
+    receiving, sending = os.pipe()
+    with warnings.catch_warnings():
+        # Python 3.12 and newer warn of threads; what these children do is right with them.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child == 0:
+        answer: dict[str, object] = {"raised": "the child was ended"}
+        try:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(CHILD_LIMIT_S)
+            answer = {"returned": function()}
+        except BaseException as error:  # noqa: BLE001 - the child must never come back to pytest
+            answer = {"raised": repr(error)}
+        finally:
+            os.write(sending, json.dumps(answer).encode())
+            os._exit(0)
+    os.close(sending)
+    with os.fdopen(receiving, encoding="utf-8") as answers:
+        text = answers.read()
+    _, status = os.waitpid(child, 0)
+    assert 0 == status
+    answer = json.loads(text)
+    assert {"returned"} == answer.keys(), answer
+    return answer["returned"]
+
+
+@pytest.fixture(scope="session")
+def run_python() -> Callable[..., Any]:
+    """Return a function that runs a script in a fresh interpreter and returns what it printed."""
+    return run_script
+
+
+def run_script(script: str, *arguments: str) -> Any:
+    """Run *script* in a fresh interpreter, in which warnings are errors; it prints one JSON value."""
+    command = [sys.executable, "-W", "error", "-c", script, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert (0, "") == (done.returncode, done.stderr)
+    return json.loads(done.stdout)
