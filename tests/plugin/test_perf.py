@@ -1,0 +1,313 @@
+"""Counted events in the plugin: columns, files, budgets, and machines that cannot count."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import pytest
+
+TOUCHING = """
+    import mmap
+    import pytest
+
+    def touch(pages):
+        with mmap.mmap(-1, pages * mmap.PAGESIZE) as block:
+            for start in range(0, pages * mmap.PAGESIZE, mmap.PAGESIZE):
+                block[start] = 1
+
+    touch(1)
+
+    def test_thousand():
+        touch(1000)
+
+    @pytest.mark.max_events("page-faults", 1500)
+    def test_kept(imu):
+        touch(500)
+        with imu.measure("part"):
+            touch(700)
+
+    @pytest.mark.max_events("page-faults", 500)
+    def test_broken():
+        touch(2000)
+"""
+BREACH = 'page-faults 2,000 is over max_events("page-faults", 500) by 1,500 (300 %)'
+
+
+def run(pytester: pytest.Pytester, *args: str) -> pytest.RunResult:
+    """Run pytest in a process of its own."""
+    return pytester.runpytest_subprocess("-p", "no:cacheprovider", *args)
+
+
+def without_perf(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the run find a perf that says it is the distribution's wrapper, and nothing else."""
+    perf = pytester.path / "bin" / "perf"
+    perf.parent.mkdir()
+    perf.write_text("#!/bin/sh\necho 'WARNING: perf not found for kernel 6.5.0-21' >&2\nexit 2\n")
+    perf.chmod(0o755)
+    monkeypatch.setenv("PATH", str(perf.parent))
+
+
+def counters_of(document: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return what a test's call counted."""
+    [test] = [test for test in document["tests"] if test["nodeid"].endswith(name)]
+    counters: dict[str, Any] = test["phases"]["call"]["counters"]
+    return counters
+
+
+@pytest.mark.needs_perf
+def test_counts_are_reported_everywhere(pytester: pytest.Pytester) -> None:
+    """`--imu-perf=EVENTS` gives each test's call its counts: section, JSON and JUnit XML."""
+    pytester.makepyfile(TOUCHING)
+    result = run(
+        pytester,
+        "--imu-perf=page-faults,task-clock",
+        "--imu-json=out.json",
+        "--junitxml=out.xml",
+        "-v",
+    )
+    result.assert_outcomes(passed=2, failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            BREACH,
+            "*peak  delta  total   time  page-faults  * /s  task-clock  test",
+            "* 1,000 * test_cou*thousand",
+        ]
+    )
+    document = json.loads((pytester.path / "out.json").read_text(encoding="utf-8"))
+    faults = counters_of(document, "test_thousand")["page-faults"]
+    assert {"value", "per_second", "running_percent", "reason", "samples"} == faults.keys()
+    assert 1000 <= faults["value"] <= 1005
+    assert (None, 100.0, [faults["value"]]) == (
+        faults["reason"],
+        faults["running_percent"],
+        faults["samples"],
+    )
+    assert faults["per_second"] > faults["value"]
+    kept = next(test for test in document["tests"] if test["nodeid"].endswith("test_kept"))
+    assert {} == kept["phases"]["setup"]["counters"]
+    assert 700 <= kept["blocks"][0]["counters"]["page-faults"]["value"] <= 705
+    [budget] = kept["budgets"]
+    assert ("max_events", "page-faults", 1500, "kept", None) == tuple(
+        budget[key] for key in ("name", "event", "limit", "verdict", "reason")
+    )
+    properties = {
+        one.get("name"): one.get("value")
+        for one in ET.parse(  # noqa: S314 - written by the run above
+            pytester.path / "out.xml"
+        ).iterfind(".//*[@name='test_thousand']//property")
+    }
+    assert str(faults["value"]) == properties["imu_page_faults"]
+    assert {"imu_page_faults_per_second", "imu_task_clock"} <= properties.keys()
+
+
+@pytest.mark.needs_perf
+def test_event_budget_alone_switches_counting_on(pytester: pytest.Pytester) -> None:
+    """Without any option a test with an event budget is counted, and the others are not measured."""
+    pytester.makepyfile(TOUCHING)
+    result = run(pytester, "--imu-json=out.json")
+    result.assert_outcomes(passed=2, failed=1)
+    result.stdout.fnmatch_lines([BREACH, "FAILED *::test_broken - *"])
+    document = json.loads((pytester.path / "out.json").read_text(encoding="utf-8"))
+    assert {} == counters_of(document, "test_thousand")
+    assert 1200 <= counters_of(document, "test_kept")["page-faults"]["value"] <= 1225
+
+
+@pytest.mark.needs_perf
+def test_each_worker_counts_for_itself(pytester: pytest.Pytester) -> None:
+    """Under xdist the counts are as without, and the legend warns of the neighbours."""
+    pytester.makepyfile(TOUCHING)
+    result = run(pytester, "--imu-perf=page-faults", "-n", "2", "--imu-json=out.json")
+    result.assert_outcomes(passed=2, failed=1)
+    result.stdout.fnmatch_lines(["counts of several workers: they share the caches, *"])
+    document = json.loads((pytester.path / "out.json").read_text(encoding="utf-8"))
+    assert 1000 <= counters_of(document, "test_thousand")["page-faults"]["value"] <= 1005
+
+
+@pytest.mark.needs_perf
+def test_no_perf_is_left_behind(pytester: pytest.Pytester) -> None:
+    """After a run, an interrupted one and one that is killed no perf of theirs is running."""
+    noting = "import os\ndef test_end():\n    open('pid', 'w').write(str(os.getpid()))\n    "
+    endings = {"pass": 0, "raise KeyboardInterrupt": 2, "os._exit(7)": 7}
+    for number, (ending, status) in enumerate(endings.items()):
+        pytester.makepyfile(**{f"test_{number}": noting + ending})
+        assert status == run(pytester, "--imu-perf=page-faults", f"test_{number}.py").ret
+        wanted = f"\0stat\0-p\0{(pytester.path / 'pid').read_text(encoding='ascii')}\0".encode()
+        # A perf whose process was killed sees that at its next tick.
+        for _ in range(10_000):
+            if not perfs(wanted):
+                break
+        assert [] == perfs(wanted)
+
+
+def perfs(wanted: bytes) -> list[Path]:
+    """Return the processes whose command line has *wanted*."""
+    found = []
+    for command_line in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if wanted in command_line.read_bytes():
+                found.append(command_line)
+        except OSError:
+            continue  # it has ended meanwhile
+    return found
+
+
+BUDGETED = """
+    import pytest
+
+    @pytest.mark.max_cache_misses(100_000)
+    @pytest.mark.parametrize("n", range(3))
+    def test_budgeted(n):
+        pass
+"""
+
+
+@pytest.mark.needs_proc
+def test_machine_without_counters_says_so_once(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nothing can be counted the run passes, the budgets are unchecked, and one line says why."""
+    without_perf(pytester, monkeypatch)
+    pytester.makepyfile(BUDGETED)
+    result = run(pytester, "--imu", "--imu-json=out.json")
+    result.assert_outcomes(passed=3)
+    reason = f"{pytester.path}/bin/perf is the distribution's wrapper, without a perf for this kernel"
+    result.stdout.fnmatch_lines(
+        [
+            "* n/a  *test_budgeted?0?",
+            f"n/a in 3 rows: cache-misses: {reason}",
+            f"3 budgets not checked: cache-misses: {reason}",
+            "  *test_budgeted?0?: max_cache_misses(100_000)",
+        ]
+    )
+    document = json.loads((pytester.path / "out.json").read_text(encoding="utf-8"))
+    counter = counters_of(document, "test_budgeted[0]")["cache-misses"]
+    assert (None, None, reason) == (counter["value"], counter["per_second"], counter["reason"])
+    assert "unchecked" == document["tests"][0]["budgets"][0]["verdict"]
+
+
+@pytest.mark.needs_proc
+def test_required_counts_fail_where_there_are_none(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With `imu_perf_required` a budget that could not be checked fails its test, with the reason."""
+    without_perf(pytester, monkeypatch)
+    pytester.makepyfile(BUDGETED)
+    result = run(pytester, "-o", "imu_perf_required=true")
+    result.assert_outcomes(failed=3)
+    result.stdout.fnmatch_lines(
+        ["max_cache_misses(100_000) could not be checked: cache-misses: *; imu_perf_required is on"]
+    )
+
+
+@pytest.mark.needs_perf
+@pytest.mark.needs_cache_misses
+def test_cache_misses_for_real(pytester: pytest.Pytester) -> None:
+    """Where the machine counts them, reading 64 MiB breaks a budget of one cache miss."""
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.max_cache_misses(1)
+        def test_reads():
+            assert bytearray(64 * 2**20).count(1) == 0
+        """
+    )
+    result = run(pytester)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["cache-misses * is over max_cache_misses(1) by *"])
+
+
+@pytest.mark.needs_perf
+def test_closest_event_budget_wins(pytester: pytest.Pytester) -> None:
+    """A parameter's limit is closer than the function's, which is closer than the module's."""
+    pytester.makepyfile(
+        """
+        import mmap
+        import pytest
+
+        pytestmark = pytest.mark.max_events("page-faults", 0)
+
+        def touch(pages):
+            with mmap.mmap(-1, pages * mmap.PAGESIZE) as block:
+                for start in range(0, pages * mmap.PAGESIZE, mmap.PAGESIZE):
+                    block[start] = 1
+
+        def test_module():
+            touch(100)
+
+        @pytest.mark.max_events("page-faults", 1000)
+        @pytest.mark.parametrize(
+            "pages", [100, pytest.param(200, marks=pytest.mark.max_events("page-faults", 10))]
+        )
+        def test_function(pages):
+            touch(pages)
+
+        @pytest.mark.max_events("page-faults", None)
+        def test_lifted():
+            touch(300)
+        """
+    )
+    result = run(pytester)
+    result.assert_outcomes(passed=2, failed=2)
+    result.stdout.fnmatch_lines(
+        [
+            'page-faults 1?? is over max_events("page-faults", 0) by 1??',
+            'page-faults 2?? is over max_events("page-faults", 10) by 1?? (19?? %)',
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("marker", "fault"),
+    [
+        ("max_cache_misses('many')", "cannot be 'many'"),
+        ("max_cache_misses()", "takes one limit, not 0 arguments"),
+        ("max_cache_misses(1, 2)", "takes one limit, not 2 arguments"),
+        ("max_cache_misses(-1)", "cannot be -1"),
+        ("max_cache_misses(1, phase='setup')", "has no argument 'phase'"),
+        ("max_events(5)", "takes an event and a limit, not 1 arguments"),
+        ("max_events('a b', 5)", "has no event 'a b'"),
+        ("max_events(5, 5)", "has no event 5"),
+        ("max_events('page-faults', True)", "cannot be True"),
+    ],
+)
+def test_marker_that_makes_no_sense(pytester: pytest.Pytester, marker: str, fault: str) -> None:
+    """A wrong event budget is a usage error that names the test, the fault and what is accepted."""
+    pytester.makepyfile(f"import pytest\n@pytest.mark.{marker}\ndef test_it(): pass\n")
+    result = run(pytester)
+    assert pytest.ExitCode.USAGE_ERROR == result.ret
+    result.stderr.fnmatch_lines([f"ERROR: *::test_it: *{fault}; accepted: *"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        (["--imu-perf=a b"], "--imu-perf: 'a b' is not accepted; an event as `perf list` names it is"),
+        (["--imu-perf="], "--imu-perf: '' is *"),
+        (["--imu-perf", "test_one.py"], "--imu-perf: 'test_one.py' is a path; write --imu-perf=EVENTS*"),
+        (
+            ["-o", "imu_perf=x;y"],
+            "-o imu_perf: 'x;y' is not accepted; an event as `perf list` names it is",
+        ),
+    ],
+)
+def test_option_that_makes_no_sense(pytester: pytest.Pytester, arguments: list[str], fault: str) -> None:
+    """A wrong --imu-perf is a usage error before any test runs."""
+    pytester.makepyfile(test_one="def test_it(): pass")
+    result = run(pytester, *arguments)
+    assert pytest.ExitCode.USAGE_ERROR == result.ret
+    result.stderr.fnmatch_lines([f"ERROR: {fault}"])
+
+
+@pytest.mark.needs_perf
+def test_ini_counts_too(pytester: pytest.Pytester) -> None:
+    """`imu_perf` in the ini file counts in every run, and the section comes with `--imu`."""
+    pytester.makeini("[pytest]\nimu_perf = page-faults")
+    pytester.makepyfile("def test_it(): pass")
+    result = run(pytester, "--imu")
+    result.stdout.fnmatch_lines(["peak  delta  total   time  page-faults  */s  test"])
+    assert f"Python {sys.version.split()[0]}" in result.stdout.str()

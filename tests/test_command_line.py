@@ -1,0 +1,158 @@
+"""The command line: `python -m pytest_imu doctor` and `python -m pytest_imu perf`."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pytest_imu import doctor
+from pytest_imu.core.perf_command import PerfCommand, PerfUnavailableError
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command as a user does."""
+    return subprocess.run(
+        [sys.executable, "-m", "pytest_imu", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env={**os.environ, **environment},
+    )
+
+
+def test_doctor_for_people_and_programs() -> None:
+    """The doctor names every part of the machine, mends each "no", and ends with 0; --json agrees."""
+    text, as_json = run("doctor"), run("doctor", "--json")
+    assert (0, "") == (text.returncode, text.stderr)
+    document = json.loads(as_json.stdout)
+    assert 1 == document["schema"]
+    names = [check["name"] for check in document["checks"]]
+    assert ["memory", "peak", "trim", "perf"] == names[:4]
+    assert names == re.findall(r"^(?:yes|no ) {2}(\S+(?: \S+)?)  ", text.stdout, re.MULTILINE)
+    for check in document["checks"]:
+        assert {"name", "ok", "value", "mend"} == check.keys()
+        assert check["ok"] or check["mend"] or check["name"] == "trim"
+
+
+@pytest.mark.needs_perf
+def test_doctor_tries_every_event_for_real() -> None:
+    """Page faults are counted on the doctor's own process: 256 or more for a MiB that is filled."""
+    checks = {check["name"]: check for check in json.loads(run("doctor", "--json").stdout)["checks"]}
+    assert checks["page-faults"]["ok"]
+    assert int(checks["page-faults"]["value"].split()[0]) >= 256
+    assert set(doctor.EVENTS) <= checks.keys()
+
+
+@pytest.mark.needs_proc
+def test_doctor_without_perf_names_the_packages(tmp_path: Path) -> None:
+    """Where perf is the distribution's wrapper the doctor says so, and which package to install."""
+    perf = tmp_path / "perf"
+    perf.write_text("#!/bin/sh\necho 'WARNING: perf not found for kernel 6.5' >&2; exit 2\n")
+    perf.chmod(0o755)
+    done = run("doctor", PATH=str(tmp_path))
+    assert 0 == done.returncode
+    assert (
+        f"no   perf      {perf} is the distribution's wrapper, without a perf for this kernel"
+        in done.stdout
+    )
+    assert "mend: install perf: linux-perf (Debian), linux-tools-generic (Ubuntu)" in done.stdout
+    assert "no   valgrind  not installed" in done.stdout
+
+
+def test_doctor_says_how_a_refusal_is_mended() -> None:
+    """A high perf_event_paranoid is a "no" with the sysctl and the docker option that mend it."""
+
+    def find() -> PerfCommand:
+        return PerfCommand(path="/nowhere/perf", version=(6, 1))
+
+    checks = {one.name: one for one in doctor.examine(platform="linux", find=find, paranoid=lambda: 4)}
+    refused = checks["perf_event_paranoid"]
+    assert (False, "4") == (refused.ok, refused.value)
+    assert refused.mend is not None
+    assert "kernel.perf_event_paranoid=2" in refused.mend
+    assert "--cap-add PERFMON" in refused.mend
+    assert "/nowhere/perf does not run: No such file or directory" == checks["page-faults"].value
+
+
+def test_doctor_names_an_old_perf() -> None:
+    """A perf without --control is a "no" of its own."""
+
+    def find() -> PerfCommand:
+        return PerfCommand(path="/nowhere/perf", version=(4, 19))
+
+    checks = {one.name: one for one in doctor.examine(platform="linux", find=find, paranoid=lambda: 2)}
+    assert not checks["perf --control"].ok
+    assert "no: it came with perf 5.10" == checks["perf --control"].value
+
+
+@pytest.mark.parametrize("platform", ["darwin", "win32"])
+def test_doctor_elsewhere_looks_for_no_perf(platform: str) -> None:
+    """Where there is no perf the doctor does not look for one."""
+
+    def find() -> PerfCommand:
+        raise PerfUnavailableError(platform)
+
+    *_, last = doctor.examine(platform=platform, find=find)
+    assert f"perf is part of Linux, and this is {platform}" == last.value
+
+
+def test_exit_status_is_that_of_the_memory() -> None:
+    """The doctor ends with 1 only where memory cannot be measured."""
+    fine, bad = (doctor.Check(name="memory", ok=ok, value="") for ok in (True, False))
+    no_perf = doctor.Check(name="perf", ok=False, value="")
+    assert doctor.memory_can_be_measured([fine, no_perf])
+    assert not doctor.memory_can_be_measured([bad, no_perf])
+
+
+@pytest.mark.needs_perf
+def test_trial_prints_samples_and_their_average() -> None:
+    """The trial prints a sample for each tenth of a second and the average, in the ancestor's words."""
+    done = run("perf", "--event", "page-faults", "--seconds", "0.5")
+    assert (0, "") == (done.returncode, done.stderr)
+    first, *samples, last = done.stdout.splitlines()
+    assert first.startswith("page-faults of this process")
+    assert 4 <= len(samples) <= 7
+    assert re.fullmatch(r"perf value for page-faults averages to [1-9][\d,]*/second", last)
+
+
+@pytest.mark.needs_perf
+def test_trial_of_another_process() -> None:
+    """--pid counts a process of one's own, and one that is not there is a fault with its reason."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        done = run("perf", "--event", "page-faults", "--seconds", "0.2", "--pid", str(other.pid))
+    assert (0, "") == (done.returncode, done.stderr)
+    assert f"page-faults of process {other.pid}:" in done.stdout
+    gone = run("perf", "--event", "page-faults", "--pid", str(other.pid))
+    assert 1 == gone.returncode
+    assert gone.stderr.startswith("perf: perf ended: ")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["perf", "--event", "x; id"],
+        ["perf", "--seconds", "nan"],
+        ["perf", "--seconds", "0"],
+        ["perf", "--pid", "-1"],
+        ["perf", "--pid", "one"],
+    ],
+)
+def test_bad_argument_is_named(arguments: list[str]) -> None:
+    """A value that makes no sense ends with 2 and is named with what is accepted."""
+    done = run(*arguments)
+    assert 2 == done.returncode
+    assert f"{arguments[-1]!r} is not accepted; " in done.stderr
+
+
+def test_no_command_is_an_error_that_lists_them() -> None:
+    """Without a command the usage says which there are."""
+    done = run()
+    assert 2 == done.returncode
+    assert "{doctor,perf}" in done.stderr
