@@ -1,20 +1,40 @@
-"""The IPython extension of pytest-imu: `%load_ext ipython_hooks`.
-
-The report after every command is not there yet; loading the extension says so and changes nothing.
-"""
+"""The IPython extension of pytest-imu: `%load_ext ipython_hooks` reports what each command used."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
+MAGICS = "ImuMagics"
 
-def load_ipython_extension(ipython: InteractiveShell) -> None:  # noqa: ARG001 - IPython passes it
-    """Say that the report is not there yet; nothing is registered."""
-    print(  # noqa: T201 - an extension speaks to the person at the prompt
-        "ipython_hooks: the report after every command is not there yet in this version of "
-        "pytest-imu. Until then: `from pytest_imu import measure`, then `with measure() as m: ...` "
-        "and `m.measurement`."
-    )
+
+def load_ipython_extension(ipython: InteractiveShell) -> None:
+    """Begin to report after each command, and say how to stop it."""
+    from ipython_hooks import commands  # noqa: PLC0415 - nothing is imported before it is used
+    from ipython_hooks.magics import ImuMagics  # noqa: PLC0415 - nothing is imported before it is used
+
+    magics = ImuMagics(ipython)
+    ipython.register_magics(magics)
+    configurables: list[Any] = ipython.configurables  # Any: IPython says shells, and holds others too
+    configurables.append(magics)
+    magics.session.start()
+    if magics.perf:
+        commands.run(magics.session, f"perf {magics.perf}")
+    if magics.live:
+        magics.session.show_live(on=True)
+    magics.session.say(["reporting after each command; %imu off stops it, %imu? explains the rest"])
+
+
+def unload_ipython_extension(ipython: InteractiveShell) -> None:
+    """End and undo everything: events, toolbar, threads, perf, limit, magics, names."""
+    manager = ipython.magics_manager
+    magics = manager.registry.pop(MAGICS, None)
+    if magics is None:
+        return
+    magics.session.close()
+    ipython.configurables.remove(magics)
+    for kind, names in {"line": ("imu", "imu_start", "imu_stop"), "cell": ("imu",)}.items():
+        for name in names:
+            manager.magics[kind].pop(name, None)

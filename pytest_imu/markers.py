@@ -67,7 +67,7 @@ def budgets_of(item: pytest.Item, defaults: Sequence[Budget]) -> tuple[AnyBudget
     """Return the budgets in force for a test; pytest.UsageError for a marker that makes no sense.
 
     Of the limits on the same thing (metric and phase, or event) the closest counts: the parameter
-    set's, then that of the function, the class, the module, the package, and then the default. None
+    set's, then that of the function, the class, the module, and then the default. None
     lifts what is farther away: everything of its metric, or the phase that it names.
     """
     if not any(mark.name in MARKER_NAMES for mark in item.iter_markers()):

@@ -12,6 +12,8 @@ from pytest_imu.core.budgets import AnyBudget, Verdict, check, required, uncheck
 from pytest_imu.core.counters import CounterSource
 from pytest_imu.core.model import Block, Measurement, Phase
 
+NOT_TO_ITS_END = "the test did not run to its end"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhaseRecord:
@@ -89,12 +91,25 @@ class TestRecord:
             if early and (budget.name == "max_delta_mib" or verdict.outcome != "broken"):
                 still_open.append(budget)
             elif verdict.outcome == "kept" and not self.passed:
-                verdicts.append(unchecked(budget, "the test did not run to its end"))
+                verdicts.append(unchecked(budget, NOT_TO_ITS_END))
             else:
                 verdicts.append(verdict)
         self.open_budgets = tuple(still_open)
         self.new_verdicts += tuple(verdicts)
         return [verdict for verdict in verdicts if verdict.outcome == "broken"]
+
+    def note_failure(self, phase: str) -> None:
+        """Take in that a phase has failed or was skipped.
+
+        A unittest.TestCase tells that only with the report: what was called kept before is unchecked.
+        A subtest tells it while the phase still runs, and then it does not count.
+        """
+        if self.passed and any(name == phase for name in self.phases):
+            self.passed = False
+            self.new_verdicts = tuple(
+                unchecked(verdict.budget, NOT_TO_ITS_END) if verdict.outcome == "kept" else verdict
+                for verdict in self.new_verdicts
+            )
 
     def take(self, phase: str | None) -> PhaseRecord:
         """Return what is new since the last report, for this phase's report."""

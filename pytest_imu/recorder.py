@@ -18,6 +18,7 @@ from pytest_imu.runlog import RunLog
 from pytest_imu.settings import Settings
 
 ATTEMPTS = pytest.StashKey[int]()
+PROPERTIES = pytest.StashKey[tuple[tuple[str, float | str], ...]]()
 
 
 class BudgetWarning(pytest.PytestWarning):
@@ -58,12 +59,14 @@ class Recorder:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
-        self, item: pytest.Item
+        self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Send what was measured home with the phase's report."""
         report = yield
         record = item.stash.get(RECORD, None)
         if record is not None:
+            if call.excinfo is not None:
+                record.note_failure(call.when)
             self._attach(item, record, report)
         return report
 
@@ -155,10 +158,11 @@ def _release_fixture_values(item: pytest.Item, record: TestRecord) -> None:
 
 def _set_properties(item: pytest.Item, measurement: Measurement) -> None:
     """Give the call's numbers to everything that reads user properties, JUnit XML first."""
-    if item.user_properties:  # an earlier attempt's
-        kept = [pair for pair in item.user_properties if not pair[0].startswith("imu_")]
+    earlier = item.stash.get(PROPERTIES, ())  # another attempt's
+    if earlier:
+        kept = [pair for pair in item.user_properties if not any(pair is one for one in earlier)]
         item.user_properties[:] = kept
-    item.user_properties += (
+    properties = item.stash[PROPERTIES] = (
         ("imu_peak_mib", _rounded_mib(measurement.peak_bytes)),
         ("imu_delta_mib", _rounded_mib(measurement.delta_bytes)),
         ("imu_total_mib", _rounded_mib(measurement.after_bytes)),
@@ -166,6 +170,7 @@ def _set_properties(item: pytest.Item, measurement: Measurement) -> None:
         ("imu_source", measurement.source),
         *(pair for reading in measurement.counters for pair in _event_properties(reading)),
     )
+    item.user_properties += properties
 
 
 def _event_properties(reading: CounterReading) -> Iterator[tuple[str, float | str]]:

@@ -23,10 +23,10 @@ def check_paths(settings: Settings, log: RunLog | None) -> None:
     if settings.off:
         return
     if settings.json_path is not None:
-        from pytest_imu import jsonfile  # noqa: PLC0415 - json and platform are not free
+        from pytest_imu.core import document  # noqa: PLC0415 - json and platform are not free
 
         with _naming("--imu-json"):
-            jsonfile.check_writable(settings.json_path)
+            document.check_writable(settings.json_path)
     if log is not None:
         with _naming("--imu-log"):
             log.begin_file()
@@ -66,7 +66,8 @@ class Reporter:
     def pytest_sessionfinish(self) -> None:
         """Write the JSON file, unless this is a child that a test forked."""
         path = self._settings.json_path
-        if path is not None and not self._settings.off and os.getpid() == self._pid:
+        wanted = path is not None and not self._settings.off and not self._config.option.collectonly
+        if wanted and path is not None and os.getpid() == self._pid:
             self._json_outcome = self._write_json(path)
 
     @pytest.hookimpl
@@ -105,7 +106,7 @@ class Reporter:
         from pytest_imu import jsonfile  # noqa: PLC0415 - json and platform are not free
 
         try:
-            jsonfile.write(path, self._rows.all(), jsonfile.describe_environment(self._config))
+            jsonfile.write(path, self._rows.all(), self._config)
         except OSError as error:
             return f"--imu-json: {path} could not be written: {error}"
         return None
@@ -122,8 +123,8 @@ class Reporter:
                 "warning_message": warnings.WarningMessage(
                     message=pytest.PytestWarning(f"imu: {faults[0]}"),
                     category=pytest.PytestWarning,
-                    filename=__file__,
-                    lineno=1,
+                    filename="pytest-imu",
+                    lineno=0,
                 ),
                 "when": "runtest",
                 "nodeid": row.nodeid,

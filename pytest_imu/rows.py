@@ -101,6 +101,9 @@ def combined_outcome(so_far: str | None, report: pytest.TestReport) -> str:
         outcome = "xfailed" if report.skipped else "xpassed"
     elif report.failed and report.when != "call":
         outcome = "error"
-    if so_far in (None, "passed") or (outcome == "error" and so_far != "failed"):
+    if so_far in (None, "passed"):
+        return outcome
+    # What came before the call's own report came from its subtests, and of those only failures count.
+    if so_far != "failed" and (outcome == "error" or report.when == "call"):
         return outcome
     return str(so_far)

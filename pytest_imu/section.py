@@ -70,7 +70,7 @@ def report_lines(
 
 HEADINGS = ("peak", "delta", "total", "time")
 SOURCE_LEGENDS = {
-    "kernel": "kernel peaks, to {resolution}",
+    "kernel": "kernel peaks{}",
     "sampled": "~ sampled, a lower bound",
 }
 SORT_WORDS = {
@@ -140,9 +140,7 @@ def _largest_first(measurement: Measurement, sort: SortKey) -> tuple[bool, int]:
     return value is None, -(value or 0)
 
 
-def table(
-    entries: Sequence[Entry], *, width: int, blocks: bool, encoding: str = "utf-8"
-) -> list[str]:
+def table(entries: Sequence[Entry], *, width: int, blocks: bool, encoding: str = "utf-8") -> list[str]:
     """Return the table's lines, heading first, none of them wider than *width*."""
     events = events_of(entries)
     workers = any(entry.row.worker for entry in entries)
@@ -232,10 +230,9 @@ def legend_line(entries: Sequence[Entry]) -> str:
     """Return the line that says what the columns mean and where the peaks come from."""
     used = {entry.measurement.source for entry in entries}
     # Rounded up: 0.25 is not "to 0.2".
-    resolution = math.ceil((peak_source().resolution_bytes or 0) / MIB * 10) / 10
-    sources = [
-        text.format(resolution=resolution) for source, text in SOURCE_LEGENDS.items() if source in used
-    ]
+    resolution_bytes = peak_source().resolution_bytes
+    exact = "" if resolution_bytes is None else f", to {math.ceil(resolution_bytes / MIB * 10) / 10}"
+    sources = [text.format(exact) for source, text in SOURCE_LEGENDS.items() if source in used]
     return "; ".join(["RSS in MiB: peak above start, delta kept, total at end", *sources])
 
 

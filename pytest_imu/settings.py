@@ -161,7 +161,7 @@ def parse_mib(value: object) -> float:
 
 def parse_events(value: str) -> tuple[str, ...]:
     """Return the events of a list with commas; ValueError says what is accepted."""
-    if Path(value).exists():
+    if value and Path(value).exists():
         # argparse takes the word behind a bare flag for its value.
         message = f"{value!r} is a path; write --imu-perf=EVENTS with '=', or --imu-perf after the paths"
         raise ValueError(message)

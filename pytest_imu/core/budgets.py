@@ -61,7 +61,8 @@ class EventBudget:
 
     def __str__(self) -> str:
         event = "" if self.event == CACHE_MISSES else f'"{self.event}", '
-        return f"{self.name}({event}{self.limit:_.0f})"
+        limit = f"{self.limit:_.0f}" if self.limit == int(self.limit) else repr(self.limit)
+        return f"{self.name}({event}{limit})"
 
 
 AnyBudget = Budget | EventBudget
@@ -131,7 +132,9 @@ def _check_events(budget: EventBudget, call: Measurement) -> Verdict:
         return Verdict(budget=budget, outcome="kept", actual_count=actual)
     over = actual - budget.limit
     share = f" ({over / budget.limit:.0%})".replace("%", " %") if budget.limit else ""
-    reason = f"{budget.event} {actual:,.0f} is over {budget} by {over:,.0f}{share}"
+    # Whole numbers, unless it takes decimals to show that it is over: milliseconds have them.
+    decimals = next((n for n in range(7) if round(over, n) > 0), 7)
+    reason = f"{budget.event} {actual:,.{decimals}f} is over {budget} by {over:,.{decimals}f}{share}"
     percent = readings[0].running_percent
     if percent is not None and percent < FULLY_RUNNING_PERCENT:
         reason += f"; scaled, perf counted {percent:.0f} % of the time"

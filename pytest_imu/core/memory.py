@@ -39,6 +39,9 @@ class MemoryWindow(Protocol):
     def close(self, duration_ns: int) -> Measurement:
         """End the window; raises OSError or ValueError where the platform refuses to be read."""
 
+    def peek(self) -> tuple[int, int]:
+        """Return the RSS now and the highest so far, in bytes; the window goes on."""
+
 
 class PeakSource(Protocol):
     """A way to know peaks."""
@@ -147,9 +150,21 @@ class KernelPeak:
             reason=FOREIGN_RESET if window.reset_by_others else None,
         )
 
+    def peek(self, window: KernelWindow) -> tuple[int, int]:
+        """Return the RSS now and a window's highest so far; the mark stays."""
+        with self._lock:
+            rss_bytes = self._read_rss()
+            growth_bytes = self._read_max_rss() - self._max_rss_at_reset_bytes
+            self._raise_peaks((window,), rss_bytes, growth_bytes)
+        return rss_bytes, window.rss_peak_bytes
+
     def _raise_peaks(self, windows: Iterable[KernelWindow], rss_bytes: int, growth_bytes: int) -> None:
         """Raise these windows' peaks to the highest RSS since the last reset."""
         highest_bytes = max(rss_bytes, self._rss_at_reset_bytes + growth_bytes)
+        if growth_bytes > self._slack_bytes:
+            # What the CPUs held back at the reset is in the growth, what they hold back now is not:
+            # where the mark has really moved it is by itself the better of the two.
+            highest_bytes = max(highest_bytes, self._max_rss_at_reset_bytes + growth_bytes)
         if self._hidden:
             highest_bytes = max(highest_bytes, self._read_status().high_water_bytes)
         for window in windows:
@@ -173,6 +188,10 @@ class KernelWindow:
     def close(self, duration_ns: int) -> Measurement:
         """End the window."""
         return self._source.close(self, duration_ns)
+
+    def peek(self) -> tuple[int, int]:
+        """Return the RSS now and the highest so far."""
+        return self._source.peek(self)
 
 
 class SampledPeak:
@@ -222,6 +241,11 @@ class SampledWindow:
             ),
             source="kernel" if rose else "sampled",
         )
+
+    def peek(self) -> tuple[int, int]:
+        """Return the RSS now and the highest sample so far."""
+        rss_bytes = self._readers.rss_bytes()
+        return rss_bytes, max(rss_bytes, self._sampler.peak_bytes or 0)
 
     def _trimmed_rss(self) -> int:
         if self._trimmer is not None:

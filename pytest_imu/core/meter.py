@@ -94,6 +94,16 @@ class Meter:
         except Exception as error:  # noqa: BLE001 - no fault of the measuring reaches the block
             return memory.unreadable(error, duration_ns)
 
+    def peek(self) -> tuple[int | None, int | None]:
+        """Return the RSS now and the highest so far, in bytes, of a block that is running.
+
+        Both are None where they cannot be read, or no block is running.
+        """
+        try:
+            return (None, None) if self._window is None else self._window.peek()
+        except Exception:  # noqa: BLE001 - no fault of the measuring reaches the block
+            return None, None
+
     @property
     def measurement(self) -> Measurement:
         """The finished block's measurement; RuntimeError while the block is still running."""

@@ -89,6 +89,11 @@ class PerfProcess:
             raise
         return process
 
+    @property
+    def pid(self) -> int:
+        """The process's number."""
+        return self._process.pid
+
     def enable(self) -> None:
         """Begin to count; what perf has printed until now is forgotten."""
         # The file is emptied while perf is writing to it, at its end: it never grows past a window.

@@ -158,6 +158,17 @@ def readers_for(platform: str, *, process_memory: Callable[[], Any] | None = Non
     )
 
 
+def rss_bytes() -> int:
+    """Return this process's RSS now, in bytes, on any platform."""
+    return platform_readers().rss_bytes()
+
+
+@functools.cache
+def platform_readers() -> MemoryReaders:
+    """Return this platform's readers."""
+    return readers_for(sys.platform)
+
+
 def rss_bytes_or_none() -> int | None:
     """Return this process's RSS now, or None where this platform cannot tell it for little."""
     try:

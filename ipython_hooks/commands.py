@@ -1,0 +1,285 @@
+"""What the words behind `%imu` do."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from ipython_hooks import wording
+from ipython_hooks.records import largest
+from ipython_hooks.repeat import Repeated, repeat
+from pytest_imu.core.budgets import CACHE_MISSES
+from pytest_imu.core.counters import check_event
+from pytest_imu.core.limit import LimitUnavailableError
+from pytest_imu.core.units import format_bytes, parse_bytes
+
+if TYPE_CHECKING:
+    from ipython_hooks.session import Session
+
+MAX_RUNS = 1_000_000
+TOP_DEFAULT = 5
+
+
+class CommandError(Exception):
+    """A command that makes no sense; the message says what is accepted."""
+
+
+def run(session: Session, line: str) -> Any:
+    """Carry out one line; without a word, say how things stand."""
+    word, _, rest = line.strip().partition(" ")
+    command = COMMANDS.get(word or "status")
+    if command is None:
+        message = f"%imu has no command {word!r}; it has {', '.join(COMMANDS)}. %imu? explains them"
+        raise CommandError(message)
+    return command(session, rest.strip())
+
+
+def _on(session: Session, rest: str) -> None:
+    _require_nothing("on", rest)
+    session.start()
+    session.say(["reporting after each command; %imu off stops it"])
+
+
+def _off(session: Session, rest: str) -> None:
+    _require_nothing("off", rest)
+    session.stop()
+    session.say(["not reporting; %imu on starts again"])
+
+
+def _status(session: Session, rest: str) -> None:
+    _require_nothing("status", rest)
+    from pytest_imu.core.memory import peak_source  # noqa: PLC0415 - chosen when first asked
+
+    limit = session.limit.total_bytes
+    counted = ", ".join(session.counters.events) if session.counters else "nothing"
+    source = "" if session.counters is None else f" ({session.counters.label})"
+    session.say(
+        [
+            f"reporting: {'on' if session.watching else 'off'}",
+            f"peaks: {peak_source().label}",
+            f"counting: {counted}{source}",
+            f"live: {'on' if session.live else 'off'}",
+            f"limit: {'none' if limit is None else format_bytes(limit)}",
+            f"measured: {len(session.watcher.history)} commands",
+        ]
+    )
+
+
+def _perf(session: Session, rest: str) -> None:
+    words = shlex.split(rest)
+    if "--raw" in words:
+        words.remove("--raw")
+        session.options.raw_samples = True
+    if words == ["off"]:
+        session.count(())
+        session.options.raw_samples = False
+        session.say(["counting nothing"])
+        return
+    try:
+        events = [check_event(event) for word in words or [CACHE_MISSES] for event in word.split(",")]
+    except ValueError as error:
+        message = f"%imu perf: {error}"
+        raise CommandError(message) from None
+    session.count(tuple(dict.fromkeys(events)))
+    source = "" if session.counters is None else session.counters.label
+    session.say([f"counting {', '.join(events)} in each command with {source}; %imu perf off stops it"])
+
+
+def _live(session: Session, rest: str) -> None:
+    session.show_live(on=_one_of("live", rest, ("on", "off")) == "on")
+
+
+def _style(session: Session, rest: str) -> None:
+    session.options.style = _one_of("style", rest, ("auto", "html", "text"))
+
+
+def _last(session: Session, rest: str) -> None:
+    _require_nothing("last", rest)
+    if not session.watcher.history:
+        session.say(["no command was measured yet"])
+        return
+    options = session.options
+    session.say(
+        wording.report_lines(
+            session.watcher.history[-1],
+            decimals=options.decimals,
+            command_width=options.command_width,
+            raw_samples=options.raw_samples,
+        )
+    )
+
+
+def _history(session: Session, rest: str) -> None:
+    _require_nothing("history", rest)
+    _print_table(session, session.watcher.history)
+
+
+def _top(session: Session, rest: str) -> None:
+    count = int(rest) if rest.isdecimal() else (TOP_DEFAULT if not rest else 0)
+    if count < 1:
+        message = f"%imu top {rest}: {rest!r} is not accepted; a whole number from 1 is"
+        raise CommandError(message)
+    print("took the most:")  # noqa: T201 - the answer to the person at the prompt
+    _print_table(session, largest(session.watcher.history, by="peak_bytes", count=count))
+    print("kept the most:")  # noqa: T201 - the answer to the person at the prompt
+    _print_table(session, largest(session.watcher.history, by="delta_bytes", count=count))
+
+
+def _print_table(session: Session, records: Sequence[Any]) -> None:
+    options = session.options
+    table = wording.history_table(
+        records, decimals=options.decimals, command_width=options.command_width
+    )
+    print(table)  # noqa: T201 - the answer to the person at the prompt
+
+
+def _save(session: Session, rest: str) -> None:
+    from ipython_hooks import saving  # noqa: PLC0415 - only where asked for
+
+    path = _path("save", rest)
+    try:
+        saving.save(path, session.watcher.history)
+    except OSError as error:
+        message = f"%imu save: {error}"
+        raise CommandError(message) from None
+    session.say([f"{len(session.watcher.history)} commands saved to {path}"])
+
+
+def _plot(session: Session, rest: str) -> Any:
+    from ipython_hooks import plot  # noqa: PLC0415 - only where asked for
+
+    try:
+        return plot.plot(session.watcher.history, Path(rest) if rest else None)
+    except ImportError:
+        message = "%imu plot needs matplotlib: pip install 'pytest-imu[plot]'"
+        raise CommandError(message) from None
+    except OSError as error:
+        message = f"%imu plot: {error}"
+        raise CommandError(message) from None
+
+
+def _limit(session: Session, rest: str) -> None:
+    if rest == "off":
+        session.limit.lift()
+        session.say(["no limit"])
+        return
+    try:
+        session.limit.set(parse_bytes(rest))
+    except (ValueError, LimitUnavailableError) as error:
+        message = f"%imu limit: {error}"
+        raise CommandError(message) from None
+    session.say([f"an allocation that takes this process past {rest} raises MemoryError"])
+
+
+def _run(session: Session, rest: str) -> Repeated:
+    options, statement = _split_run_options("%imu run", rest)
+    if not statement:
+        message = "%imu run needs a statement: %imu run [-r N] STATEMENT"
+        raise CommandError(message)
+    return _measured(session, statement, runs=options)
+
+
+def measure_cell(session: Session, line: str, cell: str) -> Repeated | None:
+    """Carry out `%%imu [-r N] [-q] [-j FILE]`."""
+    parser = _Parser(prog="%%imu", add_help=False)
+    parser.add_argument("-r", type=_runs, default=1)
+    parser.add_argument("-q", action="store_true")
+    parser.add_argument("-j", type=Path)
+    options = parser.parse_args(_words("%%imu", line))
+    measured = _measured(session, cell, runs=options.r)
+    if options.j is not None:
+        try:
+            options.j.write_text(json.dumps(measured.to_dict(), indent=1) + "\n", encoding="utf-8")
+        except OSError as error:
+            message = f"%%imu -j: {error}"
+            raise CommandError(message) from None
+    return None if options.q else measured
+
+
+def _measured(session: Session, source: str, *, runs: int) -> Repeated:
+    shell = session.shell
+    code = compile(shell.transform_cell(source), "<imu>", "exec")
+    # In the person's own namespace: what the statement assigns is there afterwards.
+    measured = repeat(
+        source.strip(),
+        lambda: exec(code, shell.user_ns),  # noqa: S102 - it is the person's own code
+        runs=runs,
+        meter=session.meter,
+    )
+    session.keep_last(measured)
+    return measured
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        text = f"{self.prog}: {message}; accepted: [-r N] [-q] [-j FILE]"
+        raise CommandError(text)
+
+
+def _split_run_options(name: str, rest: str) -> tuple[int, str]:
+    if not rest.startswith("-r"):
+        return 1, rest
+    number, _, statement = rest.removeprefix("-r").strip().partition(" ")
+    try:
+        return _runs(number), statement.strip()
+    except argparse.ArgumentTypeError as error:
+        message = f"{name}: {error}"
+        raise CommandError(message) from None
+
+
+def _runs(text: str) -> int:
+    number = int(text) if text.isdecimal() else 0
+    if not 1 <= number <= MAX_RUNS:
+        message = f"-r {text!r} is not accepted; a whole number from 1 to {MAX_RUNS} is"
+        raise argparse.ArgumentTypeError(message)
+    return number
+
+
+def _words(name: str, line: str) -> list[str]:
+    try:
+        return shlex.split(line)
+    except ValueError as error:
+        message = f"{name}: {error}"
+        raise CommandError(message) from None
+
+
+def _path(name: str, rest: str) -> Path:
+    words = _words(f"%imu {name}", rest)
+    if len(words) != 1:
+        message = f"%imu {name} needs the path of one file"
+        raise CommandError(message)
+    return Path(words[0]).expanduser()
+
+
+def _one_of(name: str, word: str, accepted: Sequence[str]) -> str:
+    if word not in accepted:
+        message = f"%imu {name} {word}: {word!r} is not accepted; one of {', '.join(accepted)} is"
+        raise CommandError(message)
+    return word
+
+
+def _require_nothing(name: str, rest: str) -> None:
+    if rest:
+        message = f"%imu {name} takes nothing more, and got {rest!r}"
+        raise CommandError(message)
+
+
+COMMANDS: dict[str, Callable[[Session, str], Any]] = {
+    "on": _on,
+    "off": _off,
+    "status": _status,
+    "perf": _perf,
+    "live": _live,
+    "style": _style,
+    "last": _last,
+    "history": _history,
+    "top": _top,
+    "save": _save,
+    "plot": _plot,
+    "run": _run,
+    "limit": _limit,
+}

@@ -1,0 +1,80 @@
+"""Measuring a statement or a cell several times: `%imu run` and `%%imu`."""
+
+from __future__ import annotations
+
+import html
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pytest_imu.core.meter import Meter
+from pytest_imu.core.model import Measurement
+from pytest_imu.core.units import NANOSECONDS_PER_SECOND, format_count, mib
+
+
+@dataclass(frozen=True, slots=True)
+class Repeated:
+    """What a statement used in each of its runs; its text is their median and their spread."""
+
+    statement: str
+    measurements: tuple[Measurement, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plain form: the statement, and each run as in the JSON file of a test run."""
+        return {"statement": self.statement, "runs": [one.to_dict() for one in self.measurements]}
+
+    def __repr__(self) -> str:
+        return "\n".join(f"{name} {value}" for name, value in self._rows())
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><th style='text-align:left'>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>"
+            for name, value in self._rows()
+        )
+        return f"<table>{rows}</table>"
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # noqa: FBT001 - IPython's protocol
+        printer.text("..." if cycle else repr(self))
+
+    def _rows(self) -> list[tuple[str, str]]:
+        runs = len(self.measurements)
+        rows = [
+            ("runs", str(runs)),
+            ("used", _sizes([one.delta_bytes for one in self.measurements])),
+            ("peak", _sizes([one.peak_bytes for one in self.measurements])),
+            ("time", _times([one.duration_ns for one in self.measurements])),
+        ]
+        for event in dict.fromkeys(r.event for one in self.measurements for r in one.counters):
+            readings = [r for one in self.measurements for r in one.counters if r.event == event]
+            values = [reading.value for reading in readings if reading.value is not None]
+            text = _spread(values, format_count) if values else f"n/a: {readings[0].reason}"
+            rows.append((event, text))
+        return rows
+
+
+def repeat(
+    statement: str, body: Callable[[], object], *, runs: int, meter: Callable[[], Meter]
+) -> Repeated:
+    """Run *body* so many times, each in a window of its own; its exceptions pass."""
+    measurements = []
+    for _ in range(runs):
+        with meter() as window:
+            body()
+        measurements.append(window.measurement)
+    return Repeated(statement, tuple(measurements))
+
+
+def _sizes(sizes_bytes: Sequence[int | None]) -> str:
+    known = [mib(size) for size in sizes_bytes if size is not None]
+    return _spread(known, lambda value: f"{value + 0.0:.1f}") + " MiB" if known else "n/a"
+
+
+def _times(times_ns: Sequence[int]) -> str:
+    seconds = [time_ns / NANOSECONDS_PER_SECOND for time_ns in times_ns]
+    return _spread(seconds, lambda value: f"{value:.4f}") + " s"
+
+
+def _spread(values: Sequence[float], form: Callable[[float], str]) -> str:
+    middle = form(statistics.median(values))
+    return middle if len(values) == 1 else f"{middle} ({form(min(values))} to {form(max(values))})"

@@ -1,0 +1,30 @@
+"""The session as JSON, in the shape of the file that `pytest --imu-json` writes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ipython_hooks.records import CommandRecord
+from pytest_imu.core import document
+
+
+def save(path: Path, records: Sequence[CommandRecord]) -> None:
+    """Write every command as a test of that name; raises OSError."""
+    document.write(path, map(test_of, records), document.describe_machine(trim=True))
+
+
+def test_of(record: CommandRecord) -> dict[str, Any]:
+    """Return a command as one of the document's tests: its call alone, named by its source."""
+    number = "" if record.number is None else f"In [{record.number}]: "
+    return {
+        "nodeid": number + record.command,
+        "attempt": 1,
+        "worker": None,
+        "outcome": "failed" if record.raised else "passed",
+        "phases": {"setup": None, "call": record.measurement.to_dict(), "teardown": None},
+        "blocks": [],
+        "budgets": [],
+        "notes": list(record.notes),
+    }

@@ -1,0 +1,148 @@
+"""What one shell is measuring: the watcher, the counters, the live display and the limit."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from ipython_hooks import notes, wording
+from ipython_hooks.records import CommandRecord
+from ipython_hooks.watcher import CellResult, CellWatcher
+from pytest_imu.core import platforms
+from pytest_imu.core.counters import CounterSource
+from pytest_imu.core.limit import MemoryLimit
+from pytest_imu.core.meter import Meter
+from pytest_imu.core.reusable import ReusableGauge
+
+if TYPE_CHECKING:
+    from ipython_hooks.live import Live
+    from ipython_hooks.magics import ImuMagics
+
+HISTORY_NAME = "imu_history"
+LAST_NAME = "imu_last"
+
+
+class Session:
+    """Everything that `%load_ext` starts and `%unload_ext` ends."""
+
+    def __init__(self, shell: Any, options: ImuMagics) -> None:  # Any: shells have no common type
+        self.shell = shell
+        self.options = options
+        self.watcher = CellWatcher(meter=self._watching_meter, note=self._note, emit=self._report)
+        self.counters: CounterSource | None = None
+        self.limit = MemoryLimit()
+        self.live: Live | None = None
+        self.watching = False
+        self.in_kernel = hasattr(shell, "kernel")
+        self._gauge = ReusableGauge(rss_bytes=platforms.rss_bytes)
+        self._reusable_bytes: int | None = None
+        self._said_uncounted: set[str] = set()
+        self._rows: list[dict[str, Any]] = []
+
+    def start(self) -> None:
+        """Begin to report after each command."""
+        if not self.watching:
+            self.watching = True
+            self.shell.events.register("pre_run_cell", self.watcher.before)
+            self.shell.events.register("post_run_cell", self.watcher.after)
+            self.shell.user_ns.setdefault(HISTORY_NAME, self._rows)
+
+    def stop(self) -> None:
+        """Stop reporting; the history stays."""
+        if self.watching:
+            self.watching = False
+            self.shell.events.unregister("pre_run_cell", self.watcher.before)
+            self.shell.events.unregister("post_run_cell", self.watcher.after)
+            self.watcher.forget_running()
+
+    def close(self) -> None:
+        """End everything that was started, and take back what was put into the namespace."""
+        self.stop()
+        self.show_live(on=False)
+        self.count(())
+        self.limit.lift()
+        for name, value in ((HISTORY_NAME, self._rows), (LAST_NAME, None)):
+            if name in self.shell.user_ns and value in (None, self.shell.user_ns[name]):
+                del self.shell.user_ns[name]
+
+    def meter(self) -> Meter:
+        """Return a meter with the session's options."""
+        return Meter(trim=self.options.trim, gc=self.options.gc, counters=self.counters)
+
+    def count(self, events: tuple[str, ...]) -> None:
+        """Count these events from the next command on; none ends perf."""
+        if self.counters is not None:
+            self.counters.stop()
+            self.counters = None
+        self._said_uncounted.clear()
+        if events:
+            from pytest_imu.core.perf_stat import PerfStat  # noqa: PLC0415 - only where asked for
+
+            self.counters = PerfStat(events, idle_s=self.options.perf_idle_s)
+
+    def show_live(self, *, on: bool) -> None:
+        """Show memory live, or stop showing it."""
+        if self.live is not None:
+            self.live.stop()
+            self.live = None
+        if on:
+            from ipython_hooks.live import Live  # noqa: PLC0415 - psutil, only where asked for
+
+            self.live = Live(self)
+            self.live.start()
+
+    def keep_last(self, value: object) -> None:
+        """Put a measurement into the namespace, as `imu_last`."""
+        self.shell.user_ns[LAST_NAME] = value
+
+    def say(self, lines: list[str]) -> None:
+        """Show lines of text, quietly where the front end can."""
+        style = self.options.style
+        if style == "html" or (style == "auto" and self.in_kernel):
+            from IPython.display import display  # noqa: PLC0415 - a kernel has it already
+
+            plain = {"text/plain": "\n".join(lines), "text/html": wording.quiet_html(lines)}
+            display(plain, raw=True)  # type: ignore[no-untyped-call]  # IPython is partly typed
+        else:
+            print("\n".join(lines))  # noqa: T201 - an extension speaks to the person at the prompt
+
+    def _watching_meter(self) -> Meter:
+        self._reusable_bytes = self._gauge.read()
+        meter = self.meter()
+        if self.live is not None:
+            self.live.command_begins(meter)
+        return meter
+
+    def _note(self, record: CommandRecord, result: CellResult) -> tuple[str, ...]:
+        ours = () if self.counters is None else self.counters.child_pids()
+        return notes.notes_on(
+            record,
+            output_number=notes.output_number(self.shell, result),
+            reusable_bytes=self._reusable_bytes,
+            children=notes.count_children(sys.platform, ignore=ours),
+        )
+
+    def _report(self, record: CommandRecord) -> None:
+        if self.live is not None:
+            self.live.command_ends()
+        self._rows.append(record.to_dict())
+        self.keep_last(record)
+        options = self.options
+        lines = wording.report_lines(
+            record,
+            decimals=options.decimals,
+            command_width=options.command_width,
+            raw_samples=options.raw_samples,
+        )
+        self.say(lines + self._uncounted(record))
+
+    def _uncounted(self, record: CommandRecord) -> list[str]:
+        """Return why events have no value, each reason once until the events change."""
+        lines = []
+        for reading in record.measurement.counters:
+            # What the command itself stopped counting is not worth a word.
+            counted = self.counters is not None and reading.event in self.counters.events
+            if counted and reading.reason is not None and reading.event not in self._said_uncounted:
+                self._said_uncounted.add(reading.event)
+                lines.append(f"perf value for {reading.event}: n/a, {reading.reason}")
+        return lines

@@ -1,0 +1,95 @@
+"""Records -> lines of text; returns strings."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+
+from ipython_hooks.records import CommandRecord
+from pytest_imu.core.model import CounterReading
+from pytest_imu.core.text import align_right, cut_middle, printable
+from pytest_imu.core.units import format_count, format_mib, format_seconds
+
+BARS = "▁▂▃▄▅▆▇█"
+SPARKLINE_WIDTH = 20
+
+
+def report_lines(
+    record: CommandRecord, *, decimals: int, command_width: int, raw_samples: bool
+) -> list[str]:
+    """Return what is said after a command: what it used, and a line for each event counted."""
+    counted = [
+        line for one in record.measurement.counters if (line := counter_line(one, raw=raw_samples))
+    ]
+    return [report_line(record, decimals=decimals, command_width=command_width), *counted]
+
+
+def report_line(record: CommandRecord, *, decimals: int, command_width: int) -> str:
+    """Return the ancestor's line: what a command used, how far it peaked, and where that leaves us."""
+    measurement = record.measurement
+    command = command_text(record.command, command_width)
+    if measurement.source == "none":
+        return f"{command} n/a in {format_seconds(measurement.duration_ns)}: {measurement.reason}"
+    notes = "".join(f"; {note}" for note in record.notes)
+    sampled = " (sampled, a lower bound)" if measurement.source == "sampled" else ""
+    return (
+        f"{command} used {format_mib(measurement.delta_bytes, decimals=decimals)} MiB RAM "
+        f"in {format_seconds(measurement.duration_ns)}, "
+        f"peaked {format_mib(record.above_current_bytes, decimals=decimals)} MiB above current{sampled}, "
+        f"total RAM usage {format_mib(measurement.after_bytes, decimals=decimals)} MiB{notes}"
+    )
+
+
+def command_text(command: str, width: int) -> str:
+    """Return a command as typed, on one line, in quotes, cut in the middle."""
+    return f"'{cut_middle(printable(command.strip()), width)}'"
+
+
+def counter_line(reading: CounterReading, *, raw: bool) -> str | None:
+    """Return the line for an event; None where it has no value, which is said elsewhere, once."""
+    if reading.value is None:
+        return None
+    rate = f"averages to {reading.per_second or 0:,.0f}/second"
+    if raw:
+        return f"perf value for {reading.event} {rate}, raw samples: {list(map(float, reading.samples))}"
+    return (
+        f"perf value for {reading.event} {rate}, {format_count(reading.value)} in all, "
+        f"samples: {sparkline(reading.samples)}"
+    )
+
+
+def sparkline(samples: Sequence[float]) -> str:
+    """Return samples as bars, at most twenty of them; each stands for the mean of its share."""
+    if not samples:
+        return "none"
+    share = max(1, -(-len(samples) // SPARKLINE_WIDTH))
+    parts = [samples[start : start + share] for start in range(0, len(samples), share)]
+    means = [sum(part) / len(part) for part in parts]
+    highest = max(means)
+    if highest <= 0:
+        return BARS[0] * len(means)
+    return "".join(BARS[round(mean / highest * (len(BARS) - 1))] for mean in means)
+
+
+def history_table(records: Sequence[CommandRecord], *, decimals: int, command_width: int) -> str:
+    """Return a table of commands: number, used, peak, time and the command."""
+    if not records:
+        return "no command was measured yet"
+    cells = [("number", "used", "peak", "time")] + [
+        (
+            "" if record.number is None else str(record.number),
+            format_mib(record.measurement.delta_bytes, decimals=decimals),
+            format_mib(record.measurement.peak_bytes, decimals=decimals),
+            format_seconds(record.measurement.duration_ns),
+        )
+        for record in records
+    ]
+    commands = ["command"] + [command_text(record.command, command_width) for record in records]
+    rows = zip(align_right(cells), commands, strict=True)
+    return "\n".join([f"{left}  {command}" for left, command in rows] + ["(used and peak in MiB)"])
+
+
+def quiet_html(lines: Sequence[str]) -> str:
+    """Return the lines as small grey HTML, everything in them escaped."""
+    text = "<br>".join(html.escape(line) for line in lines)
+    return f'<div style="font-size: 85%; color: #888">{text}</div>'

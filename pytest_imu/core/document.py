@@ -1,0 +1,70 @@
+"""The JSON document of a run or a session, and how it is written; docs/json.md describes it."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+import platform
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest_imu
+from pytest_imu.core import memory, meter
+
+SCHEMA = 1
+
+
+def check_writable(path: Path) -> None:
+    """Prove that the file can be written, making its folder; raises OSError where it cannot."""
+    if path.is_dir():
+        raise IsADirectoryError(None, "it is a folder", str(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, beside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(descriptor)
+    Path(beside).unlink()
+
+
+def write(path: Path, tests: Iterable[dict[str, Any]], environment: dict[str, Any]) -> None:
+    """Write beside the file and rename, so that no reader ever finds half of it; raises OSError."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    created = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+    head = {"schema": SCHEMA, "created": created, "environment": environment}
+    try:
+        with beside.open("w", encoding="ascii") as file:
+            # A test a line: a person can search it, and 100,000 tests need no second copy in memory.
+            file.write(json.dumps(head)[:-1] + ', "tests": [')
+            for number, test in enumerate(tests):
+                file.write((",\n" if number else "\n") + json.dumps(test))
+            file.write("\n]}\n")
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def describe_machine(*, trim: bool) -> dict[str, Any]:
+    """Return what the numbers depend on: interpreter, platform, and how memory is measured."""
+    return {
+        "python": platform.python_version(),
+        "implementation": platform.python_implementation(),
+        "platform": platform.platform(),
+        "machine": platform.machine(),
+        "cpu_count": os.cpu_count(),
+        "pytest_imu": pytest_imu.__version__,
+        **_describe_measuring(trim=trim),
+    }
+
+
+def _describe_measuring(*, trim: bool) -> dict[str, Any]:
+    try:
+        source = memory.peak_source()
+        return {
+            "peak_source": source.label,
+            "peak_resolution_bytes": source.resolution_bytes,
+            "trim": trim and meter.process_trimmer().available,
+        }
+    except Exception as error:  # noqa: BLE001 - no fault of the measuring reaches the run
+        reason = f"none ({type(error).__name__}: {error})"
+        return {"peak_source": reason, "peak_resolution_bytes": None, "trim": False}
