@@ -1,13 +1,15 @@
 """What measuring costs: python benchmarks/overhead.py [--rounds N] [--tests N].
 
 Prints the cost of an empty window, of the plugin for each of many trivial tests (switched off, idle,
-on), and of a start of pytest. The runs that are compared are interleaved, so that a noisy machine
-disturbs both alike; medians are printed with the spread from the first to the third quartile.
+on), of a start of pytest, and of counting with perf where there is one. The runs that are compared are
+interleaved, so that a noisy machine disturbs both alike; medians are printed with the spread from the
+first to the third quartile.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import subprocess
 import sys
@@ -17,6 +19,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pytest_imu import measure
+from pytest_imu.core.meter import Meter
+from pytest_imu.core.perf_stat import PerfStat
 
 MICROSECONDS = 1e6
 MILLISECONDS = 1e3
@@ -40,11 +44,37 @@ def empty_windows(count: int = 3000) -> list[float]:
     return costs
 
 
+def print_perf_costs(windows: int = 300) -> None:
+    """Print what perf's start costs, and a window in which it counts."""
+    starts, costs = [], []
+    for _ in range(9):
+        counters = PerfStat(["page-faults"])
+        start = time.perf_counter()
+        counters.prepare()
+        starts.append((time.perf_counter() - start) * MILLISECONDS)
+        for _ in range(windows // 9):
+            start = time.perf_counter()
+            with Meter(counters=counters) as meter:
+                pass
+            costs.append((time.perf_counter() - start) * MILLISECONDS)
+        counters.stop()
+    reason = meter.measurement.counters[0].reason
+    if reason is not None:
+        print(f"perf:                         n/a, {reason}")
+        return
+    print(f"perf's start, once a session: {spread(starts, unit='ms')}")
+    print(f"empty window, perf counting:  {spread(costs, unit='ms')}")
+
+
 def run_pytest(folder: Path, *args: str) -> float:
     """Return the wall-clock seconds of one quiet pytest run."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *args]
+    # As it is after the first start of an installed package: with its byte code on disk.
+    environment = {
+        name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"
+    }
     start = time.perf_counter()
-    subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL, env=environment)
     return time.perf_counter() - start
 
 
@@ -73,6 +103,7 @@ def main() -> None:
     ballast[::4096] = b"x" * len(ballast[::4096])
     print(f"empty window, 4 GiB process:  {spread(empty_windows(), unit='µs')}")
     del ballast
+    print_perf_costs()
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

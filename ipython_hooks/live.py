@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
+import os
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 import psutil
 
@@ -17,7 +20,8 @@ from pytest_imu.core.units import format_bytes, format_mib
 if TYPE_CHECKING:
     from ipython_hooks.session import Session
 
-ERASE_LINE = "\r\x1b[2K"
+FEWEST_ROWS = 4
+"""In a terminal with fewer rows, a row is worth more to the person than the line."""
 
 
 class StatusLine(Protocol):
@@ -31,45 +35,73 @@ class StatusLine(Protocol):
 
 
 class TerminalLine:
-    """The line at the cursor, as progress bars have it; nothing where nobody looks."""
+    """The terminal's last row, kept out of what scrolls, so that the command may print meanwhile."""
 
-    def __init__(self) -> None:
-        self._shown = False
+    def __init__(self, stream: TextIO) -> None:
+        # Bound here: the command may redirect sys.stderr, and what it captures is its own.
+        self._stream = stream
+        self._size: os.terminal_size | None = None
 
     def show(self, text: str) -> None:
-        """Write over the line."""
-        sys.stderr.write(ERASE_LINE + text)
-        sys.stderr.flush()
-        self._shown = True
+        """Write over the last row; the cursor stays where the command has it."""
+        size = os.get_terminal_size(self._stream.fileno())
+        if size.lines < FEWEST_ROWS or keys_are_read(self._stream.fileno()):
+            self.remove()
+            return
+        reserve = "" if size == self._size else _reserve_last_row(size.lines)
+        self._size = size
+        self._write(f"{reserve}\x1b7\x1b[{size.lines};1H\x1b[2K{text[: size.columns - 1]}\x1b8")
 
     def remove(self) -> None:
-        """Erase the line."""
-        if self._shown:
-            sys.stderr.write(ERASE_LINE)
-            sys.stderr.flush()
-            self._shown = False
+        """Erase the row, and let it scroll again."""
+        size, self._size = self._size, None
+        if size is not None:
+            self._write(f"\x1b7\x1b[r\x1b[{size.lines};1H\x1b[2K\x1b8")
+
+    def _write(self, text: str) -> None:
+        self._stream.write(text)
+        self._stream.flush()
+
+
+def _reserve_last_row(rows: int) -> str:
+    # Down and up again: a cursor on the last row takes its text one row up with it.
+    return f"\x1bD\x1bM\x1b7\x1b[1;{rows - 1}r\x1b8"
+
+
+def keys_are_read(descriptor: int) -> bool:
+    """Return whether a debugger, an editor or a pager has the terminal: the screen is theirs then."""
+    if sys.platform == "win32":
+        return False
+    import termios  # noqa: PLC0415 - Unix only
+
+    try:
+        return not termios.tcgetattr(descriptor)[3] & termios.ICANON
+    except termios.error:  # the terminal is gone
+        return True
 
 
 class NotebookLine:
     """One display of the cell that runs, updated in its place, and emptied at the end."""
 
-    def __init__(self) -> None:
-        self._handle: Any = None  # Any: IPython's display functions are not typed
+    def __init__(self, publisher: Any) -> None:  # Any: IPython's publishers are partly typed
+        # Bound here: `%%capture` puts another one in its place, and what it captures is the cell's.
+        self._publisher = publisher
+        self._display_id = uuid.uuid4().hex
+        self._shown = False
 
     def show(self, text: str) -> None:
         """Show the text, or update it."""
-        from IPython.display import display  # noqa: PLC0415 - a kernel has it already
-
-        if self._handle is None:
-            self._handle = display({"text/plain": text}, raw=True, display_id=True)  # type: ignore[no-untyped-call]  # IPython is partly typed
-        else:
-            self._handle.update({"text/plain": text}, raw=True)
+        self._publish({"text/plain": text})
+        self._shown = True
 
     def remove(self) -> None:
         """Leave an empty display, which takes no room."""
-        if self._handle is not None:
-            self._handle.update({"text/plain": "", "text/html": ""}, raw=True)
-            self._handle = None
+        if self._shown:
+            self._publish({"text/plain": "", "text/html": ""})
+            self._shown = False
+
+    def _publish(self, data: dict[str, str]) -> None:
+        self._publisher.publish(data, transient={"display_id": self._display_id}, update=self._shown)
 
 
 class Live:
@@ -79,25 +111,27 @@ class Live:
         self._session = session
         self._waiting: Meter | None = None
         self._command: _LongCommand | None = None
-        self._toolbar_before: tuple[Any, Any] | None = None
+        self._toolbar = self.toolbar_text
+        self._prompt: Any = None  # Any: prompt_toolkit is not imported for its type
+        self._toolbar_before: tuple[Any, Any] = (None, None)
 
     def start(self) -> None:
         """Put the toolbar under the prompt, where there is a prompt and somebody who sees it."""
-        application = self._prompt()
-        if application is not None:
-            self._toolbar_before = (application.bottom_toolbar, application.refresh_interval)
-            application.bottom_toolbar = self.toolbar_text
-            application.refresh_interval = self._session.options.live_interval_s
+        prompt = getattr(self._session.shell, "pt_app", None)
+        if prompt is not None and sys.stdout.isatty():
+            self._prompt = prompt
+            self._toolbar_before = (prompt.bottom_toolbar, prompt.refresh_interval)
+            prompt.bottom_toolbar = self._toolbar
+            prompt.refresh_interval = self._session.options.live_interval_s
         self._wait()
 
     def stop(self) -> None:
-        """Take everything away."""
+        """Take everything away, and leave a toolbar that somebody else has put there meanwhile."""
         self.command_ends()
         self._end_waiting()
-        application, before = self._prompt(), self._toolbar_before
-        if application is not None and before is not None:
-            application.bottom_toolbar, application.refresh_interval = before
-        self._toolbar_before = None
+        prompt, self._prompt = self._prompt, None
+        if prompt is not None and prompt.bottom_toolbar is self._toolbar:
+            prompt.bottom_toolbar, prompt.refresh_interval = self._toolbar_before
 
     def command_begins(self, meter: Meter) -> None:
         """Show the command once it has run for a while."""
@@ -118,7 +152,7 @@ class Live:
         self._wait()
 
     def toolbar_text(self) -> str:
-        """Return what stands in the toolbar; empty where it cannot be read."""
+        """Return what stands in the toolbar."""
         rss_bytes, peak_bytes = (None, None) if self._waiting is None else self._waiting.peek()
         left = format_bytes(psutil.virtual_memory().available)
         return (
@@ -127,7 +161,7 @@ class Live:
         )
 
     def _wait(self) -> None:
-        if self._waiting is None and self._prompt() is not None:
+        if self._waiting is None and self._prompt is not None:
             self._waiting = Meter(trim=False)
             self._waiting.__enter__()
 
@@ -136,14 +170,11 @@ class Live:
         if waiting is not None:
             waiting.__exit__(None, None, None)
 
-    def _prompt(self) -> Any:
-        application = getattr(self._session.shell, "pt_app", None)
-        return application if sys.stdout.isatty() else None
-
     def _line(self) -> StatusLine | None:
         if self._session.in_kernel:
-            return NotebookLine()
-        return TerminalLine() if sys.stderr.isatty() else None
+            return NotebookLine(self._session.shell.display_pub)
+        seen = sys.stdout.isatty() and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+        return TerminalLine(sys.stderr) if seen else None
 
 
 class _LongCommand:
@@ -173,11 +204,15 @@ class _LongCommand:
     def _run(self) -> None:
         if self._ended.wait(self._after_s):
             return
+        with contextlib.suppress(OSError, ValueError):  # nobody to show it to: the terminal is closed
+            self._show_until_end()
+
+    def _show_until_end(self) -> None:
         try:
             while True:
                 rss_bytes, peak_bytes = self._meter.peek()
                 self._line.show(
-                    f"{time.monotonic() - self._start_s:.0f} s, memory {format_mib(rss_bytes)} MiB, "
+                    f"{time.monotonic() - self._start_s:.1f} s, memory {format_mib(rss_bytes)} MiB, "
                     f"peak so far {format_mib(peak_bytes)} MiB"
                 )
                 if self._ended.wait(self._every_s):

@@ -31,11 +31,12 @@ def report_line(record: CommandRecord, *, decimals: int, command_width: int) -> 
     if measurement.source == "none":
         return f"{command} n/a in {format_seconds(measurement.duration_ns)}: {measurement.reason}"
     notes = "".join(f"; {note}" for note in record.notes)
+    above = format_mib(record.above_current_bytes, decimals=decimals)
     sampled = " (sampled, a lower bound)" if measurement.source == "sampled" else ""
     return (
         f"{command} used {format_mib(measurement.delta_bytes, decimals=decimals)} MiB RAM "
         f"in {format_seconds(measurement.duration_ns)}, "
-        f"peaked {format_mib(record.above_current_bytes, decimals=decimals)} MiB above current{sampled}, "
+        f"peaked {above} MiB above current{sampled}, "
         f"total RAM usage {format_mib(measurement.after_bytes, decimals=decimals)} MiB{notes}"
     )
 

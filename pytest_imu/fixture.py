@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from types import TracebackType
+from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_imu.core.meter import Meter
-from pytest_imu.core.model import Block
-from pytest_imu.record import RECORD, TestRecord
-from pytest_imu.settings import SETTINGS
+from pytest_imu.keys import RECORD, SETTINGS
+
+if TYPE_CHECKING:
+    from pytest_imu.core.meter import Meter
+    from pytest_imu.record import TestRecord
 
 
 class ImuFixture:
@@ -28,24 +29,9 @@ class ImuFixture:
         if not isinstance(name, str) or not name:
             message = f"imu.measure({name!r}): a block's name is a text that is not empty"
             raise TypeError(message)
-        return _BlockMeter(name, self._record, trim=self._trim, gc=self._gc)
+        from pytest_imu.blocks import BlockMeter  # noqa: PLC0415 - nothing is imported before it is used
 
-
-class _BlockMeter(Meter):
-    def __init__(self, name: str, record: TestRecord | None, *, trim: bool, gc: bool) -> None:
-        super().__init__(trim=trim, gc=gc, counters=None if record is None else record.counters)
-        self._name = name
-        self._record = record
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        super().__exit__(exc_type, exc, traceback)
-        if self._record is not None:
-            self._record.add_block(Block(name=self._name, measurement=self.measurement))
+        return BlockMeter(name, self._record, trim=self._trim, gc=self._gc)
 
 
 @pytest.fixture

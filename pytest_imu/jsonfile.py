@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from pytest_imu.core import document
+from pytest_imu.keys import SETTINGS
 from pytest_imu.rows import Row
-from pytest_imu.settings import SETTINGS
 
 
 def write(path: Path, rows: Sequence[Row], config: pytest.Config) -> None:

@@ -9,17 +9,13 @@ import pytest
 
 from pytest_imu import workers
 from pytest_imu.fixture import imu
+from pytest_imu.keys import BUDGETS, LOG, REPORTER, SETTINGS
 from pytest_imu.markers import MARKER_LINES, budgets_by_item
 from pytest_imu.options import add_options
-from pytest_imu.record import BUDGETS, PhaseRecord
-from pytest_imu.recorder import Recorder, counter_source
-from pytest_imu.reporting import REPORTER, Reporter, check_paths
-from pytest_imu.runlog import RunLog
-from pytest_imu.settings import SETTINGS, Settings
+from pytest_imu.reporting import Reporter, check_paths, run_log
+from pytest_imu.settings import Settings
 
 __all__ = ["imu"]
-
-LOG = pytest.StashKey[RunLog | None]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -32,7 +28,7 @@ def pytest_configure(config: pytest.Config) -> None:
     settings = config.stash[SETTINGS] = Settings.from_config(config)
     for line in MARKER_LINES:
         config.addinivalue_line("markers", line)
-    log = config.stash[LOG] = RunLog.for_run(config, settings)
+    log = config.stash[LOG] = run_log(config, settings)
     if not workers.is_worker(config):
         check_paths(settings, log)
         reporter = config.stash[REPORTER] = Reporter(config, settings, log)
@@ -51,6 +47,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     elif budgets or settings.measure_all:
         for item, own in budgets.items():
             item.stash[BUDGETS] = own
+        # Installed but not asked for, the plugin is free: what measures is imported here.
+        from pytest_imu.recorder import Recorder, counter_source  # noqa: PLC0415 - see above
+
         counters = counter_source(settings, budgets.values())
         recorder = Recorder(settings, config.stash[LOG], counters)
         config.pluginmanager.register(recorder, "imu-recorder")
@@ -60,7 +59,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def pytest_report_to_serializable() -> Generator[None, dict[str, Any] | None, dict[str, Any] | None]:
     """Send what came with a report in plain form."""
     data = yield
-    if data and isinstance(data.get("imu"), PhaseRecord):
+    if data and hasattr(data.get("imu"), "to_dict"):
         data["imu"] = data["imu"].to_dict()
     return data
 
@@ -69,4 +68,6 @@ def pytest_report_to_serializable() -> Generator[None, dict[str, Any] | None, di
 def pytest_report_from_serializable(data: dict[str, Any]) -> None:
     """Rebuild what came with a report, before pytest rebuilds the report."""
     if isinstance(data.get("imu"), dict):
+        from pytest_imu.record import PhaseRecord  # noqa: PLC0415 - only where a report has one
+
         data["imu"] = PhaseRecord.from_dict(data["imu"])

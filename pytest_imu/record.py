@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import pytest
-
 from pytest_imu.core.budgets import AnyBudget, Verdict, check, required, unchecked
 from pytest_imu.core.counters import CounterSource
 from pytest_imu.core.model import Block, Measurement, Phase
@@ -121,7 +119,3 @@ class TestRecord:
         )
         self.new_blocks, self.new_verdicts = (), ()
         return taken
-
-
-BUDGETS = pytest.StashKey[tuple[AnyBudget, ...]]()
-RECORD = pytest.StashKey[TestRecord]()

@@ -12,12 +12,12 @@ from pytest_imu.core.counters import CounterSource
 from pytest_imu.core.meter import Meter
 from pytest_imu.core.model import CounterReading, Measurement, Phase
 from pytest_imu.core.units import NANOSECONDS_PER_SECOND, mib
-from pytest_imu.record import BUDGETS, RECORD, TestRecord
+from pytest_imu.keys import ATTEMPTS, BUDGETS, RECORD
+from pytest_imu.record import TestRecord
 from pytest_imu.rows import combined_outcome
 from pytest_imu.runlog import RunLog
 from pytest_imu.settings import Settings
 
-ATTEMPTS = pytest.StashKey[int]()
 PROPERTIES = pytest.StashKey[tuple[tuple[str, float | str], ...]]()
 
 

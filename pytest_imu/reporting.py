@@ -8,14 +8,26 @@ import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from pytest_imu.core.model import PHASES
 from pytest_imu.core.text import plural
-from pytest_imu.rows import Row, Rows
-from pytest_imu.runlog import RunLog
 from pytest_imu.settings import Settings
+
+if TYPE_CHECKING:
+    from pytest_imu.rows import Row, Rows
+    from pytest_imu.runlog import RunLog
+
+
+def run_log(config: pytest.Config, settings: Settings) -> RunLog | None:
+    """Return this process's run log, if one was asked for."""
+    if settings.log_path is None:
+        return None
+    from pytest_imu.runlog import RunLog  # noqa: PLC0415 - json is not free
+
+    return RunLog.for_run(config, settings.log_path)
 
 
 def check_paths(settings: Settings, log: RunLog | None) -> None:
@@ -48,7 +60,7 @@ class Reporter:
         self._config = config
         self._settings = settings
         self._log = log
-        self._rows = Rows()
+        self._rows: Rows | None = None
         self._pid = os.getpid()
         self._warned = False
         self._json_outcome: str | None = None
@@ -58,7 +70,9 @@ class Reporter:
     @pytest.hookimpl
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take in what came with a report."""
-        row = self._rows.add(report) if self._is_wanted(report) else None
+        if not self._is_wanted(report):
+            return
+        row = self._gathered().add(report)
         if row is not None and not self._warned:
             self._warn_of_fault(row)
 
@@ -73,20 +87,30 @@ class Reporter:
     @pytest.hookimpl
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Print the section; with -q, no more than the broken budgets."""
+        notes = self._notes()
+        if self._config.option.collectonly or not (self._rows or self._settings.report or notes):
+            return
         from pytest_imu import section  # noqa: PLC0415 - used once, at the end
 
         lines = section.lines(
-            self._rows.last_attempts(),
+            self._gathered().last_attempts(),
             self._settings,
             width=self._config.get_terminal_writer().fullwidth,
             verbosity=self._config.get_verbosity(),
             encoding=getattr(sys.stdout, "encoding", None) or "utf-8",
         )
-        lines += [section.Line(text, "yellow") for text in self._notes()]
-        if lines and not self._config.option.collectonly:
+        lines += [section.Line(text, "yellow") for text in notes]
+        if lines:
             terminalreporter.write_sep("=", "imu")
             for line in lines:
                 terminalreporter.write_line(line.text, **line.markup)
+
+    def _gathered(self) -> Rows:
+        if self._rows is None:
+            from pytest_imu.rows import Rows  # noqa: PLC0415 - only where something was measured
+
+            self._rows = Rows()
+        return self._rows
 
     def _is_wanted(self, report: pytest.TestReport) -> bool:
         # What a crashed worker was running has no measurement, and is a row all the same.
@@ -106,7 +130,7 @@ class Reporter:
         from pytest_imu import jsonfile  # noqa: PLC0415 - json and platform are not free
 
         try:
-            jsonfile.write(path, self._rows.all(), self._config)
+            jsonfile.write(path, self._gathered().all(), self._config)
         except OSError as error:
             return f"--imu-json: {path} could not be written: {error}"
         return None
@@ -131,6 +155,3 @@ class Reporter:
                 "location": None,
             }
         )
-
-
-REPORTER = pytest.StashKey[Reporter]()

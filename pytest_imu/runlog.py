@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_imu.core import platforms
-from pytest_imu.settings import Settings
 
 if TYPE_CHECKING:
     from pytest_imu.record import TestRecord
@@ -28,11 +27,10 @@ class RunLog:
         """The last line's failure, if any line could not be written."""
 
     @classmethod
-    def for_run(cls, config: pytest.Config, settings: Settings) -> RunLog | None:
-        """Return this process's log, if one was asked for; a worker's path comes from its controller."""
+    def for_run(cls, config: pytest.Config, path: Path) -> RunLog:
+        """Return this process's log; a worker's path comes from its controller."""
         workerinput: dict[str, Any] = getattr(config, "workerinput", {})
-        path = workerinput.get("imu_log_path", settings.log_path)
-        return None if path is None else cls(Path(path), worker=workerinput.get("workerid"))
+        return cls(Path(workerinput.get("imu_log_path") or path), worker=workerinput.get("workerid"))
 
     def begin_file(self) -> None:
         """Create the file, or empty it; raises OSError where that is refused."""

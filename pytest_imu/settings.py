@@ -77,9 +77,6 @@ class Settings:
         )
 
 
-SETTINGS = pytest.StashKey[Settings]()
-
-
 class _Values:
     """Looks one option up: command line, then ini file, then its default."""
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from pytest_imu.reporting import REPORTER, Reporter
+from pytest_imu.keys import REPORTER
+from pytest_imu.reporting import Reporter
 from pytest_imu.settings import Settings
 
 USAGE_ERROR = "imu_usage_error"

@@ -1,0 +1,28 @@
+"""A block of a test that is measured under a name."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from pytest_imu.core.meter import Meter
+from pytest_imu.core.model import Block
+from pytest_imu.record import TestRecord
+
+
+class BlockMeter(Meter):
+    """A meter that hands its measurement to the record of the test it is part of."""
+
+    def __init__(self, name: str, record: TestRecord | None, *, trim: bool, gc: bool) -> None:
+        super().__init__(trim=trim, gc=gc, counters=None if record is None else record.counters)
+        self._name = name
+        self._record = record
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        super().__exit__(exc_type, exc, traceback)
+        if self._record is not None:
+            self._record.add_block(Block(name=self._name, measurement=self.measurement))
