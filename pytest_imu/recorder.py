@@ -44,17 +44,20 @@ class Recorder:
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, object, object]:
         """Measure the setup."""
+        __tracebackhide__ = True
         self._begin(item)
         return (yield from self._measured(item, "setup"))
 
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
         """Measure the test itself, and fail it where it broke a budget."""
+        __tracebackhide__ = True
         return (yield from self._measured(item, "call"))
 
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, object, object]:
         """Measure the teardown, and fail it where the test as a whole broke a budget."""
+        __tracebackhide__ = True
         return (yield from self._measured(item, "teardown"))
 
     @pytest.hookimpl(wrapper=True)
@@ -87,6 +90,7 @@ class Recorder:
         return self._counters if asked else None
 
     def _measured(self, item: pytest.Item, phase: Phase) -> Generator[None, object, object]:
+        __tracebackhide__ = True  # an error in a fixture would show these lines above its own
         record = item.stash.get(RECORD, None)
         if record is None:
             return (yield)

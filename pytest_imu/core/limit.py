@@ -51,7 +51,11 @@ class MemoryLimit:
         if hard not in (resource.RLIM_INFINITY, -1) and wanted > hard:
             message = f"this process may not go over {hard / 2**20:.1f} MiB of data in any case"
             raise ValueError(message)
-        resource.setrlimit(resource.RLIMIT_DATA, (wanted, hard))
+        try:
+            resource.setrlimit(resource.RLIMIT_DATA, (wanted, hard))
+        except OverflowError:
+            message = f"no process can hold {total_bytes / 2**40:.1f} TiB"
+            raise ValueError(message) from None
         if self._before is None:
             self._before = (soft, hard)
         self.total_bytes = total_bytes

@@ -56,7 +56,7 @@ def format_count(value: float) -> str:
 
 UNITS = {"B": 1, "KIB": 2**10, "MIB": MIB, "GIB": 2**30, "TIB": 2**40}
 _UNITS_OF_A_THOUSAND = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)")
+_SIZE = re.compile(r"(\d{1,18}(?:\.\d{1,18})?)\s*([A-Za-z]+)")
 
 
 def format_bytes(size_bytes: int) -> str:

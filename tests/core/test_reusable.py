@@ -1,0 +1,257 @@
+"""What Python's own allocator holds free: read from its statistics, asked for only while it pays."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from pytest_imu.core.reusable import (
+    MAX_SHARE,
+    ReusableGauge,
+    free_in_pymalloc,
+    may_be_reused,
+    parse_malloc_stats,
+)
+from pytest_imu.core.units import MIB
+
+needs_pymalloc = pytest.mark.skipif(
+    sys.platform == "win32" or sys.implementation.name != "cpython",
+    reason="needs_pymalloc: only CPython on Unix tells what its allocator holds",
+)
+
+# Recorded from `sys._debugmallocstats()` after 297,000 of 300,000 objects were freed; the tables of
+# size classes and of free lists are shortened.
+PYTHON_311 = b"""\
+Small block threshold = 512, in 32 size classes.
+
+class   size   num pools   blocks in use  avail blocks
+-----   ----   ---------   -------------  ------------
+    0     16         294            3018        297156
+    1     32           1             385           125
+# arenas allocated total           =                    6
+# arenas reclaimed                 =                    0
+# arenas highwater mark            =                    6
+# arenas allocated current         =                    6
+6 arenas * 1048576 bytes/arena     =            6,291,456
+
+# bytes in allocated blocks        =              708,832
+# bytes in available blocks        =            5,102,272
+24 unused pools * 16384 bytes      =              393,216
+# bytes lost to pool headers       =               17,088
+# bytes lost to quantization       =                4,512
+# bytes lost to arena alignment    =               65,536
+Total                              =            6,291,456
+           4 free PyFloatObjects * 24 bytes each =                   96
+  12 free 2-sized PyTupleObjects * 40 bytes each =                  480
+"""
+
+PYTHON_312 = b"""\
+Small block threshold = 512, in 32 size classes.
+
+class   size   num pools   blocks in use  avail blocks
+-----   ----   ---------   -------------  ------------
+    0     16         294            3025        297149
+    1     32           1             433            77
+# arenas allocated total           =                    6
+# arenas reclaimed                 =                    0
+# arenas highwater mark            =                    6
+# arenas allocated current         =                    6
+6 arenas * 1048576 bytes/arena     =            6,291,456
+
+# bytes in allocated blocks        =              717,104
+# bytes in available blocks        =            5,109,728
+21 unused pools * 16384 bytes      =              344,064
+# bytes lost to pool headers       =               17,136
+# bytes lost to quantization       =                5,120
+# bytes lost to arena alignment    =               98,304
+Total                              =            6,291,456
+           4 free PyFloatObjects * 24 bytes each =                   96
+   6 free 2-sized PyTupleObjects * 40 bytes each =                  240
+"""
+
+PYTHON_313 = b"""\
+Small block threshold = 512, in 32 size classes.
+
+class   size   num pools   blocks in use  avail blocks
+-----   ----   ---------   -------------  ------------
+    0     16         294            3024        297150
+    1     32           1             481            29
+# arenas allocated total           =                    6
+# arenas reclaimed                 =                    0
+# arenas highwater mark            =                    6
+# arenas allocated current         =                    6
+6 arenas * 1048576 bytes/arena     =            6,291,456
+
+# bytes in allocated blocks        =            1,036,240
+# bytes in available blocks        =            5,002,304
+9 unused pools * 16384 bytes       =              147,456
+# bytes lost to pool headers       =               17,760
+# bytes lost to quantization       =                5,776
+# bytes lost to arena alignment    =               81,920
+Total                              =            6,291,456
+           4 free PyFloatObjects * 24 bytes each =                   96
+   6 free 2-sized PyTupleObjects * 40 bytes each =                  240
+"""
+
+WITHOUT_PYMALLOC = b"""\
+            8 free PyDictObjects * 48 bytes each =                  384
+           4 free PyFloatObjects * 24 bytes each =                   96
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (PYTHON_311, 5_102_272 + 393_216),
+        (PYTHON_312, 5_109_728 + 344_064),
+        (PYTHON_313, 5_002_304 + 147_456),
+        (WITHOUT_PYMALLOC, None),  # PYTHONMALLOC=malloc
+        (b"", None),
+        (PYTHON_313.replace(b"unused pools", b"spare pools"), None),
+        (PYTHON_313.replace(b"available blocks  ", b"free blocks"), None),
+    ],
+    ids=["3.11", "3.12", "3.13", "no pymalloc", "empty", "no pools", "no blocks"],
+)
+def test_statistics(text: bytes, expected: int | None) -> None:
+    """Free blocks and unused pools add up; what does not have both tells nothing."""
+    assert expected == parse_malloc_stats(text)
+
+
+@needs_pymalloc
+def test_freed_objects_are_found(run_python: Callable[..., int]) -> None:
+    """Of many small objects all but a few are freed: at least their bytes are held free."""
+    script = """
+from pytest_imu.core.reusable import free_in_pymalloc
+objects = [object() for _ in range(300_000)]
+kept = objects[::100]
+del objects
+print(free_in_pymalloc())
+"""
+    assert 297_000 * 16 <= run_python(script) <= 297_000 * 16 + 2 * MIB
+
+
+def test_other_allocators_tell_nothing(
+    run_python: Callable[..., object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the small-object allocator nothing is known, and that is not 0."""
+    monkeypatch.setenv("PYTHONMALLOC", "malloc")
+    script = """
+import json
+from pytest_imu.core.reusable import free_in_pymalloc
+print(json.dumps(free_in_pymalloc()))
+"""
+    assert None is run_python(script)
+
+
+@needs_pymalloc
+def test_stderr_belongs_to_its_writers(capfd: pytest.CaptureFixture[str]) -> None:
+    """All that another thread writes to stderr meanwhile arrives there, and nothing else does."""
+    asking = threading.Event()
+
+    def write() -> None:
+        asking.wait()
+        for _ in range(2_000):
+            os.write(2, b"x\n")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    asking.set()
+    while writer.is_alive():
+        free_in_pymalloc()
+    writer.join()
+    assert ("", "x\n" * 2_000) == capfd.readouterr()
+
+
+class Scripted:
+    """A process and a clock of one's own."""
+
+    def __init__(self, *, ask_costs_ns: int = 0) -> None:
+        self.rss_bytes = 100 * MIB
+        self.now_ns = 0
+        self.asked = 0
+        self._ask_costs_ns = ask_costs_ns
+        self.gauge = ReusableGauge(
+            rss_bytes=lambda: self.rss_bytes, free_bytes=self._ask, clock_ns=lambda: self.now_ns
+        )
+
+    def _ask(self) -> int:
+        self.asked += 1
+        self.now_ns += self._ask_costs_ns
+        return 7
+
+
+def test_lowest_rss_means_nothing_to_reuse() -> None:
+    """While the process is hardly larger than it ever was, the answer is 0, and nobody asks."""
+    process = Scripted()
+    answers = []
+    for rss_mib in (100, 101, 90, 91):
+        process.rss_bytes = rss_mib * MIB
+        answers.append(process.gauge.read())
+    assert ([0, 0, 0, 0], 0) == (answers, process.asked)
+
+
+def test_growth_is_asked_about() -> None:
+    """Once it is more than a MiB above the lowest seen, every reading asks."""
+    process = Scripted()
+    answers = []
+    for rss_bytes in (100 * MIB, 101 * MIB + 1, 300 * MIB, 99 * MIB, 100 * MIB, 100 * MIB + 1):
+        process.rss_bytes = rss_bytes
+        answers.append(process.gauge.read())
+    assert ([0, 7, 7, 0, 0, 7], 3) == (answers, process.asked)
+
+
+def test_dear_asking_keeps_to_its_share() -> None:
+    """After the grace, asking takes no more than its share of the time, and None says nobody asked."""
+    process = Scripted(ask_costs_ns=60_000_000)
+    process.gauge.read()
+    process.rss_bytes = 300 * MIB
+    assert 7 == process.gauge.read()
+    assert None is process.gauge.read()
+    process.now_ns = round((60_000_000 - 50_000_000) / MAX_SHARE) - 1
+    assert None is process.gauge.read()
+    process.now_ns += 1
+    assert 7 == process.gauge.read()
+    assert 2 == process.asked
+
+
+def test_cheap_asking_is_always_allowed() -> None:
+    """Asking that stays inside the grace is never refused, however short the time."""
+    process = Scripted(ask_costs_ns=1_000)
+    process.gauge.read()
+    process.rss_bytes = 300 * MIB
+    assert [7] * 1_000 == [process.gauge.read() for _ in range(1_000)]
+
+
+@pytest.mark.parametrize("fault", [OSError("gone"), ValueError("no VmRSS")])
+def test_unreadable_rss_is_nobody_asked(fault: Exception) -> None:
+    """Where the RSS cannot be read nothing is known, and nothing is raised."""
+    readings: Iterator[int] = iter([100 * MIB, 300 * MIB])
+
+    def rss_bytes() -> int:
+        for reading in readings:
+            return reading
+        raise fault
+
+    gauge = ReusableGauge(rss_bytes=rss_bytes, free_bytes=lambda: 7, clock_ns=lambda: 0)
+    assert [0, 7, None] == [gauge.read() for _ in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("reusable_bytes", "duration_ns", "expected"),
+    [
+        (None, 10**9, 0),
+        (0, 10**9, 0),
+        (120 * MIB, 10**9, 120 * MIB),
+        (120 * MIB, 0, 0),
+        (120 * MIB, 10_000, 42_949),  # 4 GiB a second
+    ],
+)
+def test_short_commands_reuse_little(
+    reusable_bytes: int | None, duration_ns: int, expected: int
+) -> None:
+    """No more can have been reused than can be written in the time."""
+    assert expected == may_be_reused(reusable_bytes, duration_ns)

@@ -1,0 +1,389 @@
+"""The JSON file: its shape, its outcomes, and that it is whole or not there."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+needs_no_root = pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() == 0,
+    reason="needs a user whom a folder's permissions can stop; root writes anywhere",
+)
+needs_file_size_limits = pytest.mark.skipif(
+    sys.platform == "win32", reason="needs RLIMIT_FSIZE, which Windows does not have"
+)
+
+MEASUREMENT_KEYS = [
+    "before_bytes",
+    "after_bytes",
+    "rss_peak_bytes",
+    "delta_bytes",
+    "peak_bytes",
+    "duration_ns",
+    "source",
+    "reason",
+    "counters",
+]
+
+EVERY_OUTCOME = """
+    import pytest
+
+    def test_passed():
+        pass
+
+    def test_failed():
+        assert False
+
+    @pytest.mark.skip(reason="by mark")
+    def test_skipped_by_mark():
+        pass
+
+    def test_skipped_inside():
+        pytest.skip("inside")
+
+    @pytest.mark.xfail
+    def test_xfailed():
+        assert False
+
+    @pytest.mark.xfail(run=False)
+    def test_xfailed_unrun():
+        assert False
+
+    @pytest.mark.xfail
+    def test_xpassed():
+        pass
+
+    @pytest.mark.xfail(strict=True)
+    def test_xpassed_strict():
+        pass
+
+    @pytest.fixture
+    def bad_setup():
+        raise ValueError
+
+    def test_setup_error(bad_setup):
+        pass
+
+    @pytest.fixture
+    def bad_teardown():
+        yield
+        raise ValueError
+
+    def test_teardown_error(bad_teardown):
+        pass
+
+    def test_failed_and_teardown_error(bad_teardown):
+        assert False
+"""
+
+EVERY_VERDICT = """
+    import pytest
+
+    def test_blocks(imu):
+        with imu.measure("first"):
+            pass
+        with imu.measure("second"):
+            pass
+
+    @pytest.mark.max_peak_mib(100)
+    def test_kept():
+        pass
+
+    @pytest.mark.max_peak_mib(0.5)
+    def test_broken():
+        kept = b"x" * (20 << 20)
+
+    @pytest.mark.max_delta_mib(100, phase="all")
+    def test_unchecked():
+        assert False
+"""
+
+
+@pytest.fixture(autouse=True)
+def only_named_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Load what a run names and nothing else that happens to be installed."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+
+
+def run(pytester: pytest.Pytester, *args: str) -> pytest.RunResult:
+    """Run pytest with this plugin."""
+    return pytester.runpytest_subprocess("-p", "imu", *args)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Return a JSON file's document."""
+    document: dict[str, Any] = json.loads(path.read_text(encoding="ascii"))
+    return document
+
+
+def by_name(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the document's tests by the last part of their ids."""
+    return {test["nodeid"].rpartition("::")[2]: test for test in document["tests"]}
+
+
+def test_document_shape(pytester: pytest.Pytester) -> None:
+    """The document has the keys that docs/json.md describes, in their order; it is there without --imu
+    too, in parent folders made for it.
+    """
+    pytester.makepyfile(test_it=EVERY_VERDICT)
+
+    result = run(pytester, "--imu-json=deep/er/run.json")
+    document = read(pytester.path / "deep" / "er" / "run.json")
+    tests = by_name(document)
+
+    result.assert_outcomes(passed=2, failed=2)
+    result.stdout.no_fnmatch_line("*largest peak first*")
+    assert ["schema", "created", "environment", "tests"] == list(document)
+    assert 1 == document["schema"]
+    assert dt.timedelta(0) == dt.datetime.fromisoformat(document["created"]).utcoffset()
+    assert {"python", "platform", "pytest", "pytest_imu", "plugins"} <= set(document["environment"])
+    for test in document["tests"]:
+        assert ["nodeid", "attempt", "worker", "outcome", "phases", "blocks", "budgets"] == list(test)
+        assert (1, None) == (test["attempt"], test["worker"])
+        assert ["setup", "call", "teardown"] == list(test["phases"])
+        for measurement in test["phases"].values():
+            check_measurement(measurement)
+    assert ["first", "second"] == [block.pop("name") for block in tests["test_blocks"]["blocks"]]
+    for block in tests["test_blocks"]["blocks"]:
+        check_measurement(block)
+    for name, expected in (
+        ("test_kept", ("max_peak_mib", 100, "call", None, "kept")),
+        ("test_broken", ("max_peak_mib", 0.5, "call", None, "broken")),
+        ("test_unchecked", ("max_delta_mib", 100, "all", None, "unchecked")),
+    ):
+        [budget] = tests[name]["budgets"]
+        assert {"name", "limit", "actual", "verdict", "reason", "phase", "origin"} <= budget.keys()
+        got = tuple(budget[key] for key in ("name", "limit", "phase", "origin", "verdict"))
+        assert expected == got
+    assert tests["test_kept"]["budgets"][0]["reason"] is None
+    assert tests["test_broken"]["budgets"][0]["actual"] > 10
+    assert "is over max_peak_mib(0.5)" in tests["test_broken"]["budgets"][0]["reason"]
+    assert tests["test_unchecked"]["budgets"][0]["actual"] is None
+    assert "the test did not run to its end" == tests["test_unchecked"]["budgets"][0]["reason"]
+
+
+def check_measurement(measurement: dict[str, Any]) -> None:
+    """Assert that a measurement has its keys, whole numbers, and that they agree with each other."""
+    assert MEASUREMENT_KEYS == list(measurement)
+    numbers = [value for key, value in measurement.items() if key.endswith(("_bytes", "_ns"))]
+    assert {int} == {type(value) for value in numbers}
+    before_bytes, after_bytes, highest_bytes, delta_bytes, peak_bytes, duration_ns = numbers
+    assert delta_bytes == after_bytes - before_bytes
+    assert peak_bytes == highest_bytes - before_bytes
+    assert highest_bytes >= max(before_bytes, after_bytes) > 2**20
+    assert duration_ns > 0
+    assert measurement["source"] in ("kernel", "sampled")
+    assert {} == measurement["counters"]
+
+
+def test_outcomes(pytester: pytest.Pytester) -> None:
+    """Each test has pytest's own word for what became of it, and null for the phases it never had."""
+    pytester.makepyfile(test_it=EVERY_OUTCOME)
+
+    result = run(pytester, "--imu-json=run.json")
+    tests = by_name(read(pytester.path / "run.json"))
+
+    result.assert_outcomes(passed=2, failed=3, skipped=2, xfailed=2, xpassed=1, errors=3)
+    assert {
+        "test_passed": ("passed", True),
+        "test_failed": ("failed", True),
+        "test_skipped_by_mark": ("skipped", False),
+        "test_skipped_inside": ("skipped", True),
+        "test_xfailed": ("xfailed", True),
+        "test_xfailed_unrun": ("xfailed", False),
+        "test_xpassed": ("xpassed", True),
+        "test_xpassed_strict": ("failed", True),
+        "test_setup_error": ("error", False),
+        "test_teardown_error": ("error", True),
+        "test_failed_and_teardown_error": ("failed", True),
+    } == {name: (test["outcome"], test["phases"]["call"] is not None) for name, test in tests.items()}
+    for test in tests.values():
+        assert None not in (test["phases"]["setup"], test["phases"]["teardown"])
+
+
+def test_odd_ids(pytester: pytest.Pytester) -> None:
+    """Ids of any characters come back from the file as they were."""
+    names = [
+        '"quoted" \\back',
+        "\x1b[31mred\x07\x00\n",
+        "é \u2028 \U0001f40d",
+        "lone \udcff",
+        "[a-b]::c",
+    ]
+    pytester.makeconftest(
+        f"""
+        import pytest
+
+        class OddItem(pytest.Item):
+            def runtest(self):
+                pass
+
+        class OddFile(pytest.File):
+            def collect(self):
+                return [OddItem.from_parent(self, name=name) for name in {names!a}]
+
+        def pytest_collect_file(file_path, parent):
+            if file_path.suffix == ".odd":
+                return OddFile.from_parent(parent, path=file_path)
+        """
+    )
+    pytester.makefile(".odd", ids="")
+
+    # pytest's own cache cannot write lone surrogates.
+    result = run(pytester, "-p", "no:cacheprovider", "--imu", "--imu-json=run.json")
+
+    assert pytest.ExitCode.OK == result.ret
+    assert [f"ids.odd::{name}" for name in names] == [
+        test["nodeid"] for test in read(pytester.path / "run.json")["tests"]
+    ]
+
+
+def test_stopped_by_first_failure_without_terminal(pytester: pytest.Pytester) -> None:
+    """After -x, and with -p no:terminal, the file holds the tests that ran."""
+    pytester.makepyfile(
+        """
+        def test_first():
+            pass
+
+        def test_second():
+            assert False
+
+        def test_third():
+            pass
+        """
+    )
+
+    result = run(pytester, "-x", "-p", "no:terminal", "--imu-json=run.json")
+
+    assert pytest.ExitCode.TESTS_FAILED == result.ret
+    assert [("test_first", "passed"), ("test_second", "failed")] == [
+        (name, test["outcome"]) for name, test in by_name(read(pytester.path / "run.json")).items()
+    ]
+
+
+@pytest.mark.parametrize("stop", ["raise KeyboardInterrupt", "pytest.exit('enough')"])
+def test_interrupted(pytester: pytest.Pytester, stop: str) -> None:
+    """After Ctrl-C the file holds what ran, and does not say of the interrupted test that it passed."""
+    pytester.makepyfile(
+        f"""
+        import pytest
+
+        def test_first():
+            pass
+
+        def test_second():
+            {stop}
+
+        def test_third():
+            pass
+        """
+    )
+
+    result = run(pytester, "--imu", "--imu-json=run.json")
+    tests = by_name(read(pytester.path / "run.json"))
+
+    assert pytest.ExitCode.INTERRUPTED == result.ret
+    assert [("test_first", "passed"), ("test_second", "interrupted")] == [
+        (name, test["outcome"]) for name, test in tests.items()
+    ]
+    assert tests["test_second"]["phases"]["setup"] is not None
+    assert tests["test_second"]["phases"]["call"] is None
+
+
+def test_replaces_the_old_file_at_the_end(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old file is whole until the new one replaces it, where pytest was started, wherever a test
+    may have gone, and nothing else is left beside it.
+    """
+    pytester.makepyfile(
+        test_it="""
+        import os
+        from pathlib import Path
+
+        START = Path.cwd()
+
+        def test_goes_elsewhere(tmp_path):
+            os.chdir(tmp_path)
+            assert "the old run" == (START / "run.json").read_text()
+        """
+    )
+    folder = pytester.mkdir("started_here")
+    folder.joinpath("run.json").write_text("the old run", encoding="ascii")
+    monkeypatch.chdir(folder)
+
+    result = run(pytester, "--imu-json=run.json", "--rootdir=..", "../test_it.py")
+
+    result.assert_outcomes(passed=1)
+    assert ["test_goes_elsewhere"] == list(by_name(read(folder / "run.json")))
+    assert ["run.json"] == [path.name for path in folder.iterdir()]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "left"),
+    [
+        pytest.param("shutil.rmtree('out')", None, id="folder removed"),
+        pytest.param("os.mkdir('out/run.json')", ["run.json"], id="folder in its place"),
+        pytest.param("os.chmod('out', 0o500)", [], id="folder made unwritable", marks=needs_no_root),
+        pytest.param(
+            "resource.setrlimit(FILE_SIZE, (16384, resource.getrlimit(FILE_SIZE)[1]))",
+            [],
+            id="full after 16 KiB",
+            marks=needs_file_size_limits,
+        ),
+    ],
+)
+def test_failure_to_write(pytester: pytest.Pytester, spoil: str, left: list[str] | None) -> None:
+    """A file that cannot be written at the end costs one line, not the run, and leaves no part."""
+    pytester.makepyfile(
+        f"""
+        import os
+        import shutil
+
+        import pytest
+
+        resource = pytest.importorskip("resource") if os.name == "posix" else None
+        FILE_SIZE = getattr(resource, "RLIMIT_FSIZE", None)
+
+        @pytest.mark.parametrize("number", range(40))
+        def test_one_of_many(number):
+            pass
+
+        def test_spoils():
+            {spoil}
+        """
+    )
+
+    result = run(pytester, "-p", "no:cacheprovider", "--imu-json=out/run.json")
+    folder = pytester.path / "out"
+
+    assert pytest.ExitCode.OK == result.ret
+    result.assert_outcomes(passed=41)
+    said = [line for line in result.outlines if "could not be written" in line]
+    assert 1 == len(said)
+    assert said[0].startswith(f"--imu-json: {folder / 'run.json'} could not be written: ")
+    assert left == ([path.name for path in folder.iterdir()] if folder.exists() else None)
+
+
+@pytest.mark.parametrize("path", ["folder", "file/run.json", "nul\0"])
+def test_unwritable_path(pytester: pytest.Pytester, path: str) -> None:
+    """A path that cannot be written is a usage error that names the option, before any test."""
+    pytester.makepyfile("def test_ran(): open('ran', 'w').close()")
+    pytester.mkdir("folder")
+    pytester.path.joinpath("file").write_text("not a folder", encoding="ascii")
+
+    # The command line cannot hold a NUL, an options file can.
+    pytester.path.joinpath("options").write_text(f"--imu-json={path}", encoding="ascii")
+    result = run(pytester, "@options")
+
+    assert pytest.ExitCode.USAGE_ERROR == result.ret
+    result.stderr.fnmatch_lines(["ERROR: --imu-json: *; accepted: the path of a file that can be *"])
+    assert not pytester.path.joinpath("ran").exists()
+    assert [] == list(pytester.path.joinpath("folder").iterdir())
