@@ -105,7 +105,8 @@ class Recorder:
                     _release_fixture_values(item, record)
         except BaseException:
             record.passed = False
-            self._keep(item, record, phase, meter.measurement)
+            if meter.result is not None:  # an interrupt may come before the window is open
+                self._keep(item, record, phase, meter.result)
             for verdict in record.judge(last=False) if phase == "call" else ():
                 item.add_report_section("call", "imu", f"{verdict.reason}\n")
             raise

@@ -105,6 +105,11 @@ class Meter:
             return None, None
 
     @property
+    def result(self) -> Measurement | None:
+        """The finished block's measurement; None while it runs, or where it never began."""
+        return self._measurement
+
+    @property
     def measurement(self) -> Measurement:
         """The finished block's measurement; RuntimeError while the block is still running."""
         if self._measurement is None:
@@ -170,7 +175,7 @@ class Meter:
                     with meter:
                         return await function(*args, **kwargs)
                 finally:
-                    wrapper.measurement = meter._measurement  # noqa: SLF001 - a Meter reads a Meter
+                    wrapper.measurement = meter.result
 
             wrapper = measured_coroutine
         else:
@@ -182,7 +187,7 @@ class Meter:
                     with meter:
                         return function(*args, **kwargs)
                 finally:
-                    wrapper.measurement = meter._measurement  # noqa: SLF001 - a Meter reads a Meter
+                    wrapper.measurement = meter.result
 
             wrapper = measured
         wrapper.measurement = None
@@ -218,4 +223,4 @@ def measure(
 @functools.cache
 def process_trimmer() -> Trimmer:
     """Return this process's trimmer: its share of the run's time is counted once."""
-    return Trimmer(malloc_trim=find_malloc_trim(), rss_bytes=platforms.rss_reader())
+    return Trimmer(malloc_trim=find_malloc_trim(), rss_bytes=platforms.rss_bytes)

@@ -70,7 +70,8 @@ class RssReader:
 
     def __init__(self) -> None:
         self._descriptor = -1
-        os.register_at_fork(after_in_child=self._forget)
+        if hasattr(os, "register_at_fork"):  # Windows has no fork
+            os.register_at_fork(after_in_child=self._forget)
 
     def __call__(self) -> int:
         """Return the RSS in bytes; raises OSError or ValueError where the platform refuses."""
@@ -170,8 +171,8 @@ def platform_readers() -> MemoryReaders:
 
 
 def rss_bytes_or_none() -> int | None:
-    """Return this process's RSS now, or None where this platform cannot tell it for little."""
+    """Return this process's RSS now, in bytes; None where the platform refuses."""
     try:
-        return rss_reader()()
+        return rss_bytes()
     except (OSError, ValueError):
         return None

@@ -53,7 +53,7 @@ print(json.dumps([raised, kept, len(again), limit.total_bytes > 128 * MIB]))
 
 @pytest.mark.needs_proc
 def test_numpy_meets_the_cap_at_its_own_line(run_python: Callable[..., Any]) -> None:
-    """numpy's allocation raises a MemoryError too, and its arrays survive."""
+    """An allocation of numpy's raises a MemoryError too, and its arrays survive."""
     script = """
 import numpy as np
 kept = np.arange(1000)
@@ -181,8 +181,10 @@ def test_sizes_with_units(text: str, expected: int) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "8", "GiB", "-8GiB", "+8GiB", "8G", "8 GiB off", "1e3MB", "8,5GiB", ".5GiB", "infGiB"]
-    + ["9" * 400 + "GiB"],
+    [
+        *("", "8", "GiB", "-8GiB", "+8GiB", "8G", "8 GiB off", "1e3MB", "8,5GiB", ".5GiB", "infGiB"),
+        "9" * 400 + "GiB",
+    ],
 )
 def test_other_sizes_are_refused(text: str) -> None:
     """What is no size with a unit is refused, and the error says what is accepted."""

@@ -48,6 +48,8 @@ class FakeKernel:
     mark: int = 100
     exec_peak: int = 0
     """The peak of the program that exec'd this one: no reset lowers ru_maxrss under it."""
+    off: int = 0
+    """How far the mark stands beside the RSS after a reset."""
     resets: int = 0
 
     def use(self, *rss: int) -> None:
@@ -69,7 +71,7 @@ class FakeKernel:
 
     def reset(self) -> None:
         """Carry out a write to clear_refs."""
-        self.mark = self.rss
+        self.mark = self.rss + self.off
         self.resets += 1
 
     def source(self) -> KernelPeak:
@@ -219,6 +221,27 @@ class TestKernelPeak:
         window = source.open()
         kernel.use(300, 100)
         assert (100, 300, 100) == closed(window)
+
+    def test_mark_that_is_off_after_the_reset(self) -> None:
+        """A mark that a reset leaves a little above the RSS takes nothing from the peak."""
+        kernel = FakeKernel(off=2)
+        window = kernel.source().open()
+        kernel.use(300, 100)
+        assert (100, 300, 100) == closed(window)
+
+    def test_running_window_tells_its_highest_so_far(self) -> None:
+        """A look into a window gives the RSS and the peak until then, and takes nothing from any."""
+        kernel = FakeKernel()
+        source = kernel.source()
+        outer = source.open()
+        kernel.use(400, 100)
+        inner = source.open()
+        kernel.use(200, 150)
+        assert (150 * MIB, 200 * MIB) == inner.peek()
+        assert (150 * MIB, 400 * MIB) == outer.peek()
+        kernel.use(120)
+        assert (100, 200, 120) == closed(inner)
+        assert (100, 400, 120) == closed(outer)
 
     def test_foreign_reset_is_told(self) -> None:
         """A mark under where the window began was reset by others: the peak is a lower bound."""
@@ -426,6 +449,7 @@ class TestSampledPeak:
         readers = MemoryReaders(rss_bytes=read, lifetime_peak_bytes=None, label="scripted")
         window = SampledPeak(readers, why="no peak").open()
         assert seen.wait(timeout=30)
+        assert (100 * MIB, 300 * MIB) == window.peek()
         assert (100, 300, 100) == closed(window)
 
     def test_lifetime_peak_that_rose_is_exact(self) -> None:

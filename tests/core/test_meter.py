@@ -63,6 +63,12 @@ class FakeSource:
             raise self.close_error
         return measurement(duration_ns)
 
+    def peek(self) -> tuple[int, int]:
+        """Look into the window."""
+        if self.close_error is not None:
+            raise self.close_error
+        return 150, 250
+
 
 class TestContextManager:
     """`with measure() as m: ...`."""
@@ -97,6 +103,22 @@ class TestContextManager:
         with m, pytest.raises(RuntimeError, match="has not ended yet"):
             getattr(m, name)
         getattr(m, name)
+
+    def test_running_block_can_be_looked_into(self) -> None:
+        """While the block runs, and only then, peek() gives the RSS and the highest so far."""
+        m = Meter(source=FakeSource())
+        assert (None, None) == m.peek()
+        with m:
+            assert (150, 250) == m.peek()
+        assert (None, None) == m.peek()
+
+    @pytest.mark.parametrize("when", ["open_error", "close_error"])
+    def test_look_into_what_cannot_be_read(self, when: str) -> None:
+        """Where the memory cannot be read, peek() gives None, and the block goes on."""
+        source = FakeSource()
+        setattr(source, when, OSError("refused"))
+        with Meter(source=source) as m:
+            assert (None, None) == m.peek()
 
     def test_open_block_is_not_opened_again(self) -> None:
         """A second `with` on an open one is refused, and the first goes on unharmed."""

@@ -249,6 +249,12 @@ class TestReaders:
         assert about_the_same(statm_rss_bytes()) == readers.rss_bytes()
 
 
+@pytest.mark.needs_proc
+def test_rss_on_any_platform() -> None:
+    """The RSS now, through whatever this platform has."""
+    assert about_the_same(statm_rss_bytes()) == platforms.rss_bytes()
+
+
 class TestRssOrNone:
     """The RSS for those who do without where it costs much."""
 
@@ -264,5 +270,5 @@ class TestRssOrNone:
         def refuse() -> int:
             raise error
 
-        monkeypatch.setattr(platforms, "rss_reader", lambda: refuse)
+        monkeypatch.setattr(platforms, "rss_bytes", refuse)
         assert None is platforms.rss_bytes_or_none()

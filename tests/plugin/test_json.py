@@ -316,13 +316,16 @@ def test_replaces_the_old_file_at_the_end(
         """
     )
     folder = pytester.mkdir("started_here")
-    folder.joinpath("run.json").write_text("the old run", encoding="ascii")
+    file = folder / "run.json"
+    file.write_text("the old run", encoding="ascii")
+    old = file.stat()
     monkeypatch.chdir(folder)
 
     result = run(pytester, "--imu-json=run.json", "--rootdir=..", "../test_it.py")
 
     result.assert_outcomes(passed=1)
-    assert ["test_goes_elsewhere"] == list(by_name(read(folder / "run.json")))
+    assert ["test_goes_elsewhere"] == list(by_name(read(file)))
+    assert old.st_ino != file.stat().st_ino, "written over, and not replaced"
     assert ["run.json"] == [path.name for path in folder.iterdir()]
 
 

@@ -269,10 +269,10 @@ def test_subtests(pytester: pytest.Pytester) -> None:
         def test_skips_and_passes(subtests, imu):
             with subtests.test("skips"):
                 with imu.measure("first"):
-                    b"x" * (10 << 20)
+                    b"x" * (20 << 20)
                 pytest.skip("a part of it")
             with imu.measure("second"):
-                b"x" * (20 << 20)
+                b"x" * (10 << 20)
 
         @pytest.mark.max_peak_mib(10)
         def test_skips_and_is_over(subtests):
@@ -504,6 +504,59 @@ def test_rerunfailures(pytester: pytest.Pytester) -> None:
         (line["event"], line["nodeid"].rpartition("::")[2], line["attempt"]) for line in lines
     ]
     result.stdout.fnmatch_lines(["*[ (]4 tests, *largest peak first*"])
+
+
+@pytest.mark.needs_kernel_peaks
+def test_hooks_of_others(pytester: pytest.Pytester) -> None:
+    """What other plugins need around a phase is not the test's, and they see a broken budget fail."""
+    pytester.makeconftest(
+        """
+        import pytest
+
+        failures = []
+
+        def around(item):
+            before = b"x" * (30 << 20)
+            try:
+                return (yield)
+            except BaseException as error:
+                failures.append(type(error).__name__)
+                raise
+            finally:
+                del before
+                b"x" * (40 << 20)
+
+        pytest_runtest_setup = pytest.hookimpl(wrapper=True)(around)
+        pytest_runtest_call = pytest.hookimpl(wrapper=True)(around)
+        pytest_runtest_teardown = pytest.hookimpl(wrapper=True)(around)
+
+        def pytest_terminal_summary(terminalreporter):
+            terminalreporter.write_line(f"the others saw {failures}")
+        """
+    )
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.max_peak_mib(15)
+        def test_kept():
+            b"x" * (10 << 20)
+
+        @pytest.mark.max_peak_mib(15)
+        def test_over():
+            b"x" * (20 << 20)
+        """
+    )
+
+    result = run(pytester)
+    tests = read_by_name(pytester)
+
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["the others saw ['Failed']"])
+    for name, peak_mib in (("test_kept", 10), ("test_over", 20)):
+        assert_peak(0, tests[name], "setup")
+        assert_peak(peak_mib, tests[name])
+        assert_peak(0, tests[name], "teardown")
 
 
 @needs_cov
