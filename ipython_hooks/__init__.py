@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -15,13 +15,15 @@ def load_ipython_extension(ipython: InteractiveShell) -> None:
     from ipython_hooks import commands  # noqa: PLC0415 - nothing is imported before it is used
     from ipython_hooks.magics import ImuMagics  # noqa: PLC0415 - nothing is imported before it is used
 
+    unload_ipython_extension(ipython)  # who calls this by hand, twice, gets one report, not two
     magics = ImuMagics(ipython)
     ipython.register_magics(magics)
-    configurables: list[Any] = ipython.configurables  # Any: IPython says shells, and holds others too
-    configurables.append(magics)
     magics.session.start()
     if magics.perf:
-        commands.run(magics.session, f"perf {magics.perf}")
+        try:
+            commands.run(magics.session, f"perf {magics.perf}")
+        except commands.CommandError as error:  # a slip in a config file takes no more than its option
+            magics.session.say([f"c.ImuMagics.perf: {error}"])
     if magics.live:
         magics.session.show_live(on=True)
     magics.session.say(["reporting after each command; %imu off stops it, %imu? explains the rest"])

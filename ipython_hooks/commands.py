@@ -52,15 +52,13 @@ def _off(session: Session, rest: str) -> None:
 
 def _status(session: Session, rest: str) -> None:
     _require_nothing("status", rest)
-    from pytest_imu.core.memory import peak_source  # noqa: PLC0415 - chosen when first asked
-
     limit = session.limit.total_bytes
     counted = ", ".join(session.counters.events) if session.counters else "nothing"
     source = "" if session.counters is None else f" ({session.counters.label})"
     session.say(
         [
             f"reporting: {'on' if session.watching else 'off'}",
-            f"peaks: {peak_source().label}",
+            f"peaks: {_peaks()}",
             f"counting: {counted}{source}",
             f"live: {'on' if session.live else 'off'}",
             f"limit: {'none' if limit is None else format_bytes(limit)}",
@@ -69,21 +67,34 @@ def _status(session: Session, rest: str) -> None:
     )
 
 
+def _peaks() -> str:
+    from pytest_imu.core.memory import peak_source  # noqa: PLC0415 - chosen when first asked
+
+    try:
+        return peak_source().label
+    except Exception as error:  # noqa: BLE001 - whatever the platform throws, it is the answer
+        return f"n/a ({type(error).__name__}: {error})"
+
+
 def _perf(session: Session, rest: str) -> None:
-    words = shlex.split(rest)
-    if "--raw" in words:
-        words.remove("--raw")
-        session.options.raw_samples = True
+    words = rest.split()
     if words == ["off"]:
         session.count(())
         session.options.raw_samples = False
         session.say(["counting nothing"])
         return
+    raw = "--raw" in words
+    names = [word for word in words if word != "--raw"] or [CACHE_MISSES]
     try:
-        events = [check_event(event) for word in words or [CACHE_MISSES] for event in word.split(",")]
+        events = [check_event(event) for name in names for event in name.split(",")]
     except ValueError as error:
         message = f"%imu perf: {error}"
         raise CommandError(message) from None
+    if "off" in events:
+        message = "%imu perf off takes nothing more"
+        raise CommandError(message)
+    if raw:
+        session.options.raw_samples = True
     session.count(tuple(dict.fromkeys(events)))
     source = "" if session.counters is None else session.counters.label
     session.say([f"counting {', '.join(events)} in each command with {source}; %imu perf off stops it"])
@@ -121,7 +132,7 @@ def _history(session: Session, rest: str) -> None:
 def _top(session: Session, rest: str) -> None:
     count = int(rest) if rest.isdecimal() else (TOP_DEFAULT if not rest else 0)
     if count < 1:
-        message = f"%imu top {rest}: {rest!r} is not accepted; a whole number from 1 is"
+        message = f"%imu top: {rest!r} is not accepted; a whole number from 1 is"
         raise CommandError(message)
     print("took the most:")  # noqa: T201 - the answer to the person at the prompt
     _print_table(session, largest(session.watcher.history, by="peak_bytes", count=count))
@@ -144,20 +155,22 @@ def _save(session: Session, rest: str) -> None:
     try:
         saving.save(path, session.watcher.history)
     except OSError as error:
-        message = f"%imu save: {error}"
-        raise CommandError(message) from None
+        raise CommandError(_unwritable("%imu save", path, error)) from None
     session.say([f"{len(session.watcher.history)} commands saved to {path}"])
 
 
 def _plot(session: Session, rest: str) -> Any:
     from ipython_hooks import plot  # noqa: PLC0415 - only where asked for
 
+    path = _path("plot", rest) if rest else None
     try:
-        return plot.plot(session.watcher.history, Path(rest) if rest else None)
+        return plot.plot(session.watcher.history, path)
     except ImportError:
         message = "%imu plot needs matplotlib: pip install 'pytest-imu[plot]'"
         raise CommandError(message) from None
     except OSError as error:
+        raise CommandError(_unwritable("%imu plot", path, error)) from None
+    except ValueError as error:  # a format that matplotlib does not have; it says which it has
         message = f"%imu plot: {error}"
         raise CommandError(message) from None
 
@@ -195,8 +208,7 @@ def measure_cell(session: Session, line: str, cell: str) -> Repeated | None:
         try:
             options.j.write_text(json.dumps(measured.to_dict(), indent=1) + "\n", encoding="utf-8")
         except OSError as error:
-            message = f"%%imu -j: {error}"
-            raise CommandError(message) from None
+            raise CommandError(_unwritable("%%imu -j", options.j, error)) from None
     return None if options.q else measured
 
 
@@ -255,9 +267,13 @@ def _path(name: str, rest: str) -> Path:
     return Path(words[0]).expanduser()
 
 
+def _unwritable(name: str, path: Path | None, error: OSError) -> str:
+    return f"{name}: {path} cannot be written: {error.strerror or error}"
+
+
 def _one_of(name: str, word: str, accepted: Sequence[str]) -> str:
     if word not in accepted:
-        message = f"%imu {name} {word}: {word!r} is not accepted; one of {', '.join(accepted)} is"
+        message = f"%imu {name}: {word!r} is not accepted; one of {', '.join(accepted)} is"
         raise CommandError(message)
     return word
 

@@ -48,8 +48,10 @@ class TerminalLine:
         if size.lines < FEWEST_ROWS or keys_are_read(self._stream.fileno()):
             self.remove()
             return
-        reserve = "" if size == self._size else _reserve_last_row(size.lines)
-        self._size = size
+        reserve = ""
+        if size != self._size:
+            self.remove()  # from the row that was the last one
+            reserve, self._size = _reserve_last_row(size.lines), size
         self._write(f"{reserve}\x1b7\x1b[{size.lines};1H\x1b[2K{text[: size.columns - 1]}\x1b8")
 
     def remove(self) -> None:

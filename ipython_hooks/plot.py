@@ -30,7 +30,8 @@ def plot(records: Sequence[CommandRecord], path: Path | None = None) -> Any:
     axes.barh(places, peaks, color="#f2c14e", label="peak")
     axes.barh(places, totals, color="#4d9078", label="total after")
     axes.barh(places, used, color="#f78154", height=0.3, label="used")
-    axes.set_yticks(list(places), [command_text(record.command, LABEL_WIDTH) for record in measured])
+    labels = [command_text(record.command, LABEL_WIDTH) for record in measured]
+    axes.set_yticks(list(places), labels, parse_math=False)  # a dollar in a command is a dollar
     axes.invert_yaxis()
     axes.set_xlabel("MiB of resident memory")
     axes.legend(loc="best")

@@ -12,6 +12,8 @@ from pytest_imu.core import document
 
 def save(path: Path, records: Sequence[CommandRecord]) -> None:
     """Write every command as a test of that name; raises OSError."""
+    if path.is_dir():
+        raise IsADirectoryError(None, "it is a folder", str(path))
     document.write(path, map(test_of, records), document.describe_machine(trim=True))
 
 

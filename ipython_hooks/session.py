@@ -28,7 +28,9 @@ class Session:
     def __init__(self, shell: Any, options: ImuMagics) -> None:  # Any: shells have no common type
         self.shell = shell
         self.options = options
-        self.watcher = CellWatcher(meter=self._watching_meter, note=self._note, emit=self._report)
+        self.watcher = CellWatcher(
+            meter=self._watching_meter, note=self._note, emit=self._report, complain=self._complain
+        )
         self.counters: CounterSource | None = None
         self.limit = MemoryLimit()
         self.live: Live | None = None
@@ -36,8 +38,11 @@ class Session:
         self.in_kernel = hasattr(shell, "kernel")
         self._gauge = ReusableGauge(rss_bytes=platforms.rss_bytes)
         self._reusable_bytes: int | None = None
+        self._counting: CounterSource | None = None
         self._said_uncounted: set[str] = set()
         self._rows: list[dict[str, Any]] = []
+        self._last: object = None
+        self._last_before: object = None
 
     def start(self) -> None:
         """Begin to report after each command."""
@@ -45,7 +50,7 @@ class Session:
             self.watching = True
             self.shell.events.register("pre_run_cell", self.watcher.before)
             self.shell.events.register("post_run_cell", self.watcher.after)
-            self.shell.user_ns.setdefault(HISTORY_NAME, self._rows)
+            self._put(HISTORY_NAME, self._rows, instead_of=self._rows)
 
     def stop(self) -> None:
         """Stop reporting; the history stays."""
@@ -54,6 +59,8 @@ class Session:
             self.shell.events.unregister("pre_run_cell", self.watcher.before)
             self.shell.events.unregister("post_run_cell", self.watcher.after)
             self.watcher.forget_running()
+            if self.live is not None:
+                self.live.command_ends()  # the command that stops the report is not seen to its end
 
     def close(self) -> None:
         """End everything that was started, and take back what was put into the namespace."""
@@ -61,8 +68,8 @@ class Session:
         self.show_live(on=False)
         self.count(())
         self.limit.lift()
-        for name, value in ((HISTORY_NAME, self._rows), (LAST_NAME, None)):
-            if name in self.shell.user_ns and value in (None, self.shell.user_ns[name]):
+        for name, value in ((HISTORY_NAME, self._rows), (LAST_NAME, self._last)):
+            if value is not None and self.shell.user_ns.get(name) is value:
                 del self.shell.user_ns[name]
 
     def meter(self) -> Meter:
@@ -93,7 +100,8 @@ class Session:
 
     def keep_last(self, value: object) -> None:
         """Put a measurement into the namespace, as `imu_last`."""
-        self.shell.user_ns[LAST_NAME] = value
+        self._put(LAST_NAME, value, instead_of=self._last)
+        self._last = value
 
     def say(self, lines: list[str]) -> None:
         """Show lines of text, quietly where the front end can."""
@@ -106,18 +114,25 @@ class Session:
         else:
             print("\n".join(lines))  # noqa: T201 - an extension speaks to the person at the prompt
 
+    def _put(self, name: str, value: object, *, instead_of: object) -> None:
+        """Put a value into the namespace, unless the person has one of their own by that name."""
+        namespace = self.shell.user_ns
+        if name not in namespace or namespace[name] is instead_of:
+            namespace[name] = value
+
     def _watching_meter(self) -> Meter:
+        self._counting, self._last_before = self.counters, self._last
         self._reusable_bytes = self._gauge.read()
         meter = self.meter()
         if self.live is not None:
             self.live.command_begins(meter)
         return meter
 
-    def _note(self, record: CommandRecord, result: CellResult) -> tuple[str, ...]:
+    def _note(self, record: CommandRecord, result: CellResult | None) -> tuple[str, ...]:
         ours = () if self.counters is None else self.counters.child_pids()
         return notes.notes_on(
             record,
-            output_number=notes.output_number(self.shell, result),
+            output_number=None if result is None else notes.output_number(self.shell, result),
             reusable_bytes=self._reusable_bytes,
             children=notes.count_children(sys.platform, ignore=ours),
         )
@@ -126,7 +141,9 @@ class Session:
         if self.live is not None:
             self.live.command_ends()
         self._rows.append(record.to_dict())
-        self.keep_last(record)
+        self._put(HISTORY_NAME, self._rows, instead_of=self._rows)  # %reset takes it away
+        if self._last is self._last_before:  # else the command itself has measured something
+            self.keep_last(record)
         options = self.options
         lines = wording.report_lines(
             record,
@@ -136,13 +153,18 @@ class Session:
         )
         self.say(lines + self._uncounted(record))
 
+    def _complain(self, text: str) -> None:
+        if self.live is not None:
+            self.live.command_ends()
+        self.say([text])
+
     def _uncounted(self, record: CommandRecord) -> list[str]:
         """Return why events have no value, each reason once until the events change."""
+        if self._counting is not self.counters:
+            return []  # what the command itself stopped counting is not worth a word
         lines = []
         for reading in record.measurement.counters:
-            # What the command itself stopped counting is not worth a word.
-            counted = self.counters is not None and reading.event in self.counters.events
-            if counted and reading.reason is not None and reading.event not in self._said_uncounted:
+            if reading.reason is not None and reading.event not in self._said_uncounted:
                 self._said_uncounted.add(reading.event)
                 lines.append(f"perf value for {reading.event}: n/a, {reading.reason}")
         return lines

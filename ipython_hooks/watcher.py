@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -26,28 +27,36 @@ class CellResult(Protocol):
 
 
 class CellWatcher:
-    """Measures every command that is not part of another one; knows nothing of IPython itself."""
+    """Measures every command that is not part of another one; knows nothing of IPython itself.
+
+    No fault of the measuring, and no ^C that falls into it, reaches the shell: *complain* hears of it.
+    """
 
     def __init__(
         self,
         *,
         meter: Callable[[], Meter],
-        note: Callable[[CommandRecord, CellResult], tuple[str, ...]],
+        note: Callable[[CommandRecord, CellResult | None], tuple[str, ...]],
         emit: Callable[[CommandRecord], None],
+        complain: Callable[[str], None],
     ) -> None:
         self._new_meter = meter
         self._note = note
         self._emit = emit
+        self._complain = complain
         self._running: list[CellInfo] = []
         self._meter: Meter | None = None
         self.history: list[CommandRecord] = []
 
     def before(self, info: CellInfo, *_: Any) -> None:
         """Begin to measure, unless the command is run by another one."""
-        self._running.append(info)
-        if len(self._running) == 1:
-            self._meter = self._new_meter()
-            self._meter.__enter__()
+        try:
+            self._running.append(info)
+            if len(self._running) == 1:
+                self._meter = self._new_meter()
+                self._meter.__enter__()
+        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the command runs in any case
+            self._give_up(error)
 
     def after(self, result: CellResult | None, *_: Any) -> None:
         """Stop measuring, and report the command.
@@ -55,37 +64,57 @@ class CellWatcher:
         IPython fires this also for commands that never began: an empty one, and the one that loaded
         the extension. Nothing is said of those.
         """
-        if not self._ends_running(result):
-            return
-        self._running.pop()
-        if self._running or self._meter is None:
-            return
-        meter, self._meter = self._meter, None
-        meter.__exit__(None, None, None)
-        if result is not None and result.info is not None:
-            self._keep(result, result.info, meter)
+        try:
+            self._end(result)
+        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the shell goes on in any case
+            self._give_up(error)
 
     def forget_running(self) -> None:
         """Leave what is being measured unreported: the command itself switched the report off."""
         self._running.clear()
-        self._meter = None
+        meter, self._meter = self._meter, None
+        if meter is not None:
+            meter.__exit__(None, None, None)  # a window that stays open would measure for ever
 
-    def _ends_running(self, result: CellResult | None) -> bool:
-        if not self._running:
-            return False
+    def _end(self, result: CellResult | None) -> None:
+        place = self._place_of(result)
+        if place is None:
+            return
+        info = self._running.pop(place)
+        if place > 0:
+            return
+        # What still runs is not part of it (a notebook's subshell), or never said that it ended.
+        self._running.clear()
+        meter, self._meter = self._meter, None
+        if meter is not None:
+            meter.__exit__(None, None, None)
+            self._keep(info, result, meter)
+
+    def _place_of(self, result: CellResult | None) -> int | None:
+        """Return which of the running commands has ended, the innermost one first."""
         # An interrupt inside the shell itself leaves no result, or one with an info of its own.
         if result is None or result.info is None:
-            return True
-        running = self._running[-1]
-        return running is result.info or running.raw_cell == result.info.raw_cell
+            return len(self._running) - 1 if self._running else None
+        for place in reversed(range(len(self._running))):
+            running = self._running[place]
+            if running is result.info or running.raw_cell == result.info.raw_cell:
+                return place
+        return None
 
-    def _keep(self, result: CellResult, info: CellInfo, meter: Meter) -> None:
+    def _keep(self, info: CellInfo, result: CellResult | None, meter: Meter) -> None:
+        number = None if result is None else result.execution_count
         record = CommandRecord(
-            number=result.execution_count if info.store_history else None,
+            number=number if info.store_history else None,
             command=info.raw_cell,
             measurement=meter.measurement,
-            raised=not result.success,
+            raised=result is None or not result.success,
         )
         record = dataclasses.replace(record, notes=self._note(record, result))
         self.history.append(record)
         self._emit(record)
+
+    def _give_up(self, error: BaseException) -> None:
+        with contextlib.suppress(Exception):  # what is broken may be the very way to say so
+            self.forget_running()
+            what = f"{type(error).__name__}: {error}".removesuffix(": ")
+            self._complain(f"a command is not reported: {what}")

@@ -48,8 +48,9 @@ class MemoryLimit:
             raise ValueError(message)
         soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
         wanted = int(counted[1]) * platforms.KIB + total_bytes - rss_bytes
-        if hard not in (resource.RLIM_INFINITY, -1) and wanted > hard:
-            message = f"this process may not go over {hard / 2**20:.1f} MiB of data in any case"
+        allowed = min((one for one in self._before or (soft, hard) if one >= 0), default=wanted)
+        if wanted > allowed:
+            message = f"this process may not go over {allowed / 2**20:.1f} MiB of data in any case"
             raise ValueError(message)
         try:
             resource.setrlimit(resource.RLIMIT_DATA, (wanted, hard))

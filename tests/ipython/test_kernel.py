@@ -1,0 +1,316 @@
+"""The extension in a real Jupyter kernel: what a front end gets to show, cell by cell."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jupyter_client.blocking.client import BlockingKernelClient
+from jupyter_client.manager import KernelManager
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "memory_in_a_notebook.ipynb"
+TIMEOUT_S = 30
+REPORT = re.compile(
+    r"'(?P<command>.*)' used (?P<used>\S+) MiB RAM in \d+\.\d\ds, "
+    r"peaked (?P<above>\S+) MiB above current, total RAM usage (?P<total>\d+\.\d) MiB(?P<notes>.*)"
+)
+EXECUTE = """
+import asyncio, json, sys, nbclient, nbformat
+if sys.platform == "win32":
+    asyncio.set_event_loop_policy(asyncio.WindowsSelectorEventLoopPolicy())
+notebook = nbformat.read(sys.argv[1], as_version=4)
+nbclient.NotebookClient(notebook, timeout=60).execute()
+print(json.dumps([[cell.source, cell.outputs] for cell in notebook.cells if cell.cell_type == "code"]))
+"""
+Message = dict[str, Any]  # Any: messages are JSON
+
+
+class Notebook:
+    """A front end: it sends cells to its kernel and keeps what comes back."""
+
+    def __init__(self, manager: KernelManager, client: BlockingKernelClient) -> None:
+        self.manager = manager
+        self.client = client
+
+    def run(self, code: str, **options: bool) -> list[Message]:
+        """Run a cell and return what it made the kernel publish."""
+        return self.published(self.client.execute(code, **options))
+
+    def published(self, request: str) -> list[Message]:
+        """Return what the kernel published because of a request, until it is idle again."""
+        return [*self.until(request, "status", "idle")]
+
+    def until(self, request: str, kind: str, text: str) -> Iterator[Message]:
+        """Go through what the kernel publishes because of a request, up to a message with a text."""
+        while True:
+            message = self.client.get_iopub_msg(timeout=TIMEOUT_S)
+            assert request == message["parent_header"].get("msg_id"), message
+            yield {"kind": message["msg_type"], **message["content"]}
+            if message["msg_type"] == kind and text in json.dumps(message["content"]):
+                return
+
+    def value(self, expression: str) -> Any:
+        """Return what an expression is in the kernel, asked without a cell that could be reported."""
+        request = self.client.execute(
+            "", silent=True, user_expressions={"value": f"__import__('json').dumps({expression})"}
+        )
+        self.published(request)
+        reply = self.client.get_shell_msg(timeout=TIMEOUT_S)
+        while request != reply["parent_header"]["msg_id"]:
+            reply = self.client.get_shell_msg(timeout=TIMEOUT_S)
+        found = reply["content"]["user_expressions"]["value"]
+        assert "ok" == found["status"], found
+        return json.loads(ast.literal_eval(found["data"]["text/plain"]))
+
+
+def displays(messages: list[Message]) -> list[dict[str, str]]:
+    """Return the data of the displays, first ones and updates."""
+    return [one["data"] for one in messages if one["kind"] in {"display_data", "update_display_data"}]
+
+
+def reports(messages: list[Message]) -> list[re.Match[str]]:
+    """Return the reports among the displays."""
+    plain = [data["text/plain"] for data in displays(messages)]
+    return [found for text in plain if (found := REPORT.fullmatch(text))]
+
+
+@pytest.fixture(scope="module")
+def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Notebook]:
+    """Start one kernel for all tests of this module."""
+    folder = tmp_path_factory.mktemp("kernel")
+    manager = KernelManager(kernel_name="python3")
+    manager.start_kernel(
+        cwd=str(folder), env=dict(os.environ, IPYTHONDIR=str(folder), OPENBLAS_NUM_THREADS="1")
+    )
+    client = manager.client()
+    try:
+        client.start_channels()
+        client.wait_for_ready(timeout=TIMEOUT_S)
+        notebook = Notebook(manager, client)
+        notebook.run("import threading, time, psutil")
+        yield notebook
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+        manager.cleanup_resources()
+
+
+@pytest.fixture
+def notebook(kernel: Notebook) -> Iterator[Notebook]:
+    """Return a notebook that has loaded the extension, and unload it afterwards."""
+    kernel.run("%load_ext ipython_hooks")
+    yield kernel
+    kernel.run("%unload_ext ipython_hooks")
+
+
+def test_loading_says_one_line_and_is_not_reported(kernel: Notebook) -> None:
+    """Loading shows how to stop it, and nothing else."""
+    shown = displays(kernel.run("%load_ext ipython_hooks"))
+    kernel.run("%unload_ext ipython_hooks")
+    expected = "reporting after each command; %imu off stops it, %imu? explains the rest"
+    assert [expected] == [data["text/plain"] for data in shown]
+
+
+@pytest.mark.needs_kernel_peaks
+def test_one_quiet_display_after_a_cell(notebook: Notebook) -> None:
+    """After a cell there is one display, plain for terminals and small and grey for browsers."""
+    messages = notebook.run("kept = b'<' * (64 * 2**20); len(kept + b'y')")
+    [data] = displays(messages)
+    assert {"text/plain", "text/html"} == data.keys()
+    [report] = reports(messages)
+    assert "kept = b'<' * (64 * 2**20); len(kept + b'y')" == report["command"]
+    assert [64, 64] == pytest.approx([float(report["used"]), float(report["above"])], abs=0.5)
+    assert data["text/html"].startswith(
+        '<div style="font-size: 85%; color: #888">&#x27;kept = b&#x27;&lt;'
+    )
+    assert [] == [one for one in messages if one["kind"] == "stream"]
+
+
+def test_style_text_prints(notebook: Notebook) -> None:
+    """`%imu style text` prints the report, and `%imu style html` shows it again."""
+    notebook.run("%imu style text")
+    messages = notebook.run("pass")
+    assert [] == displays(messages)
+    [stream] = [one for one in messages if one["kind"] == "stream"]
+    assert "stdout" == stream["name"]
+    assert REPORT.fullmatch(stream["text"].strip())
+    assert 1 == len(reports(notebook.run("%imu style html")))
+
+
+def test_long_cell_has_one_updating_display(notebook: Notebook) -> None:
+    """A long cell has a display that is updated in its place, and empty at the end."""
+    notebook.run(
+        "%imu live on\n%config ImuMagics.live_after_s = 0.1\n%config ImuMagics.live_interval_s = 0.1"
+    )
+    messages = notebook.run("time.sleep(0.5)")
+    live = [one for one in messages if one.get("transient", {}).get("display_id")]
+    first, *updates = live
+    assert "display_data" == first["kind"]
+    assert re.fullmatch(
+        r"0\.\d s, memory \d+\.\d MiB, peak so far \d+\.\d MiB", first["data"]["text/plain"]
+    )
+    assert {"update_display_data"} == {one["kind"] for one in updates}
+    assert 1 < len(updates)
+    assert {"text/plain": "", "text/html": ""} == updates[-1]["data"]
+    assert 1 == len({one["transient"]["display_id"] for one in live})
+    assert 1 == len(reports(messages))
+
+
+def test_live_display_is_not_in_what_a_cell_captures(notebook: Notebook) -> None:
+    """What `%%capture` catches is the cell's own output."""
+    notebook.run("%imu live on\n%config ImuMagics.live_after_s = 0.1")
+    messages = notebook.run("%%capture caught\ntime.sleep(0.4)\nprint('mine')")
+    assert "peak so far" in displays(messages)[0]["text/plain"]
+    assert ["mine\n", "", 0] == notebook.value("[caught.stdout, caught.stderr, len(caught.outputs)]")
+
+
+def test_no_live_display_of_a_short_cell(notebook: Notebook) -> None:
+    """A short cell has its report alone."""
+    notebook.run("%imu live on")
+    assert [1, 1] == [len(displays(messages := notebook.run("pass"))), len(reports(messages))]
+
+
+@pytest.mark.needs_proc
+def test_limit_saves_the_kernel(notebook: Notebook) -> None:
+    """Past the limit the allocating line raises MemoryError; the kernel and its variables survive."""
+    read_limit = "__import__('resource').getrlimit(__import__('resource').RLIMIT_DATA)"
+    before = notebook.value(read_limit)
+    notebook.run("%imu limit 1GiB")
+    messages = notebook.run("precious = list(range(1000))\nhuge = b'x' * (64 * 2**30)\nprecious = None")
+    [error] = [one for one in messages if one["kind"] == "error"]
+    traceback = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error["traceback"]))
+    assert "MemoryError" == error["ename"]
+    assert re.search(r"-> 2 huge = b'x' \* \(64 \* 2\*\*30\)", traceback)
+    assert "; the command raised" == reports(messages)[0]["notes"]
+    assert [1000, False] == notebook.value("[len(precious), 'huge' in globals()]")
+    assert "499500" in json.dumps(notebook.run("sum(precious)"))
+    notebook.run("%imu limit off")
+    assert before == notebook.value(read_limit)
+
+
+def test_comm_messages_are_not_reported(notebook: Notebook) -> None:
+    """A widget's messages run code outside any cell: nothing is reported, and the next cell is."""
+    notebook.run(
+        "def heard(comm, message):\n"
+        "    comm.on_msg(lambda message: print('heard', message['content']['data']))\n"
+        "get_ipython().kernel.comm_manager.register_target('knob', heard)"
+    )
+    before = notebook.value("len(imu_history)")
+    opened = {"comm_id": "one", "target_name": "knob", "data": {}}
+    channel = notebook.client.shell_channel
+    for kind, content in (("comm_open", opened), ("comm_msg", {"comm_id": "one", "data": 5})):
+        message = notebook.client.session.msg(kind, content)
+        channel.send(message)
+        messages = notebook.published(message["header"]["msg_id"])
+        assert [] == displays(messages)
+    assert ["heard 5\n"] == [one["text"] for one in messages if one["kind"] == "stream"]
+    assert before == notebook.value("len(imu_history)")
+    assert ["pass"] == [report["command"] for report in reports(notebook.run("pass"))]
+
+
+def test_silent_requests_are_not_reported(notebook: Notebook) -> None:
+    """What a front end runs silently is not reported, and does not disturb the next report."""
+    assert [] == displays(notebook.run("quiet = 1", silent=True))
+    assert ["quiet"] == [report["command"] for report in reports(notebook.run("quiet"))]
+
+
+def test_cells_outside_the_history_have_no_number(notebook: Notebook) -> None:
+    """A cell that is not stored is reported, without the number that another cell will have."""
+    assert 1 == len(reports(notebook.run("pass", store_history=False)))
+    assert None is notebook.value("imu_history[-1]['number']")
+
+
+def test_interrupted_cell_is_reported(notebook: Notebook) -> None:
+    """Interrupting a cell ends it with its report, its live display empty, and the next one is right."""
+    notebook.run("%imu live on\n%config ImuMagics.live_after_s = 0.1")
+    request = notebook.client.execute("time.sleep(600)")
+    live = [*notebook.until(request, "display_data", "peak so far")]
+    notebook.manager.interrupt_kernel()
+    messages = live + notebook.published(request)
+    assert ["KeyboardInterrupt"] == [one["ename"] for one in messages if one["kind"] == "error"]
+    assert ["; the command raised"] == [report["notes"] for report in reports(messages)]
+    assert {"text/plain": "", "text/html": ""} in displays(messages)
+    assert [""] == [report["notes"] for report in reports(notebook.run("pass"))]
+
+
+@pytest.mark.needs_perf
+def test_unloading_leaves_nothing_running(notebook: Notebook) -> None:
+    """After unloading there is no report, no thread of ours, no perf and no name of ours."""
+    notebook.run("%imu live on\n%config ImuMagics.live_after_s = 0.1\n%imu perf page-faults")
+    counted = displays(notebook.run("time.sleep(0.3)"))[-1]["text/plain"]
+    assert "perf value for page-faults averages to " in counted
+    running = (
+        "[[t.name for t in threading.enumerate() if t.name.startswith('imu')],"
+        " [child.name() for child in psutil.Process().children()],"
+        " [name for name in globals() if name.startswith('imu')]]"
+    )
+    assert "perf" in notebook.value(running)[1]
+    notebook.run("%unload_ext ipython_hooks")
+    assert [[], [], []] == notebook.value(running)
+    assert [] == displays(notebook.run("pass"))
+
+
+Cells = dict[str, tuple[str, re.Match[str] | None]]
+
+
+@pytest.fixture(scope="module")
+def example(tmp_path_factory: pytest.TempPathFactory) -> Cells:
+    """Execute the example once, and return each cell's output and report under its source."""
+    command = [sys.executable, "-c", EXECUTE, str(EXAMPLE)]
+    environment = dict(
+        os.environ, IPYTHONDIR=str(tmp_path_factory.mktemp("example")), OPENBLAS_NUM_THREADS="1"
+    )
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True, timeout=60)
+    cells: Cells = {}
+    for source, outputs in json.loads(done.stdout):
+        texts = [one["data"]["text/plain"] for one in outputs if one["output_type"] == "display_data"]
+        found = [match for text in texts if (match := REPORT.match(text))]
+        cells[source] = "\n".join(texts), found[0] if found else None
+    return cells
+
+
+@pytest.mark.needs_kernel_peaks
+@pytest.mark.parametrize(
+    ("source", "used", "above"),
+    [
+        ("a = np.ones(n)", 64, 0),
+        ("b = a * 2", 64, 0),
+        ("c = np.sqrt(b)", 64, 0),
+        ("a *= 2", 0, 0),
+        ("np.sqrt(a, out=a);", 0, 0),
+        ("d = np.add(a * b, c)", 64, 64),
+        ("del d", -64, 64),
+        ("d = a * b\nd += c", 64, 0),
+    ],
+)
+def test_example_teaches_what_it_says(example: Cells, source: str, used: float, above: float) -> None:
+    """The example's cells report what its text says, to half a MiB."""
+    _, report = example[source]
+    assert report is not None
+    assert [used, above] == pytest.approx([float(report["used"]), float(report["above"])], abs=0.5)
+
+
+@pytest.mark.needs_perf
+def test_example_counts_a_row_and_a_column(example: Cells) -> None:
+    """Of memory that nobody has touched, a row of 32 KiB needs 8 pages and a column 2048."""
+    pages = []
+    for source in ("row = table[0, :].sum()", "column = table[:, 1024].sum()"):
+        counted = re.search(r"([\d,]+) in all", example[source][0])
+        assert counted is not None
+        pages.append(int(counted[1].replace(",", "")))
+    assert [8, 2048] == pytest.approx(pages, abs=20)
+
+
+def test_example_is_kept_without_outputs() -> None:
+    """The example in the repository has no outputs and no numbers of runs."""
+    cells = json.loads(EXAMPLE.read_text(encoding="utf-8"))["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert [([], None)] * len(code) == [(cell["outputs"], cell["execution_count"]) for cell in code]

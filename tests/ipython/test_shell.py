@@ -1,0 +1,905 @@
+"""The extension in real shells, each in a process of its own that tells what it saw."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("IPython", reason="needs_ipython: pip install 'pytest-imu[ipython]'")
+
+DRIVER = r"""
+import contextlib, io, json, os, re, signal, subprocess, sys, threading
+from IPython.core.interactiveshell import InteractiveShell
+from traitlets.config import Config
+
+config = Config(json.loads(sys.argv[1]))
+config.InteractiveShell.colors = "nocolor"
+config.HistoryManager.enabled = False
+shell = InteractiveShell.instance(config=config)
+seen = {}
+
+def run(source, *, store_history=True, **arguments):
+    '''Run a command; return what it printed, without blank lines.'''
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        shell.run_cell(source, store_history=store_history, **arguments)
+    text = re.sub(r"\x1b\[[0-9;]*m", "", out.getvalue() + err.getvalue())
+    return [line for line in text.splitlines() if line.strip()]
+
+def report(source, **arguments):
+    '''Run a command and return the last line that it printed.'''
+    return (run(source, **arguments) or [""])[-1]
+
+def error(source):
+    '''Run a command and return its error; the report that follows it is left out.'''
+    lines = run(source)
+    return [line for line in lines if not line.startswith("'")]
+
+load = run("%load_ext ipython_hooks")
+"""
+
+LINE = re.compile(
+    r"(?P<command>'.*') used (?P<used>-?[\d.]+) MiB RAM in (?P<time>[\d.]+)s, "
+    r"peaked (?P<peaked>[\d.]+) MiB above current, total RAM usage (?P<total>[\d.]+) MiB(?P<notes>.*)"
+)
+
+Shell = Callable[..., Any]
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Shell:
+    """Return a function that runs a script in a fresh shell with the extension loaded.
+
+    Warnings are errors there; the script fills `seen`, which is returned.
+    """
+
+    def run(script: str, config: Mapping[str, Any] | None = None) -> Any:
+        program = DRIVER + textwrap.dedent(script) + "\nprint(json.dumps(seen))\nos._exit(0)\n"
+        command = [sys.executable, "-W", "error", "-c", program, json.dumps(config or {})]
+        environment = {**os.environ, "IPYTHONDIR": str(tmp_path / "ipython"), "MPLBACKEND": "agg"}
+        environment["OPENBLAS_NUM_THREADS"] = "1"
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+            cwd=tmp_path,
+            env=environment,
+        )
+        assert (0, "") == (done.returncode, done.stderr), done.stdout
+        assert "Error in callback" not in done.stdout
+        return json.loads(done.stdout.splitlines()[-1])
+
+    return run
+
+
+def parts(line: str) -> dict[str, str]:
+    """Return the parts of a report line."""
+    match = LINE.fullmatch(line)
+    assert match is not None, line
+    return match.groupdict()
+
+
+def command_and_notes(line: str) -> tuple[str, str]:
+    """Return what a report line is about, and what it says after the numbers."""
+    found = parts(line)
+    return found["command"], found["notes"]
+
+
+LOADED = "reporting after each command; %imu off stops it, %imu? explains the rest"
+
+
+def test_load_says_how_to_stop(shell: Shell) -> None:
+    """Loading prints one line, which says how to stop, and is itself not reported; the next one is."""
+    seen = shell('seen["load"] = load; seen["next"] = run("a = 1")')
+    assert [LOADED] == seen["load"]
+    assert [("'a = 1'", "")] == [command_and_notes(line) for line in seen["next"]]
+
+
+@pytest.mark.needs_kernel_peaks
+def test_numbers_of_an_array(shell: Shell) -> None:
+    """The README's command used 76.3 MiB and peaked where it ended; deleting it gives that back."""
+    seen = shell("""
+        run("import numpy as np")
+        run("np.ones(1)")
+        seen["ones"] = run("a=np.ones(int(1e7))")
+        seen["del"] = run("del a")
+        seen["temporary"] = run("len(np.ones(int(1e7)).tobytes())")
+    """)
+    assert 1 == len(seen["ones"])
+    ones, gone, temporary = (parts(seen[key][-1]) for key in ("ones", "del", "temporary"))
+    assert ("'a=np.ones(int(1e7))'", "76.3", "0.0") == (ones["command"], ones["used"], ones["peaked"])
+    assert ("-76.3", "76.3") == (gone["used"], gone["peaked"])
+    assert 152.3 <= float(temporary["peaked"]) <= 152.8
+    assert 0.15 >= abs(float(ones["total"]) - float(gone["total"]) - 76.3)
+
+
+@pytest.mark.needs_kernel_peaks
+def test_nothing_is_nothing(shell: Shell) -> None:
+    """`pass` used 0.0 and peaked 0.0, in a fresh shell and with a GiB held; one that falls together
+    with the kernel's own counting is off by no more than the resolution that is stated.
+    """
+    seen = shell("""
+        from pytest_imu.core.memory import peak_source
+        seen["resolution"] = peak_source().resolution_bytes
+        run("pass")
+        seen["fresh"] = [report("pass") for _ in range(9)]
+        held = bytearray(2**30)
+        held[::4096] = b"x" * (2**30 // 4096)
+        run("pass")
+        seen["full"] = [report("pass") for _ in range(9)]
+    """)
+    resolution_mib = seen["resolution"] / 2**20
+    for key in ("fresh", "full"):
+        found = [parts(line) for line in seen[key]]
+        assert [("0.0", "")] * 9 == [(part["used"], part["notes"]) for part in found]
+        peaks = sorted(part["peaked"] for part in found)
+        assert "0.0" == peaks[4]
+        assert float(peaks[-1]) <= resolution_mib
+    assert float(parts(seen["full"][0])["total"]) > 1024
+
+
+def test_every_kind_of_command(shell: Shell, tmp_path: Path) -> None:
+    """Awaiting, raising, interrupted, malformed, nested, magic and quiet commands have one line each."""
+    (tmp_path / "script.py").write_text("from_script = 3\n", encoding="utf-8")
+    seen = shell(r"""
+        def of(source, **arguments):
+            lines = [line for line in run(source, **arguments) if " MiB RAM in " in line]
+            seen[source] = lines
+        of("import asyncio; await asyncio.sleep(0); awaited = 1")
+        of("1/0")
+        of("await asyncio.sleep(0); 1/0")
+        of("x = = 1")
+        of("  x = 1\n y = 2")
+        of("import signal; signal.raise_signal(signal.SIGINT)")
+        of("get_ipython().run_cell('nested = 2');")
+        of("get_ipython().run_cell('1/0');")
+        of("get_ipython().run_cell('');")
+        of("%run script.py")
+        of("%timeit -n1 -r1 pass")
+        of("%%time\ntimed = 4")
+        of("%load_ext autoreload\n%autoreload 2")
+        of("reloaded = 1")
+        of("1+1;")
+        of("!true")
+        of("raise SystemExit")
+        of("unhistorical = 5", store_history=False)
+        values = [shell.user_ns[name] for name in ("awaited", "nested", "from_script", "timed")]
+        seen["values"] = values
+    """)
+    assert [1, 2, 3, 4] == seen.pop("values")
+    raised = "; the command raised"
+    assert {
+        "import asyncio; await asyncio.sleep(0); awaited = 1": "",
+        "1/0": raised,
+        "await asyncio.sleep(0); 1/0": raised,
+        "x = = 1": raised,
+        "  x = 1\n y = 2": raised,
+        "import signal; signal.raise_signal(signal.SIGINT)": raised,
+        "get_ipython().run_cell('nested = 2');": "",
+        "get_ipython().run_cell('1/0');": "",
+        "get_ipython().run_cell('');": "",
+        "%run script.py": "",
+        "%timeit -n1 -r1 pass": "",
+        "%%time\ntimed = 4": "",
+        "%load_ext autoreload\n%autoreload 2": "",
+        "reloaded = 1": "",
+        "1+1;": "",
+        "!true": "",
+        "raise SystemExit": raised,
+        "unhistorical = 5": "",
+    } == {source: "|".join(parts(line)["notes"] for line in lines) for source, lines in seen.items()}
+    assert [1] * len(seen) == [len(lines) for lines in seen.values()]
+    for source, (line,) in seen.items():
+        assert parts(line)["command"] == "'" + source.strip().replace("\n", "\\n") + "'"
+
+
+def test_silent_kinds_of_command(shell: Shell) -> None:
+    """Empty and silent commands, and a front end's messages, print nothing and break nothing."""
+    seen = shell(r"""
+        seen["empty"] = [run(""), run("  \n "), run("a = 1", silent=True)]
+        seen["messages"] = []
+        with contextlib.redirect_stdout(io.StringIO()) as out:
+            for _ in range(2):
+                shell.events.trigger("pre_execute")
+                shell.events.trigger("post_execute")
+            shell.events.trigger("post_run_cell", None)
+        seen["messages"] = out.getvalue()
+        seen["next"] = run("b = 1")
+        seen["history"] = [row["command"] for row in shell.user_ns["imu_history"]]
+    """)
+    assert [[], [], []] == seen["empty"]
+    assert "" == seen["messages"]
+    assert ["'b = 1'"] == [parts(line)["command"] for line in seen["next"]]
+    assert ["b = 1"] == seen["history"]
+
+
+def test_background_thread(shell: Shell) -> None:
+    """Commands are reported as ever while a thread of the person's own runs."""
+    seen = shell("""
+        run("import threading; stop = threading.Event()")
+        run("thread = threading.Thread(target=stop.wait); thread.start()")
+        seen["during"] = run("a = 1")
+        seen["ended"] = run("stop.set(); thread.join()")
+    """)
+    assert [("'a = 1'", "")] == [command_and_notes(line) for line in seen["during"]]
+    assert 1 == len(seen["ended"])
+
+
+@pytest.mark.needs_proc
+def test_notes(shell: Shell) -> None:
+    """Kept results, raised errors, live children and reused memory are noted, and only then."""
+    seen = shell("""
+        def notes(name, source, **arguments):
+            seen[name] = report(source, **arguments).partition(" MiB above")[2].split("; ")[1:]
+        run("1")  # In [2]
+        notes("kept", "memoryview(bytearray(10**7))")
+        notes("kept again", "_")
+        notes("small", "len(bytearray(10**7))")
+        notes("quiet", "memoryview(bytearray(10**7));")
+        notes("assigned", "c = bytearray(10**7)")
+        notes("small value", "d = bytearray(10**7); 1")
+        notes("raised", "e = bytearray(10**7); 1/0")
+        run("import subprocess, sys")
+        popen = "subprocess.Popen([sys.executable, '-c', 'input()'], stdin=subprocess.PIPE)"
+        notes("child", f"p = {popen}")
+        notes("children", f"q = {popen}")
+        notes("no child", "p.communicate(b'x'); q.communicate(b'x');")
+        run("objects = [object() for _ in range(1_000_000)]")
+        run("kept = objects[::100]; del objects")
+        notes("reused", "objects = [object() for _ in range(1_000_000)]")
+        notes("not reused", "pass")
+    """)
+    reused = seen.pop("reused")
+    assert {
+        "kept": ["the result is kept alive by Out[3]"],
+        "kept again": [],
+        "small": [],
+        "quiet": [],
+        "assigned": [],
+        "small value": [],
+        "raised": ["the command raised"],
+        "child": ["1 child process not counted"],
+        "children": ["2 child processes not counted"],
+        "no child": [],
+        "not reused": [],
+    } == seen
+    assert 1 == len(reused)
+    match = re.fullmatch(r"reused up to (\d+\.\d) MiB that Python had kept", reused[0])
+    assert match is not None
+    assert 15 <= float(match[1]) <= 25  # 990,000 objects of 16 bytes, and what was free before
+
+
+def test_broken_reader(shell: Shell) -> None:
+    """Where memory cannot be read every line says n/a and why, commands tell it, the shell goes on."""
+    seen = shell("""
+        from pytest_imu.core import memory
+        def broken():
+            raise OSError("no /proc today")
+        memory.peak_source = broken
+        seen["line"] = run("a = 1")
+        seen["next"] = run("b = a + 1")
+        seen["status"] = run("%imu status")[1]
+        seen["history"] = run("%imu history")[1]
+        seen["save"] = run("%imu save x.json")[0]
+        with open("x.json") as file:
+            seen["source"] = json.load(file)["environment"]["peak_source"]
+        seen["b"] = shell.user_ns["b"]
+    """)
+    assert 2 == seen["b"]
+    for key, command in (("line", "a = 1"), ("next", "b = a + 1")):
+        assert 1 == len(seen[key])
+        expected = rf"'{re.escape(command)}' n/a in \d\.\d\ds: memory could not be read: "
+        assert re.fullmatch(expected + "OSError: no /proc today", seen[key][0])
+    assert "peaks: n/a (OSError: no /proc today)" == seen["status"]
+    assert ["n/a", "n/a"] == seen["history"].split()[1:3]
+    assert "4 commands saved to x.json" == seen["save"]
+    assert "none (OSError: no /proc today)" == seen["source"]
+
+
+@pytest.mark.needs_proc
+def test_broken_rss_reader(shell: Shell) -> None:
+    """Where only the reading before the window fails, the report is as ever."""
+    seen = shell("""
+        session = shell.magics_manager.registry["ImuMagics"].session
+        def broken():
+            raise OSError("no /proc today")
+        session._gauge._rss_bytes = broken
+        seen["line"] = run("a = 1")
+    """)
+    assert [("'a = 1'", "")] == [command_and_notes(line) for line in seen["line"]]
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("RuntimeError('ours')", "a command is not reported: RuntimeError: ours"),
+        ("KeyboardInterrupt", "a command is not reported: KeyboardInterrupt"),
+    ],
+)
+def test_fault_of_our_own(shell: Shell, fault: str, said: str) -> None:
+    """An error, or a ^C, in the extension's own callbacks is one line and no traceback, each time it
+    happens; the command has run, and what comes afterwards is right.
+    """
+    seen = shell(f"""
+        watcher = shell.magics_manager.registry["ImuMagics"].session.watcher
+        def wrong(*_):
+            raise {fault}
+        for name in ("_new_meter", "_note", "_emit"):
+            right = getattr(watcher, name)
+            setattr(watcher, name, wrong)
+            during = run("a = 1")
+            setattr(watcher, name, right)
+            seen[name] = [during, run("b = a + 1"), shell.user_ns.pop("b")]
+    """)
+    assert {"_new_meter", "_note", "_emit"} == seen.keys()
+    for during, after, value in seen.values():
+        assert [said] == during
+        assert [("'b = a + 1'", "")] == [command_and_notes(line) for line in after]
+        assert 2 == value
+
+
+def test_on_off_status(shell: Shell) -> None:
+    """The report stops and starts again, also by the ancestor's words; status says how things stand."""
+    seen = shell("""
+        run("a = 1")
+        seen["status"] = run("%imu status")[:6]
+        seen["bare"] = run("%imu")[0]
+        for off, on in (("%imu off", "%imu on"), ("%imu_stop", "%imu_start")):
+            seen[off] = [run(off), run("a = 1"), run("%imu status")[0]]
+            seen[on] = [run(on), len(run("a = 1")), run(on)[0]]
+        seen["history"] = [row["command"] for row in shell.user_ns["imu_history"]][:3]
+    """)
+    peaks = seen["status"].pop(1)
+    assert peaks.startswith("peaks: ")
+    assert [
+        "reporting: on",
+        "counting: nothing",
+        "live: off",
+        "limit: none",
+        "measured: 1 commands",
+    ] == seen["status"]
+    assert "reporting: on" == seen["bare"]
+    for off, on in (("%imu off", "%imu on"), ("%imu_stop", "%imu_start")):
+        stopped = ["not reporting; %imu on starts again"]
+        assert [stopped, [], "reporting: off"] == seen[off]
+        started = "reporting after each command; %imu off stops it"
+        assert [[started], 1, started] == seen[on]
+    assert ["a = 1", "%imu status", "%imu"] == seen["history"]
+
+
+def test_switched_off_and_on_inside_a_command(shell: Shell) -> None:
+    """A command that switches the report off, or off and on, is not reported; no window stays open."""
+    seen = shell(r"""
+        from pytest_imu.core import memory
+        seen["off"] = run("%imu off\na = 1")
+        seen["on"] = run("%imu on\na = 1")
+        seen["both"] = run("%imu off\n%imu on")
+        seen["next"] = run("b = 1")
+        seen["open"] = len(getattr(memory.peak_source(), "_open_windows", ()))
+    """)
+    off, on = "not reporting; %imu on starts again", "reporting after each command; %imu off stops it"
+    assert [[off], [on], [off, on]] == [seen["off"], seen["on"], seen["both"]]
+    assert ["'b = 1'"] == [parts(line)["command"] for line in seen["next"]]
+    assert 0 == seen["open"]
+
+
+@pytest.mark.needs_perf
+def test_perf(shell: Shell) -> None:
+    """Events are counted exactly, shown as a sparkline or as all samples, changed and ended; perf's own
+    process is no child process of the person's.
+    """
+    seen = shell(r"""
+        def lines(name, source):
+            seen[name] = run(source)
+        run("import mmap; touch = lambda n: [m.__setitem__(i, 1) for m in [mmap.mmap(-1, n*4096)]"
+            " for i in range(0, n*4096, 4096)] and None")
+        run("touch(10)")
+        lines("start", "%imu perf page-faults")
+        run("touch(10)")
+        lines("counted", "touch(5000)")
+        lines("status", "%imu status")
+        lines("raw", "%imu perf --raw page-faults")
+        run("touch(10)")
+        lines("raw counted", "touch(5000)")
+        lines("two", "%imu perf page-faults,task-clock minor-faults")
+        lines("two counted", "pass")
+        lines("off", "%imu perf off")
+        lines("uncounted", "pass")
+        seen["row"] = {row["command"]: row.get("page-faults") for row in shell.user_ns["imu_history"]}
+        with open(f"/proc/self/task/{os.getpid()}/children") as file:
+            seen["children"] = file.read()
+    """)
+    say = "in each command with perf stat; %imu perf off stops it"
+    assert [f"counting page-faults {say}"] == seen["start"][:-1]
+    report, counted = seen["counted"]
+    assert ("'touch(5000)'", "") == command_and_notes(report)
+    count = r"perf value for page-faults averages to [\d,]+/second, (\d,\d+) in all, samples: [▁-█]+"
+    match = re.fullmatch(count, counted)
+    assert match is not None, counted
+    assert 5000 <= int(match[1].replace(",", "")) <= 5200
+    assert "counting: page-faults (perf stat)" == seen["status"][2]
+    # The command that changes the events says nothing of those that it stopped counting.
+    assert [f"counting page-faults {say}"] == seen["raw"][:-1]
+    pattern = r"perf value for page-faults averages to [\d,]+/second, raw samples: \[(.*)\]"
+    match = re.fullmatch(pattern, seen["raw counted"][1])
+    assert match is not None, seen["raw counted"]
+    assert 5000 <= sum(map(float, match[1].split(", "))) <= 5200
+    assert [f"counting page-faults, task-clock, minor-faults {say}"] == seen["two"][:-1]
+    assert ["page-faults", "task-clock", "minor-faults"] == [
+        line.split()[3] for line in seen["two counted"][1:]
+    ]
+    assert ["counting nothing"] == seen["off"][:-1]
+    assert [("'pass'", "")] == [command_and_notes(line) for line in seen["uncounted"]]
+    assert 5000 <= seen["row"]["touch(5000)"] <= 5200
+    assert "" == seen["children"]
+
+
+@pytest.mark.needs_perf
+def test_perf_that_dies(shell: Shell) -> None:
+    """A perf that dies in between is one line, once; memory is reported on, and no child remains."""
+    seen = shell("""
+        run("%imu perf page-faults")
+        run("pass")
+        session = shell.magics_manager.registry["ImuMagics"].session
+        pid, = session.counters.child_pids()
+        os.kill(pid, signal.SIGKILL)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        seen["died"] = run("a = 1")
+        seen["next"] = run("b = 1")
+        seen["again"] = run("%imu perf page-faults")
+        run("pass")
+        seen["counted"] = run("pass")
+    """)
+    assert 2 == len(seen["died"])
+    assert "'a = 1'" == parts(seen["died"][0])["command"]
+    assert seen["died"][1].startswith("perf value for page-faults: n/a, ")
+    assert [("'b = 1'", "")] == [command_and_notes(line) for line in seen["next"]]
+    assert "perf value for page-faults averages to" == seen["counted"][1][:38]
+
+
+@pytest.mark.needs_perf
+def test_unknown_event_is_said_once(shell: Shell) -> None:
+    """An event that perf does not know is n/a with its reason, once, and again once it is asked anew."""
+    seen = shell("""
+        run("%imu perf nonsense,page-faults")
+        seen["lines"] = [[line.split(" averages")[0] for line in run("pass")[1:]] for _ in range(2)]
+        run("%imu perf nonsense")
+        seen["anew"] = run("pass")[1:]
+    """)
+    said = "perf value for nonsense: n/a, perf does not know the event 'nonsense'"
+    page_faults = "perf value for page-faults"
+    assert [[page_faults, said], [page_faults]] == seen["lines"]
+    assert [said] == seen["anew"]
+
+
+def test_no_perf_is_said_once(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine without perf the reason is said once, and memory is reported as ever."""
+    monkeypatch.setenv("PATH", "")
+    seen = shell("""
+        from pytest_imu.core import perf_stat
+        from pytest_imu.core.perf_command import PerfUnavailableError
+        def absent():
+            raise PerfUnavailableError("there is no perf here")
+        perf_stat.PerfStat.__init__.__kwdefaults__["find"] = absent
+        seen["start"] = run("%imu perf")[0]
+        seen["lines"] = [run("a = 1"), run("a = 2")]
+    """)
+    assert seen["start"].startswith("counting cache-misses in each command with perf stat")
+    first, second = seen["lines"]
+    assert "perf value for cache-misses: n/a, there is no perf here" == first[1]
+    assert (2, 1) == (len(first), len(second))
+
+
+def test_wrong_words_say_what_is_accepted(shell: Shell) -> None:
+    """Each mistake is one line that says what is accepted, and no traceback."""
+    commands = [
+        "%imu nonsense",
+        *("%imu on now", "%imu off now", "%imu status x", "%imu last x", "%imu history x"),
+        *("%imu perf 'x", "%imu perf --foo", "%imu perf a,", "%imu perf off page-faults"),
+        *("%imu live", "%imu live maybe", "%imu style", "%imu style red"),
+        *("%imu top x", "%imu top 0", "%imu top -1", "%imu save", "%imu save a b", "%imu save 'a"),
+        *("%imu save nowhere/x.json", "%imu save .", "%imu plot 'a"),
+        *("%imu limit", "%imu limit 8", "%imu limit 1MiB", "%imu limit " + "9" * 18 + "TiB"),
+        *("%imu run", "%imu run -r", "%imu run -r x a = 1", "%imu run -r 0 a = 1", "%imu run -r 3"),
+        *("%%imu -r 0\na = 1", "%%imu -z\na = 1", "%%imu x\na = 1", "%%imu 'x\na = 1"),
+        "%%imu -j nowhere/x.json\na = 1",
+    ]
+    seen = shell(f"for command in {commands!r}: seen[command] = error(command)")
+    assert {
+        "%imu nonsense": "%imu has no command 'nonsense'; it has on, off, status, perf, live, style, "
+        "last, history, top, save, plot, run, limit. %imu? explains them",
+        "%imu on now": "%imu on takes nothing more, and got 'now'",
+        "%imu off now": "%imu off takes nothing more, and got 'now'",
+        "%imu status x": "%imu status takes nothing more, and got 'x'",
+        "%imu last x": "%imu last takes nothing more, and got 'x'",
+        "%imu history x": "%imu history takes nothing more, and got 'x'",
+        "%imu perf 'x": '%imu perf: "\'x" is not accepted; an event as `perf list` names it is',
+        "%imu perf --foo": "%imu perf: '--foo' is not accepted; an event as `perf list` names it is",
+        "%imu perf a,": "%imu perf: '' is not accepted; an event as `perf list` names it is",
+        "%imu perf off page-faults": "%imu perf off takes nothing more",
+        "%imu live": "%imu live: '' is not accepted; one of on, off is",
+        "%imu live maybe": "%imu live: 'maybe' is not accepted; one of on, off is",
+        "%imu style": "%imu style: '' is not accepted; one of auto, html, text is",
+        "%imu style red": "%imu style: 'red' is not accepted; one of auto, html, text is",
+        "%imu top x": "%imu top: 'x' is not accepted; a whole number from 1 is",
+        "%imu top 0": "%imu top: '0' is not accepted; a whole number from 1 is",
+        "%imu top -1": "%imu top: '-1' is not accepted; a whole number from 1 is",
+        "%imu save": "%imu save needs the path of one file",
+        "%imu save a b": "%imu save needs the path of one file",
+        "%imu save 'a": "%imu save: No closing quotation",
+        "%imu save nowhere/x.json": "%imu save: nowhere/x.json cannot be written: "
+        "No such file or directory",
+        "%imu save .": "%imu save: . cannot be written: it is a folder",
+        "%imu plot 'a": "%imu plot: No closing quotation",
+        "%imu limit": "%imu limit: '' is not accepted; a size with its unit is, such as 8GiB, "
+        "500 MiB or 2GB",
+        "%imu limit 8": "%imu limit: '8' is not accepted; a size with its unit is, such as 8GiB, "
+        "500 MiB or 2GB",
+        "%imu limit 1MiB": "%imu limit: this process already holds N MiB",
+        "%imu limit " + "9" * 18 + "TiB": "%imu limit: no process can hold N TiB",
+        "%imu run": "%imu run needs a statement: %imu run [-r N] STATEMENT",
+        "%imu run -r": "%imu run: -r '' is not accepted; a whole number from 1 to 1000000 is",
+        "%imu run -r x a = 1": "%imu run: -r 'x' is not accepted; a whole number from 1 to 1000000 is",
+        "%imu run -r 0 a = 1": "%imu run: -r '0' is not accepted; a whole number from 1 to 1000000 is",
+        "%imu run -r 3": "%imu run needs a statement: %imu run [-r N] STATEMENT",
+        "%%imu -r 0\na = 1": "%%imu: argument -r: -r '0' is not accepted; a whole number from 1 to "
+        "1000000 is; accepted: [-r N] [-q] [-j FILE]",
+        "%%imu -z\na = 1": "%%imu: unrecognized arguments: -z; accepted: [-r N] [-q] [-j FILE]",
+        "%%imu x\na = 1": "%%imu: unrecognized arguments: x; accepted: [-r N] [-q] [-j FILE]",
+        "%%imu 'x\na = 1": "%%imu: No closing quotation",
+        "%%imu -j nowhere/x.json\na = 1": "%%imu -j: nowhere/x.json cannot be written: "
+        "No such file or directory",
+    } == {
+        command: re.sub(r"\d+\.\d", "N", "|".join(lines)).removeprefix("UsageError: ")
+        for command, lines in seen.items()
+    }
+
+
+def test_style_html(shell: Shell) -> None:
+    """With the style html the lines are displayed as quiet HTML with the plain text beside it; an odd
+    style is refused, and text prints again.
+    """
+    seen = shell("""
+        class Publisher(type(shell.display_pub)):
+            def publish(self, data, **_):
+                seen.setdefault("shown", []).append(data)
+        shell.display_pub.__class__ = Publisher
+        run("%imu style html")
+        del seen["shown"][:]
+        seen["printed"] = run("x = '<b>'")
+        run("%imu style text")
+        seen["text"] = len(run("a = 1"))
+    """)
+    assert [] == seen["printed"]
+    shown = seen["shown"][0]
+    assert {"text/plain", "text/html"} == shown.keys()
+    assert "'x = '<b>''" == parts(shown["text/plain"])["command"]
+    assert "&#x27;&lt;b&gt;&#x27;" in shown["text/html"]
+    assert 1 == seen["text"]
+
+
+def test_last_history_top(shell: Shell) -> None:
+    """The last command, all of them, and those that took and kept the most, can be asked for."""
+    seen = shell("""
+        seen["none yet"] = [run(f"%imu {word}")[0] for word in ("last", )]
+        run("a = bytearray(32 * 2**20)")
+        run("b = bytearray(16 * 2**20)")
+        run("len(bytearray(64 * 2**20))")
+        seen["last"] = run("%imu last")
+        seen["history"] = run("%imu history")
+        seen["top"] = run("%imu top 2")
+        run("last = repr(imu_last)")
+        seen["imu_last"] = shell.user_ns["last"]
+    """)
+    assert ["no command was measured yet"] == seen["none yet"]
+    assert "'len(bytearray(64 * 2**20))'" == parts(seen["last"][0])["command"]
+    table = [line.split(maxsplit=4) for line in seen["history"]]
+    assert ["number", "used", "peak", "time", "command"] == table[0]
+    assert [("2", "'%imu last'"), ("3", "'a = bytearray(32 * 2**20)'")] == [
+        (row[0], row[4]) for row in table[1:3]
+    ]
+    commands = [line.partition("s  ")[2] for line in seen["top"][:-1]]
+    assert [
+        *("", "", "'len(bytearray(64 * 2**20))'", "'a = bytearray(32 * 2**20)'", ""),
+        *("", "", "'a = bytearray(32 * 2**20)'", "'b = bytearray(16 * 2**20)'", ""),
+    ] == commands
+    assert "'%imu top 2'" == parts(seen["imu_last"])["command"]
+
+
+def test_history_is_data(shell: Shell) -> None:
+    """`imu_history` is a list that pandas takes as it is: a row a command, numbers as numbers."""
+    pytest.importorskip("pandas", reason="needs_pandas: pip install 'pytest-imu[test]'")
+    seen = shell("""
+        run("a = bytearray(32 * 2**20)")
+        run("1/0")
+        run("import pandas")
+        run("frame = pandas.DataFrame(imu_history)")
+        frame = shell.user_ns["frame"]
+        seen["columns"] = list(frame.columns)
+        seen["command"] = list(frame["command"])
+        seen["raised"] = [bool(one) for one in frame["raised"]]
+        seen["kinds"] = [frame[name].dtype.kind for name in ("number", "used_mib", "seconds")]
+        seen["used"] = float(frame["used_mib"][0])
+    """)
+    assert [
+        *("number", "command", "used_mib", "peak_mib", "above_current_mib", "total_mib", "seconds"),
+        *("source", "raised", "notes"),
+    ] == seen["columns"]
+    assert ["a = bytearray(32 * 2**20)", "1/0", "import pandas"] == seen["command"]
+    assert [False, True, False] == seen["raised"]
+    assert ["i", "f", "f"] == seen["kinds"]
+    assert 31.5 <= seen["used"] <= 32.5
+
+
+def test_saved_session_has_the_shape_of_a_test_run(shell: Shell, tmp_path: Path) -> None:
+    """The JSON of a session has the keys of the one that `pytest --imu-json` writes, all the way down;
+    less what is pytest's own in its environment, and with the notes on each command.
+    """
+    (tmp_path / "test_it.py").write_text("def test_it(): pass\n", encoding="utf-8")
+    pytest_command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        [*pytest_command, "--imu", "--imu-json=run.json", "test_it.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert 0 == done.returncode, done.stdout + done.stderr
+    seen = shell("""
+        run("a = 1")
+        run("1/0")
+        seen["said"] = run("%imu save 'a session.json'")[0]
+    """)
+    assert "2 commands saved to a session.json" == seen["said"]
+    session = json.loads((tmp_path / "a session.json").read_text(encoding="utf-8"))
+    test_run = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))
+    assert test_run.keys() == session.keys()
+    assert test_run["schema"] == session["schema"]
+    assert test_run["environment"].keys() == session["environment"].keys() | {"pytest", "plugins"}
+    assert test_run["tests"][0].keys() | {"notes"} == session["tests"][0].keys()
+    assert test_run["tests"][0]["phases"].keys() == session["tests"][0]["phases"].keys()
+    call = session["tests"][0]["phases"]["call"]
+    assert test_run["tests"][0]["phases"]["call"].keys() == call.keys()
+    assert [("In [2]: a = 1", "passed", []), ("In [3]: 1/0", "failed", ["the command raised"])] == [
+        (test["nodeid"], test["outcome"], test["notes"]) for test in session["tests"]
+    ]
+
+
+@pytest.mark.parametrize("watching", [True, False])
+def test_measuring_one_statement(shell: Shell, watching: bool) -> None:  # noqa: FBT001 - pytest passes it
+    """A statement or a cell is run as often as asked, keeps what it assigns, and returns its numbers,
+    with the report on or off.
+    """
+    seen = shell(rf"""
+        if not {watching}:
+            run("%imu off")
+        run("count = 0")
+        seen["shown"] = run("%imu run -r 3 count += 1; x = bytearray(32 * 2**20)")
+        seen["count"], seen["x"] = shell.user_ns["count"], len(shell.user_ns["x"])
+        run("m = %imu run count")
+        m = shell.user_ns["m"]
+        seen["m"] = [type(m).__name__, len(m.measurements), m.statement, m is shell.user_ns["imu_last"]]
+        seen["html"] = m._repr_html_()[:7]
+        seen["cell"] = run("%%imu -r 2\ncount += 1\ny = 2")
+        seen["quiet"] = run("%%imu -q -j cell.json -r 2\ncount += 1\nz = 3")
+        names = ("count", "y", "z")
+        seen["names"] = [shell.user_ns[name] for name in names]
+        seen["magic"] = run("%%imu -q\n%matplotlib --list\nw = !echo 5")[:0] + shell.user_ns["w"]
+        seen["raised"] = error("%imu run 1/0")[-1]
+        seen["syntax"] = error("%imu run x = = 1")[-1]
+        with open("cell.json") as file:
+            seen["json"] = json.load(file)
+    """)
+    reports = 1 if watching else 0
+    shown = [line for line in seen["shown"] if not line.startswith(("'", "Out["))]
+    assert "runs 3" == shown[0]
+    assert re.fullmatch(r"peak 3[12]\.\d \(3[12]\.\d to 3[12]\.\d\) MiB", shown[2])
+    assert (3, 32 * 2**20) == (seen["count"], seen["x"])
+    assert ["Repeated", 1, "count", True] == seen["m"]
+    assert "<table>" == seen["html"]
+    assert "runs 2" == seen["cell"][1]
+    assert reports == len(seen["quiet"])
+    assert [7, 2, 3] == seen["names"]
+    assert ["5"] == seen["magic"]
+    assert "ZeroDivisionError: division by zero" == seen["raised"]
+    assert "SyntaxError: invalid syntax" == seen["syntax"]
+    assert "count += 1\nz = 3" == seen["json"]["statement"]
+    assert [{"delta_bytes", "peak_bytes", "source"}] * 2 == [
+        {"delta_bytes", "peak_bytes", "source"} & run.keys() for run in seen["json"]["runs"]
+    ]
+
+
+@pytest.mark.needs_proc
+def test_limit(shell: Shell) -> None:
+    """Past the limit an allocation raises MemoryError at its own line; the shell, its variables and the
+    report go on, and without the limit it succeeds.
+    """
+    seen = shell("""
+        run("import numpy as np")
+        run("kept = np.arange(10)")
+        seen["set"] = run("%imu limit 700MiB")[0]
+        seen["status"] = run("%imu status")[4]
+        seen["numpy"] = run("before = 1; big = np.ones(2**27)")
+        seen["python"] = run("big = bytearray(2**30)")
+        seen["goes on"] = run("total = int(kept.sum()) + before")
+        seen["total"] = shell.user_ns["total"]
+        seen["off"] = run("%imu limit off")[0]
+        seen["fits"] = run("big = bytearray(2**30); size = len(big)")
+        seen["size"] = shell.user_ns["size"]
+    """)
+    assert "an allocation that takes this process past 700MiB raises MemoryError" == seen["set"]
+    assert "limit: 700.0 MiB" == seen["status"]
+    for key, source in (("numpy", "big = np.ones(2**27)"), ("python", "big = bytearray(2**30)")):
+        assert [line for line in seen[key] if line.startswith("----> 1 ") and source in line]
+        assert [line for line in seen[key] if line.startswith("MemoryError")]
+        assert "; the command raised" == parts(seen[key][-1])["notes"]
+    assert 1 == len(seen["goes on"])
+    assert 46 == seen["total"]
+    assert "no limit" == seen["off"]
+    assert 2**30 == seen["size"]
+
+
+def test_help(shell: Shell) -> None:
+    """`%imu?` explains every word that there is."""
+    seen = shell("""
+        from ipython_hooks.commands import COMMANDS
+        seen["words"] = list(COMMANDS)
+        seen["help"] = run("%imu?")
+    """)
+    text = "\n".join(seen["help"])
+    for word in seen["words"]:
+        assert re.search(rf"^ +%imu ({word}|\w+ \| {word}|{word} .*)\b", text, re.MULTILINE), word
+    assert "%%imu [-r N] [-q] [-j FILE]" in text
+
+
+def test_config(shell: Shell) -> None:
+    """`%config` and a config file set what there is to set; a wrong event in one costs only itself."""
+    config = {"ImuMagics": {"decimals": 3, "command_width": 12, "perf": "--bad"}}
+    seen = shell(
+        """
+        seen["load"] = load
+        seen["three"] = report("long_name = 1")
+        run("%config ImuMagics.decimals = 0")
+        seen["none"] = report("a = 1")
+        """,
+        config,
+    )
+    assert [
+        "c.ImuMagics.perf: %imu perf: '--bad' is not accepted; an event as `perf list` names it is",
+        LOADED,
+    ] == seen["load"]
+    assert re.match(r"'long...e = 1' used -?\d+\.\d{3} MiB RAM", seen["three"])
+    assert re.match(r"'a = 1' used -?\d+ MiB RAM", seen["none"])
+
+
+def test_unload_undoes_everything(shell: Shell) -> None:
+    """Unloading takes away events, magics, names, options, threads, perf and the limit; what the person
+    has made of the names stays. Loading again works, and loading twice is one report.
+    """
+    seen = shell("""
+        import resource
+        def state():
+            manager = shell.magics_manager
+            children = []
+            for task in os.listdir("/proc/self/task") if os.path.exists("/proc") else ():
+                with open(f"/proc/self/task/{task}/children") as file:
+                    children += file.read().split()
+            return {
+                "events": {name: len(there) for name, there in shell.events.callbacks.items()},
+                "magics": sorted(n for kind in manager.magics.values() for n in kind if "imu" in n),
+                "registry": "ImuMagics" in manager.registry,
+                "configurables": [type(one).__name__ for one in shell.configurables],
+                "names": sorted(name for name in shell.user_ns if "imu" in name),
+                "threads": sorted(thread.name for thread in threading.enumerate()),
+                "children": children,
+                "limit": resource.getrlimit(resource.RLIMIT_DATA),
+            }
+        run("%unload_ext ipython_hooks")
+        seen["before"] = state()
+        seen["uncommanded"] = [run("pass"), run("%imu")]
+        seen["load"] = run("%load_ext ipython_hooks")
+        run("%imu perf page-faults")
+        run("%imu live on")
+        run("%imu limit 4GiB")
+        run("pass")
+        seen["again"] = run("%load_ext ipython_hooks")[0]
+        seen["during"] = state()
+        seen["unload"] = run("%unload_ext ipython_hooks")
+        seen["after"] = state()
+        run("import numpy; imu_last = 5; imu_history = numpy.arange(3)")
+        run("%load_ext ipython_hooks")
+        run("pass")
+        seen["reload"] = [run("%reload_ext ipython_hooks"), len(run("pass"))]
+        run("%unload_ext ipython_hooks")
+        seen["own"] = [shell.user_ns["imu_last"], shell.user_ns["imu_history"].tolist()]
+        import ipython_hooks
+        for _ in range(2):
+            ipython_hooks.load_ipython_extension(shell)
+        seen["by hand"] = len(run("pass"))
+    """)
+    assert seen["before"] == seen["after"]
+    assert ([], False) == (seen["before"]["names"], seen["before"]["registry"])
+    changed = {key for key in seen["before"] if seen["before"][key] != seen["during"][key]}
+    assert {"events", "magics", "registry", "configurables", "names", "limit"} <= changed
+    assert ["imu_history", "imu_last"] == seen["during"]["names"]
+    assert [[], ["UsageError: Line magic function `%imu` not found."]] == seen["uncommanded"]
+    assert [LOADED] == seen["load"]
+    assert "The ipython_hooks extension is already loaded. To reload it, use:" == seen["again"]
+    assert [] == seen["unload"]
+    assert [[LOADED], 1] == seen["reload"]
+    assert [5, [0, 1, 2]] == seen["own"]
+    assert 1 == seen["by hand"]
+
+
+def test_names_come_back_after_reset(shell: Shell) -> None:
+    """`%reset` empties the namespace, and the next command puts the history and the last one back."""
+    seen = shell("""
+        run("a = 1")
+        run("%reset -f")
+        seen["names"] = ["imu_history" in shell.user_ns, "imu_last" in shell.user_ns]
+        seen["commands"] = [row["command"] for row in shell.user_ns["imu_history"]]
+    """)
+    assert [True, True] == seen["names"]
+    assert ["a = 1", "%reset -f"] == seen["commands"]
+
+
+def test_plot(shell: Shell, tmp_path: Path) -> None:
+    """The session is drawn into a file or returned as a figure; an unknown format is one line."""
+    pytest.importorskip("matplotlib", reason="needs_matplotlib: pip install 'pytest-imu[plot]'")
+    seen = shell("""
+        run("a = bytearray(10**7)")
+        run("x = '$ $ <b> \\\\n'")
+        run("figure = %imu plot picture.png")
+        seen["bars"] = len(shell.user_ns["figure"].axes[0].patches)
+        seen["labels"] = [one.get_text() for one in shell.user_ns["figure"].axes[0].get_yticklabels()]
+        run("%imu plot 'a b.svg'")
+        seen["format"] = error("%imu plot picture.nonsense")
+    """)
+    assert b"\x89PNG" == (tmp_path / "picture.png").read_bytes()[:4]
+    assert b"<svg" in (tmp_path / "a b.svg").read_bytes()
+    assert 3 * len(seen["labels"]) == seen["bars"]
+    assert ["'a = bytearray(10**7)'"] == seen["labels"][:1]
+    assert ["UsageError: %imu plot: Format 'nonsense' is not supported"] == [
+        line.partition(" (")[0] for line in seen["format"]
+    ]
+
+
+def test_plot_without_matplotlib(shell: Shell) -> None:
+    """Without matplotlib, the error says what to install."""
+    seen = shell("""
+        sys.modules["matplotlib"] = sys.modules["matplotlib.figure"] = None
+        seen["error"] = error("%imu plot")
+    """)
+    assert ["UsageError: %imu plot needs matplotlib: pip install 'pytest-imu[plot]'"] == seen["error"]
+
+
+def test_terminal_shell(tmp_path: Path) -> None:
+    """In the shell of the `ipython` command the report comes as well, and the shell ends cleanly."""
+    environment = {**os.environ, "IPYTHONDIR": str(tmp_path / "ipython")}
+    command = [sys.executable, "-W", "error", "-m", "IPython", "--simple-prompt", "--no-banner"]
+    done = subprocess.run(
+        [*command, "--colors=nocolor", "--HistoryManager.enabled=False", "--ext=ipython_hooks"],
+        input="a = 1\n%imu off\n%imu on\nb = 2\nexit\n",
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        cwd=tmp_path,
+        env=environment,
+    )
+    assert (0, "") == (done.returncode, done.stderr), done.stdout
+    reported = re.findall(r"'(.*)' used .* MiB RAM in ", done.stdout)
+    assert ["a = 1", "b = 2"] == reported[:2]
+    assert LOADED in done.stdout

@@ -1,0 +1,295 @@
+"""What is said of a command: exact texts."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from ipython_hooks import wording
+from ipython_hooks.notes import notes_on
+from ipython_hooks.records import CommandRecord, largest
+from ipython_hooks.repeat import Repeated
+from pytest_imu.core.model import CounterReading, Measurement
+from pytest_imu.core.units import MIB
+
+ONES = Measurement(
+    before_bytes=51_702_000,
+    after_bytes=131_702_000,
+    rss_peak_bytes=131_702_000,
+    duration_ns=320_000_000,
+    source="kernel",
+)
+BROKEN = Measurement(
+    before_bytes=None,
+    after_bytes=None,
+    rss_peak_bytes=None,
+    duration_ns=320_000_000,
+    source="none",
+    reason="OSError: no /proc",
+)
+MISSES = CounterReading(
+    event="cache-misses", value=6655, per_second=8823.4, samples=(6273, 382), running_percent=100.0
+)
+
+
+def record(measurement: Measurement = ONES, **changes: Any) -> CommandRecord:
+    """Return the record of a command; the changes are fields of it."""
+    fields: dict[str, Any] = {"number": 2, "command": "a=np.ones(int(1e7))", "raised": False}
+    return CommandRecord(measurement=measurement, **(fields | changes))
+
+
+def line(one: CommandRecord, *, decimals: int = 1, command_width: int = 60) -> str:
+    """Return the line for a command."""
+    return wording.report_line(one, decimals=decimals, command_width=command_width)
+
+
+def test_line() -> None:
+    """The line is the ancestor's, to the letter."""
+    expected = (
+        "'a=np.ones(int(1e7))' used 76.3 MiB RAM in 0.32s, "
+        "peaked 0.0 MiB above current, total RAM usage 125.6 MiB"
+    )
+    assert expected == line(record())
+    assert expected == repr(record())
+
+
+def test_decimals() -> None:
+    """As many decimals as are asked for, in all three sizes."""
+    expected = (
+        "'a=np.ones(int(1e7))' used 76.2939 MiB RAM in 0.32s, "
+        "peaked 0.0000 MiB above current, total RAM usage 125.6008 MiB"
+    )
+    assert expected == line(record(), decimals=4)
+
+
+def test_negative_use_and_peak() -> None:
+    """What gave memory back used a negative amount; its peak stands above where it ended."""
+    given_back = Measurement(
+        before_bytes=125 * MIB,
+        after_bytes=49 * MIB,
+        rss_peak_bytes=126 * MIB,
+        duration_ns=100_000_000,
+        source="kernel",
+    )
+    assert (
+        "'del a' used -76.0 MiB RAM in 0.10s, peaked 77.0 MiB above current, total RAM usage 49.0 MiB"
+    ) == line(record(given_back, command="del a"))
+
+
+def test_sampled_peak_says_so() -> None:
+    """A peak from samples is called a lower bound, where it stands."""
+    sampled = dataclasses.replace(ONES, source="sampled")
+    assert "peaked 0.0 MiB above current (sampled, a lower bound), total" in line(record(sampled))
+
+
+def test_unreadable_is_not_zero() -> None:
+    """A command whose memory could not be read says n/a, and why."""
+    assert "'a=np.ones(int(1e7))' n/a in 0.32s: OSError: no /proc" == line(record(BROKEN))
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("pass", "'pass'"),
+        ("  \npass  \n", "'pass'"),
+        ("a = 1\nb = 2", r"'a = 1\nb = 2'"),
+        ("x = 'quoted'", "'x = 'quoted''"),
+        ("x = '\x1b[31m'", r"'x = '\x1b[31m''"),
+        ("größe = '😀'", "'größe = '😀''"),
+        ("x" * 60, f"'{'x' * 60}'"),
+        ("a" * 30 + "b" * 31, f"'{'a' * 28}...{'b' * 29}'"),
+    ],
+)
+def test_command_is_one_line_of_at_most_60(command: str, expected: str) -> None:
+    """A command stands as typed, on one line, without control characters, cut in the middle past 60."""
+    assert expected == wording.command_text(command, 60)
+
+
+def test_notes_follow_the_numbers() -> None:
+    """What makes the numbers mislead comes after them, most important first."""
+    kept = dataclasses.replace(ONES, duration_ns=10**9)
+    notes = notes_on(record(kept, raised=True), output_number=5, reusable_bytes=120 * MIB, children=2)
+    assert (
+        "the command raised",
+        "reused up to 120.0 MiB that Python had kept",
+        "the result is kept alive by Out[5]",
+        "2 child processes not counted",
+    ) == notes
+    assert line(record(notes=notes)).endswith(
+        "total RAM usage 125.6 MiB; the command raised; reused up to 120.0 MiB that Python had kept; "
+        "the result is kept alive by Out[5]; 2 child processes not counted"
+    )
+
+
+@pytest.mark.parametrize(
+    ("used_bytes", "duration_ns", "given", "expected"),
+    [
+        (0, 10**9, {}, ()),
+        (0, 10**9, {"output_number": 5}, ()),  # what used nothing keeps nothing
+        (MIB - 1, 10**9, {"output_number": 5}, ()),
+        (MIB, 10**9, {"output_number": 5}, ("the result is kept alive by Out[5]",)),
+        (0, 10**9, {"reusable_bytes": None}, ()),
+        (0, 10**9, {"reusable_bytes": 4 * MIB - 1}, ()),
+        (0, 10**9, {"reusable_bytes": 4 * MIB}, ("reused up to 4.0 MiB that Python had kept",)),
+        (0, 10_000, {"reusable_bytes": 400 * MIB}, ()),  # 10 µs fill nothing
+        (0, 10**9, {"children": 1}, ("1 child process not counted",)),
+    ],
+)
+def test_notes_only_where_they_matter(
+    used_bytes: int, duration_ns: int, given: dict[str, Any], expected: tuple[str, ...]
+) -> None:
+    """A note stands only where the numbers would mislead without it."""
+    used = Measurement(
+        before_bytes=100 * MIB,
+        after_bytes=100 * MIB + used_bytes,
+        rss_peak_bytes=100 * MIB + used_bytes,
+        duration_ns=duration_ns,
+        source="kernel",
+    )
+    circumstances: dict[str, Any] = {"output_number": None, "reusable_bytes": 0, "children": 0}
+    assert expected == notes_on(record(used), **(circumstances | given))
+
+
+def test_perf_line_raw() -> None:
+    """With all samples the line is the ancestor's, to the letter."""
+    expected = "perf value for cache-misses averages to 8,823/second, raw samples: [6273.0, 382.0]"
+    assert expected == wording.counter_line(MISSES, raw=True)
+
+
+def test_perf_line_sparkline() -> None:
+    """Without, it says the exact count and draws the samples."""
+    expected = "perf value for cache-misses averages to 8,823/second, 6,655 in all, samples: █▁"
+    assert expected == wording.counter_line(MISSES, raw=False)
+
+
+@pytest.mark.parametrize("raw", [True, False])
+def test_perf_line_without_a_value(raw: bool) -> None:  # noqa: FBT001 - pytest passes it
+    """What was not counted has no line among the numbers; why is said elsewhere, once."""
+    uncounted = CounterReading(event="cache-misses", value=None, reason="not supported")
+    assert None is wording.counter_line(uncounted, raw=raw)
+    counted = dataclasses.replace(ONES, counters=(uncounted, MISSES))
+    lines = wording.report_lines(record(counted), decimals=1, command_width=60, raw_samples=raw)
+    assert [line(record()), wording.counter_line(MISSES, raw=raw)] == lines
+
+
+@pytest.mark.parametrize(
+    ("samples", "expected"),
+    [
+        ((), "none"),
+        ((0,), "▁"),
+        ((0, 0), "▁▁"),
+        ((7,), "█"),
+        (range(8), "▁▂▃▄▅▆▇█"),
+        ((1,) * 20, "█" * 20),
+        ((0, 0) * 10 + (8, 8) * 10, "▁" * 10 + "█" * 10),
+        ((0, 8, 0), "▁█▁"),
+        ((0,) * 20 + (4,), "▁" * 10 + "█"),  # shares of two, the last one is a single sample
+    ],
+)
+def test_sparkline(samples: tuple[float, ...], expected: str) -> None:
+    """Samples are at most twenty bars, each the mean of its share, the highest one full."""
+    assert expected == wording.sparkline(samples)
+
+
+def test_history_table() -> None:
+    """The table has the number, used, peak, time and command, sizes in MiB, n/a where unreadable."""
+    records = [
+        record(),
+        record(command="b = 1\nc = 2", number=None),
+        record(BROKEN, command="broken", number=10),
+    ]
+    assert wording.history_table(records, decimals=1, command_width=60).splitlines() == [
+        "number  used  peak   time  command",
+        "     2  76.3  76.3  0.32s  'a=np.ones(int(1e7))'",
+        "        76.3  76.3  0.32s  'b = 1\\nc = 2'",
+        "    10   n/a   n/a  0.32s  'broken'",
+        "(used and peak in MiB)",
+    ]
+
+
+def test_empty_history() -> None:
+    """Before the first command there is no table."""
+    assert "no command was measured yet" == wording.history_table([], decimals=1, command_width=60)
+
+
+def test_html_is_escaped() -> None:
+    """Nothing that was typed becomes part of the page."""
+    page = wording.quiet_html([line(record(command="x = '<script>alert(1)</script>' & \"y\"")), "2"])
+    assert "<script>" not in page
+    assert "x = &#x27;&lt;script&gt;alert(1)&lt;/script&gt;&#x27; &amp; &quot;y&quot;" in page
+    assert page.startswith("<div ")
+    assert page.endswith(" MiB<br>2</div>")
+
+
+def test_record_is_a_row() -> None:
+    """The plain form is flat, in MiB and seconds, with a column for each event."""
+    counted = dataclasses.replace(ONES, counters=(MISSES,))
+    assert {
+        "number": 2,
+        "command": "a=np.ones(int(1e7))",
+        "used_mib": 80_000_000 / MIB,
+        "peak_mib": 80_000_000 / MIB,
+        "above_current_mib": 0.0,
+        "total_mib": 131_702_000 / MIB,
+        "seconds": 0.32,
+        "source": "kernel",
+        "raised": True,
+        "notes": "one; two",
+        "cache-misses": 6655,
+    } == record(counted, raised=True, notes=("one", "two")).to_dict()
+
+
+def test_unreadable_row() -> None:
+    """In a row too, what could not be read is None and not 0."""
+    row = record(BROKEN).to_dict()
+    assert [None] * 4 == [row[key] for key in ("used_mib", "peak_mib", "above_current_mib", "total_mib")]
+
+
+def test_largest() -> None:
+    """The largest come first, the unreadable last, and equals in their order."""
+    small = record(dataclasses.replace(ONES, after_bytes=60_000_000), command="small")
+    first, second, broken = record(command="1"), record(command="2"), record(BROKEN)
+    records = [broken, small, first, second]
+    assert [first, second, small] == largest(records, by="delta_bytes", count=3)
+
+
+def repeated(*used_mib: int, counters: tuple[CounterReading, ...] = ()) -> Repeated:
+    """Return runs that used so much, in as many tenths of a second."""
+    runs = tuple(
+        Measurement(
+            before_bytes=0,
+            after_bytes=used * MIB,
+            rss_peak_bytes=2 * used * MIB,
+            duration_ns=used * 100_000_000,
+            source="kernel",
+            counters=counters,
+        )
+        for used in used_mib
+    )
+    return Repeated("a <b>", runs)
+
+
+def test_repeated_says_median_and_spread() -> None:
+    """Several runs are their median and their spread; one run is itself."""
+    assert (
+        "runs 3\nused 2.0 (1.0 to 9.0) MiB\npeak 4.0 (2.0 to 18.0) MiB\n"
+        "time 0.2000 (0.1000 to 0.9000) s\ncache-misses 6,655 (6,655 to 6,655)"
+    ) == repr(repeated(9, 1, 2, counters=(MISSES,)))
+    assert "runs 1\nused 3.0 MiB\npeak 6.0 MiB\ntime 0.3000 s" == repr(repeated(3))
+
+
+def test_repeated_without_values() -> None:
+    """What could not be read or counted is n/a, with its reason."""
+    uncounted = CounterReading(event="cache-misses", value=None, reason="no PMU <here>")
+    broken = Repeated("a", (dataclasses.replace(BROKEN, counters=(uncounted,)),))
+    assert "runs 1\nused n/a\npeak n/a\ntime 0.3200 s\ncache-misses n/a: no PMU <here>" == repr(broken)
+    assert "<td>n/a: no PMU &lt;here&gt;</td>" in broken._repr_html_()
+
+
+def test_repeated_html_has_the_same_rows() -> None:
+    """The HTML table has the rows of the text, a header cell and a value each."""
+    page = repeated(3)._repr_html_()
+    assert page.startswith("<table><tr><th style='text-align:left'>runs</th><td>1</td></tr>")
+    assert 4 == page.count("<tr>")
