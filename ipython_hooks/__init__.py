@@ -39,4 +39,6 @@ def unload_ipython_extension(ipython: InteractiveShell) -> None:
     ipython.configurables.remove(magics)
     for kind, names in {"line": ("imu", "imu_start", "imu_stop"), "cell": ("imu",)}.items():
         for name in names:
-            manager.magics[kind].pop(name, None)
+            # Another extension may have put its own in their place, ipython_memory_usage for one.
+            if getattr(manager.magics[kind].get(name), "__self__", None) is magics:
+                del manager.magics[kind][name]

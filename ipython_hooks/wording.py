@@ -50,11 +50,12 @@ def counter_line(reading: CounterReading, *, raw: bool) -> str | None:
     """Return the line for an event; None where it has no value, which is said elsewhere, once."""
     if reading.value is None:
         return None
-    rate = f"averages to {reading.per_second or 0:,.0f}/second"
+    unit = " ms" if reading.event.endswith("-clock") else ""  # perf's clocks count milliseconds
+    rate = f"averages to {reading.per_second or 0:,.0f}{unit}/second"
     if raw:
         return f"perf value for {reading.event} {rate}, raw samples: {list(map(float, reading.samples))}"
     return (
-        f"perf value for {reading.event} {rate}, {format_count(reading.value)} in all, "
+        f"perf value for {reading.event} {rate}, {format_count(reading.value)}{unit} in all, "
         f"samples: {sparkline(reading.samples)}"
     )
 
