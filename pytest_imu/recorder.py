@@ -7,6 +7,7 @@ from collections.abc import Generator, Iterable, Iterator
 
 import pytest
 
+from pytest_imu import workers
 from pytest_imu.core.budgets import AnyBudget, EventBudget
 from pytest_imu.core.counters import CounterSource
 from pytest_imu.core.meter import Meter
@@ -34,6 +35,12 @@ class Recorder:
         self._settings = settings
         self._log = log
         self._counters = counters
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """From a worker, tell home that the run log has lines missing."""
+        if self._log is not None and self._log.error is not None:
+            workers.tell_log_fault(session.config, str(self._log.error))
 
     @pytest.hookimpl
     def pytest_unconfigure(self) -> None:

@@ -66,6 +66,8 @@ class Reporter:
         self._json_outcome: str | None = None
         self.skipped_budgets = 0
         """How many budgets `--no-imu` left unenforced."""
+        self.log_fault: str | None = None
+        """Why a line of the run log could not be written, in whichever process."""
 
     @pytest.hookimpl
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -122,8 +124,8 @@ class Reporter:
             notes.append(f"{plural(self.skipped_budgets, 'budget')} not enforced: --no-imu")
         if self._json_outcome is not None:
             notes.append(self._json_outcome)
-        if self._log is not None and self._log.error is not None:
-            notes.append(f"--imu-log: a line could not be written: {self._log.error}")
+        if self.log_fault is not None:
+            notes.append(f"--imu-log: a line could not be written: {self.log_fault}")
         return notes
 
     def _write_json(self, path: Path) -> str | None:

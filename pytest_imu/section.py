@@ -73,6 +73,8 @@ SOURCE_LEGENDS = {
     "kernel": "kernel peaks{}",
     "sampled": "~ sampled, a lower bound",
 }
+SETUP_MARGIN_BYTES = MIB // 2
+"""Nearer than that two peaks cannot be told apart, and a row would tell nobody anything."""
 SORT_WORDS = {
     "peak": "largest peak first",
     "delta": "largest delta first",
@@ -109,10 +111,8 @@ def entries_of(rows: Sequence[Row]) -> list[Entry]:
 
 
 def _shows_more(setup: Measurement, call: Measurement | None) -> bool:
-    # Compared as they are shown: "0.0" above "0.0" would tell nobody anything.
-    setup_mib = round((setup.peak_bytes or 0) / MIB, 1)
-    call_mib = round((call.peak_bytes or 0) / MIB, 1) if call is not None else 0.0
-    return setup_mib > call_mib
+    call_peak_bytes = (call.peak_bytes or 0) if call is not None else 0
+    return (setup.peak_bytes or 0) > call_peak_bytes + SETUP_MARGIN_BYTES
 
 
 def arrange(entries: Sequence[Entry], settings: Settings) -> list[Entry]:
@@ -230,7 +230,7 @@ def legend_line(entries: Sequence[Entry]) -> str:
     """Return the line that says what the columns mean and where the peaks come from."""
     used = {entry.measurement.source for entry in entries}
     # Rounded up: 0.25 is not "to 0.2".
-    resolution_bytes = peak_source().resolution_bytes
+    resolution_bytes = peak_source().resolution_bytes if "kernel" in used else None
     exact = "" if resolution_bytes is None else f", to {math.ceil(resolution_bytes / MIB * 10) / 10}"
     sources = [text.format(exact) for source, text in SOURCE_LEGENDS.items() if source in used]
     return "; ".join(["RSS in MiB: peak above start, delta kept, total at end", *sources])

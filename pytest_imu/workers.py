@@ -14,6 +14,7 @@ from pytest_imu.settings import Settings
 
 USAGE_ERROR = "imu_usage_error"
 SKIPPED = "imu_skipped_budgets"
+LOG_FAULT = "imu_log_fault"
 
 
 def is_worker(config: pytest.Config) -> bool:
@@ -38,6 +39,14 @@ def tell_skipped(config: pytest.Config, budgets: int) -> None:
         _output(config)[SKIPPED] = budgets
     else:
         config.stash[REPORTER].skipped_budgets = budgets
+
+
+def tell_log_fault(config: pytest.Config, fault: str) -> None:
+    """Note that a line of the run log could not be written."""
+    if is_worker(config):
+        _output(config)[LOG_FAULT] = fault
+    else:
+        config.stash[REPORTER].log_fault = fault
 
 
 def _output(config: pytest.Config) -> dict[str, Any]:
@@ -65,4 +74,5 @@ class Controller:
         output = getattr(node, "workeroutput", {})  # none where the worker was killed
         if USAGE_ERROR in output:
             raise pytest.UsageError(output[USAGE_ERROR])
+        self._reporter.log_fault = output.get(LOG_FAULT, self._reporter.log_fault)
         self._reporter.skipped_budgets = output.get(SKIPPED, self._reporter.skipped_budgets)

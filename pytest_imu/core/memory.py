@@ -86,8 +86,8 @@ class KernelPeak:
         self._hidden = False
         """Whether ru_maxrss stands at another program's peak and so hides ours."""
         batch_bytes = platforms.high_water_batch_bytes()
-        # Held back at the reset by one CPU, and at the peak by that or another.
-        self.resolution_bytes: int | None = 2 * batch_bytes
+        # Held back at the reset, and at the peak, by two CPUs: a thread is moved from one to another.
+        self.resolution_bytes: int | None = 4 * batch_bytes
         self._slack_bytes = (os.cpu_count() or 1) * batch_bytes
         # Reentrant, because a signal handler may open a window while this thread opens one.
         self._lock = threading.RLock()

@@ -301,9 +301,9 @@ class TestKernelPeak:
         kernel.use(400, 250)
         assert (100, 400, 130) == closed(window)
 
-    def test_resolution_is_two_batches(self) -> None:
-        """What may be off is what two processors hold back."""
-        assert 2 * platforms.high_water_batch_bytes() == FakeKernel().source().resolution_bytes
+    def test_resolution_is_four_batches(self) -> None:
+        """What may be off is what two processors hold back at the reset, and two at the peak."""
+        assert 4 * platforms.high_water_batch_bytes() == FakeKernel().source().resolution_bytes
 
     @pytest.mark.needs_fork
     def test_signal_handler_may_open_a_window(self, in_fork: InFork) -> None:

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import functools
 import gc
-import types
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
@@ -15,7 +14,6 @@ from typing import Any
 import pytest
 
 import pytest_imu
-from pytest_imu.core import meter
 from pytest_imu.core.memory import MemoryWindow
 from pytest_imu.core.meter import Meter, measure, process_trimmer
 from pytest_imu.core.model import Measurement
@@ -138,7 +136,7 @@ class TestContextManager:
             _ = m.peak_bytes
         assert 200 == m.peak_bytes
 
-    def test_duration_is_the_blocks_alone(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_duration_is_the_blocks_alone(self) -> None:
         """A source that takes a second for each reading adds nothing to a block of five."""
         now_s = 0
 
@@ -146,9 +144,8 @@ class TestContextManager:
             nonlocal now_s
             now_s += 1
 
-        clock = types.SimpleNamespace(perf_counter_ns=lambda: now_s * 10**9)
-        monkeypatch.setattr(meter, "time", clock)
-        with Meter(source=FakeSource(on_reading=take_one_second)) as m:
+        source = FakeSource(on_reading=take_one_second)
+        with Meter(source=source, clock_ns=lambda: now_s * 10**9) as m:
             now_s += 5
         assert 7 == now_s
         assert 5 * 10**9 == m.duration_ns

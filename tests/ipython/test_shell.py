@@ -63,7 +63,9 @@ def shell(tmp_path: Path) -> Shell:
     """
 
     def run(script: str, config: Mapping[str, Any] | None = None) -> Any:
-        program = DRIVER + textwrap.dedent(script) + "\nprint(json.dumps(seen))\nos._exit(0)\n"
+        program = (
+            DRIVER + textwrap.dedent(script) + "\nprint(json.dumps(seen), flush=True)\nos._exit(0)\n"
+        )
         command = [sys.executable, "-W", "error", "-c", program, json.dumps(config or {})]
         environment = {**os.environ, "IPYTHONDIR": str(tmp_path / "ipython"), "MPLBACKEND": "agg"}
         environment["OPENBLAS_NUM_THREADS"] = "1"

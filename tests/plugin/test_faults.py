@@ -116,7 +116,7 @@ def test_no_peak_source_at_all(pytester: pytest.Pytester) -> None:
     pytester.makeconftest(NO_SOURCE)
     pytester.makepyfile(TESTS)
 
-    result = run(pytester)
+    result = run(pytester, "--imu")
     document = json.loads(pytester.path.joinpath("run.json").read_text(encoding="ascii"))
 
     assert_nothing_was_measured(pytester, result)
@@ -303,3 +303,25 @@ def test_tests_that_never_ran(pytester: pytest.Pytester) -> None:
         assert tests[name]["phases"]["call"] is None
         [budget] = tests[name]["budgets"]
         assert ("unchecked", "the test's call did not run") == (budget["verdict"], budget["reason"])
+
+
+def test_clock_that_a_test_patches(pytester: pytest.Pytester) -> None:
+    """A test that breaks or bends the clock passes, and its time is the real one."""
+    pytester.makepyfile(
+        """
+        import time
+
+        def test_breaks(monkeypatch):
+            monkeypatch.delattr(time, "perf_counter_ns")
+
+        def test_bends(monkeypatch):
+            monkeypatch.setattr(time, "perf_counter_ns", lambda: 0)
+
+        def test_after():
+            assert time.perf_counter_ns() > 0
+        """
+    )
+    result = run(pytester)
+    result.assert_outcomes(passed=3)
+    for test in read_by_name(pytester).values():
+        assert 0 < test["phases"]["call"]["duration_ns"] < 10 * 10**9

@@ -178,8 +178,9 @@ def test_lines_of_workers_do_not_mix(pytester: pytest.Pytester) -> None:
         pytest.param("/dev/full", id="device full", marks=needs_full_device),
     ],
 )
-def test_failure_to_write(pytester: pytest.Pytester, path: str) -> None:
-    """A log that cannot be written costs one line in the summary, not the run."""
+@pytest.mark.parametrize("workers", [[], ["-p", "xdist", "-n", "2"]], ids=["alone", "workers"])
+def test_failure_to_write(pytester: pytest.Pytester, path: str, workers: list[str]) -> None:
+    """A log that cannot be written costs one line in the summary, not the run, in workers too."""
     pytester.makepyfile(
         """
         import shutil
@@ -192,7 +193,7 @@ def test_failure_to_write(pytester: pytest.Pytester, path: str) -> None:
         """
     )
 
-    result = run(pytester, f"--imu-log={path}")
+    result = run(pytester, f"--imu-log={path}", *workers)
 
     assert pytest.ExitCode.OK == result.ret
     result.assert_outcomes(passed=2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -30,26 +31,18 @@ SPIKES = """
         return block
 """
 THREE_TESTS = """
-    import time
     from spikes import touched
 
     kept = []
 
-    def spin(seconds):
-        end = time.perf_counter() + seconds
-        while time.perf_counter() < end:
-            pass
-
     def test_b_spikes():
         touched(12).close()
-        spin(0.1)
 
     def test_a_keeps():
         kept.append(touched(8))
 
-    def test_c_spins():
+    def test_c_keeps_little():
         kept.append(touched(1))
-        spin(0.2)
 """
 ROW = re.compile(r" *(-?\d+\.\d)  +(-?\d+\.\d)  +(\d+\.\d)  +(\d+\.\d\d)s  ( *\S.*)")
 RED = "\x1b[31m"
@@ -181,26 +174,24 @@ def test_known_amounts_are_shown_within_half_a_mib(run: Run, pytester: pytest.Py
 
     shown = {row.label.partition("::")[2]: row for row in rows_of(run("--imu"))}
 
-    assert pytest.approx({"mapped": 64, "bytearray": 64, "kept": 64}, abs=0.5) == {
-        name: shown[f"test_{name}"].peak_mib for name in ("mapped", "bytearray", "kept")
+    assert pytest.approx({"mapped": 64, "bytearray": 64, "kept": 64, "nothing": 0}, abs=0.5) == {
+        name: shown[f"test_{name}"].peak_mib for name in ("mapped", "bytearray", "kept", "nothing")
     }
     assert pytest.approx({"mapped": 0, "kept": 64, "given_back": -64, "nothing": 0}, abs=0.5) == {
         name: shown[f"test_{name}"].delta_mib for name in ("mapped", "kept", "given_back", "nothing")
     }
     grown_mib = shown["test_kept"].total_mib - shown["test_mapped"].total_mib
     assert pytest.approx(64, abs=0.5) == grown_mib
-    assert 0.0 == shown["test_nothing"].peak_mib
 
 
 @pytest.mark.needs_kernel_peaks
 @pytest.mark.parametrize(
     ("key", "order", "words"),
     [
-        ("peak", ["test_b_spikes", "test_a_keeps", "test_c_spins"], "largest peak first"),
-        ("delta", ["test_a_keeps", "test_c_spins", "test_b_spikes"], "largest delta first"),
-        ("total", ["test_c_spins", "test_a_keeps", "test_b_spikes"], "largest total first"),
-        ("time", ["test_c_spins", "test_b_spikes", "test_a_keeps"], "longest first"),
-        ("name", ["test_a_keeps", "test_b_spikes", "test_c_spins"], "by name"),
+        ("peak", ["test_b_spikes", "test_a_keeps", "test_c_keeps_little"], "largest peak first"),
+        ("delta", ["test_a_keeps", "test_c_keeps_little", "test_b_spikes"], "largest delta first"),
+        ("total", ["test_c_keeps_little", "test_a_keeps", "test_b_spikes"], "largest total first"),
+        ("name", ["test_a_keeps", "test_b_spikes", "test_c_keeps_little"], "by name"),
     ],
 )
 def test_sort_key_orders_the_rows(
@@ -213,6 +204,18 @@ def test_sort_key_orders_the_rows(
 
     assert order == names_of(result)
     assert f"3 of 3 tests, {words}" in section_of(result)
+
+
+def test_time_orders_the_rows_as_they_were_timed(run: Run, pytester: pytest.Pytester) -> None:
+    """`--imu-sort=time` puts first what took longest in this very run, as the JSON has it."""
+    pytester.makepyfile(spikes=SPIKES, test_three=THREE_TESTS)
+
+    result = run("--imu", "--imu-sort=time", "--imu-json=run.json")
+
+    tests = json.loads((pytester.path / "run.json").read_text(encoding="utf-8"))["tests"]
+    timed = {test["nodeid"]: test["phases"]["call"]["duration_ns"] for test in tests}
+    assert sorted(timed, key=lambda nodeid: -timed[nodeid]) == labels_of(result)
+    assert "3 of 3 tests, longest first" in section_of(result)
 
 
 def test_ten_rows_are_shown_unless_asked_otherwise(run: Run, pytester: pytest.Pytester) -> None:
@@ -502,6 +505,23 @@ def row(nodeid: str, call: Measurement | None = None, **more: Measurement | None
 def shown_nodeids(rows: Sequence[Row], settings: Settings) -> list[str]:
     """Return the ids of the rows that are shown, in their order."""
     return [entry.label for entry in section.arrange(section.entries_of(rows), settings)]
+
+
+@pytest.mark.parametrize(
+    ("sort", "order"),
+    [("peak", "xyz"), ("delta", "yzx"), ("total", "zyx"), ("time", "zxy"), ("name", "xzy")],
+)
+def test_every_sort_key_has_an_order_of_its_own(settings: Settings, sort: SortKey, order: str) -> None:
+    """Rows that differ in everything are ordered by the number, or the name, that was asked for."""
+    rows = [
+        row("3 y", measured(2.0, delta_mib=3.0, total_mib=20.0, seconds=0.1)),
+        row("2 z", measured(1.0, delta_mib=2.0, total_mib=30.0, seconds=0.3)),
+        row("1 x", measured(3.0, delta_mib=1.0, total_mib=10.0, seconds=0.2)),
+    ]
+
+    shown = shown_nodeids(rows, replace(settings, sort=sort))
+
+    assert list(order) == [nodeid[-1] for nodeid in shown]
 
 
 @pytest.mark.parametrize("sort", ["peak", "delta", "total"])
