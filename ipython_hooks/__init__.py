@@ -13,6 +13,7 @@ MAGICS = "ImuMagics"
 def load_ipython_extension(ipython: InteractiveShell) -> None:
     """Begin to report after each command, and say how to stop it."""
     from ipython_hooks import commands  # noqa: PLC0415 - nothing is imported before it is used
+    from ipython_hooks.arguments import CommandError  # noqa: PLC0415 - nothing is imported before it is used
     from ipython_hooks.magics import ImuMagics  # noqa: PLC0415 - nothing is imported before it is used
 
     unload_ipython_extension(ipython)  # who calls this by hand, twice, gets one report, not two
@@ -22,7 +23,7 @@ def load_ipython_extension(ipython: InteractiveShell) -> None:
     if magics.perf:
         try:
             commands.run(magics.session, f"perf {magics.perf}")
-        except commands.CommandError as error:  # a slip in a config file takes no more than its option
+        except CommandError as error:  # a slip in a config file takes no more than its option
             magics.session.say([f"c.ImuMagics.perf: {error}"])
     if magics.live:
         magics.session.show_live(on=True)

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-import argparse
 import json
-import shlex
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from ipython_hooks import wording
+from ipython_hooks.arguments import (
+    CommandError,
+    cell_options,
+    one_of,
+    path_of,
+    require_nothing,
+    split_run_options,
+    unwritable,
+)
 from ipython_hooks.records import largest
 from ipython_hooks.repeat import Repeated, repeat
+from pytest_imu.core import document
 from pytest_imu.core.budgets import CACHE_MISSES
 from pytest_imu.core.counters import check_event
 from pytest_imu.core.limit import LimitUnavailableError
@@ -20,12 +27,7 @@ from pytest_imu.core.units import format_bytes, parse_bytes
 if TYPE_CHECKING:
     from ipython_hooks.session import Session
 
-MAX_RUNS = 1_000_000
 TOP_DEFAULT = 5
-
-
-class CommandError(Exception):
-    """A command that makes no sense; the message says what is accepted."""
 
 
 def run(session: Session, line: str) -> Any:
@@ -39,19 +41,19 @@ def run(session: Session, line: str) -> Any:
 
 
 def _on(session: Session, rest: str) -> None:
-    _require_nothing("on", rest)
+    require_nothing("on", rest)
     session.start()
     session.say(["reporting after each command; %imu off stops it"])
 
 
 def _off(session: Session, rest: str) -> None:
-    _require_nothing("off", rest)
+    require_nothing("off", rest)
     session.stop()
     session.say(["not reporting; %imu on starts again"])
 
 
 def _status(session: Session, rest: str) -> None:
-    _require_nothing("status", rest)
+    require_nothing("status", rest)
     limit = session.limit.total_bytes
     counted = ", ".join(session.counters.events) if session.counters else "nothing"
     source = "" if session.counters is None else f" ({session.counters.label})"
@@ -101,15 +103,15 @@ def _perf(session: Session, rest: str) -> None:
 
 
 def _live(session: Session, rest: str) -> None:
-    session.show_live(on=_one_of("live", rest, ("on", "off")) == "on")
+    session.show_live(on=one_of("live", rest, ("on", "off")) == "on")
 
 
 def _style(session: Session, rest: str) -> None:
-    session.options.style = _one_of("style", rest, ("auto", "html", "text"))
+    session.options.style = one_of("style", rest, ("auto", "html", "text"))
 
 
 def _last(session: Session, rest: str) -> None:
-    _require_nothing("last", rest)
+    require_nothing("last", rest)
     if not session.watcher.history:
         session.say(["no command was measured yet"])
         return
@@ -125,7 +127,7 @@ def _last(session: Session, rest: str) -> None:
 
 
 def _history(session: Session, rest: str) -> None:
-    _require_nothing("history", rest)
+    require_nothing("history", rest)
     _print_table(session, session.watcher.history)
 
 
@@ -151,25 +153,25 @@ def _print_table(session: Session, records: Sequence[Any]) -> None:
 def _save(session: Session, rest: str) -> None:
     from ipython_hooks import saving  # noqa: PLC0415 - only where asked for
 
-    path = _path("save", rest)
+    path = path_of("save", rest)
     try:
         saving.save(path, session.watcher.history)
     except OSError as error:
-        raise CommandError(_unwritable("%imu save", path, error)) from None
+        raise CommandError(unwritable("%imu save", path, error)) from None
     session.say([f"{len(session.watcher.history)} commands saved to {path}"])
 
 
 def _plot(session: Session, rest: str) -> Any:
     from ipython_hooks import plot  # noqa: PLC0415 - only where asked for
 
-    path = _path("plot", rest) if rest else None
+    path = path_of("plot", rest) if rest else None
     try:
         return plot.plot(session.watcher.history, path)
     except ImportError:
         message = "%imu plot needs matplotlib: pip install 'pytest-imu[plot]'"
         raise CommandError(message) from None
     except OSError as error:
-        raise CommandError(_unwritable("%imu plot", path, error)) from None
+        raise CommandError(unwritable("%imu plot", path, error)) from None
     except ValueError as error:  # a format that matplotlib does not have; it says which it has
         message = f"%imu plot: {error}"
         raise CommandError(message) from None
@@ -189,7 +191,7 @@ def _limit(session: Session, rest: str) -> None:
 
 
 def _run(session: Session, rest: str) -> Repeated:
-    options, statement = _split_run_options("%imu run", rest)
+    options, statement = split_run_options("%imu run", rest)
     if not statement:
         message = "%imu run needs a statement: %imu run [-r N] STATEMENT"
         raise CommandError(message)
@@ -198,17 +200,14 @@ def _run(session: Session, rest: str) -> Repeated:
 
 def measure_cell(session: Session, line: str, cell: str) -> Repeated | None:
     """Carry out `%%imu [-r N] [-q] [-j FILE]`."""
-    parser = _Parser(prog="%%imu", add_help=False)
-    parser.add_argument("-r", type=_runs, default=1)
-    parser.add_argument("-q", action="store_true")
-    parser.add_argument("-j", type=Path)
-    options = parser.parse_args(_words("%%imu", line))
+    options = cell_options(line)
     measured = _measured(session, cell, runs=options.r)
     if options.j is not None:
         try:
-            options.j.write_text(json.dumps(measured.to_dict(), indent=1) + "\n", encoding="utf-8")
+            with document.replacing(options.j) as file:
+                file.write(json.dumps(measured.to_dict(), indent=1) + "\n")
         except OSError as error:
-            raise CommandError(_unwritable("%%imu -j", options.j, error)) from None
+            raise CommandError(unwritable("%%imu -j", options.j, error)) from None
     return None if options.q else measured
 
 
@@ -224,64 +223,6 @@ def _measured(session: Session, source: str, *, runs: int) -> Repeated:
     )
     session.keep_last(measured)
     return measured
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        text = f"{self.prog}: {message}; accepted: [-r N] [-q] [-j FILE]"
-        raise CommandError(text)
-
-
-def _split_run_options(name: str, rest: str) -> tuple[int, str]:
-    if not rest.startswith("-r"):
-        return 1, rest
-    number, _, statement = rest.removeprefix("-r").strip().partition(" ")
-    try:
-        return _runs(number), statement.strip()
-    except argparse.ArgumentTypeError as error:
-        message = f"{name}: {error}"
-        raise CommandError(message) from None
-
-
-def _runs(text: str) -> int:
-    number = int(text) if text.isdecimal() else 0
-    if not 1 <= number <= MAX_RUNS:
-        message = f"-r {text!r} is not accepted; a whole number from 1 to {MAX_RUNS} is"
-        raise argparse.ArgumentTypeError(message)
-    return number
-
-
-def _words(name: str, line: str) -> list[str]:
-    try:
-        return shlex.split(line)
-    except ValueError as error:
-        message = f"{name}: {error}"
-        raise CommandError(message) from None
-
-
-def _path(name: str, rest: str) -> Path:
-    words = _words(f"%imu {name}", rest)
-    if len(words) != 1:
-        message = f"%imu {name} needs the path of one file"
-        raise CommandError(message)
-    return Path(words[0]).expanduser()
-
-
-def _unwritable(name: str, path: Path | None, error: OSError) -> str:
-    return f"{name}: {path} cannot be written: {error.strerror or error}"
-
-
-def _one_of(name: str, word: str, accepted: Sequence[str]) -> str:
-    if word not in accepted:
-        message = f"%imu {name}: {word!r} is not accepted; one of {', '.join(accepted)} is"
-        raise CommandError(message)
-    return word
-
-
-def _require_nothing(name: str, rest: str) -> None:
-    if rest:
-        message = f"%imu {name} takes nothing more, and got {rest!r}"
-        raise CommandError(message)
 
 
 COMMANDS: dict[str, Callable[[Session, str], Any]] = {

@@ -10,15 +10,13 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol, TextIO
+from typing import Any, Protocol, TextIO
 
 import psutil
 
+from ipython_hooks.options import Options
 from pytest_imu.core.meter import Meter
 from pytest_imu.core.units import format_bytes, format_mib
-
-if TYPE_CHECKING:
-    from ipython_hooks.session import Session
 
 FEWEST_ROWS = 4
 """In a terminal with fewer rows, a row is worth more to the person than the line."""
@@ -109,8 +107,9 @@ class NotebookLine:
 class Live:
     """Shows this process's memory while a command runs long and while the prompt waits."""
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    def __init__(self, shell: Any, options: Options) -> None:  # Any: shells have no common type
+        self._shell = shell
+        self._options = options
         self._waiting: Meter | None = None
         self._command: _LongCommand | None = None
         self._toolbar = self.toolbar_text
@@ -119,12 +118,12 @@ class Live:
 
     def start(self) -> None:
         """Put the toolbar under the prompt, where there is a prompt and somebody who sees it."""
-        prompt = getattr(self._session.shell, "pt_app", None)
+        prompt = getattr(self._shell, "pt_app", None)
         if prompt is not None and sys.stdout.isatty():
             self._prompt = prompt
             self._toolbar_before = (prompt.bottom_toolbar, prompt.refresh_interval)
             prompt.bottom_toolbar = self._toolbar
-            prompt.refresh_interval = self._session.options.live_interval_s
+            prompt.refresh_interval = self._options.live_interval_s
         self._wait()
 
     def stop(self) -> None:
@@ -140,7 +139,7 @@ class Live:
         self._end_waiting()
         line = self._line()
         if line is not None:
-            options = self._session.options
+            options = self._options
             self._command = _LongCommand(
                 meter, line, after_s=options.live_after_s, every_s=options.live_interval_s
             )
@@ -173,8 +172,8 @@ class Live:
             waiting.__exit__(None, None, None)
 
     def _line(self) -> StatusLine | None:
-        if self._session.in_kernel:
-            return NotebookLine(self._session.shell.display_pub)
+        if hasattr(self._shell, "kernel"):
+            return NotebookLine(self._shell.display_pub)
         seen = sys.stdout.isatty() and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
         return TerminalLine(sys.stderr) if seen else None
 

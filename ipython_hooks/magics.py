@@ -9,6 +9,7 @@ from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class
 from traitlets import Bool, Enum, Float, Int, Unicode
 
 from ipython_hooks import commands
+from ipython_hooks.arguments import CommandError
 from ipython_hooks.session import Session
 
 
@@ -71,7 +72,7 @@ class ImuMagics(Magics):
             if cell is not None:
                 return commands.measure_cell(self.session, line, cell)
             return commands.run(self.session, line)
-        except commands.CommandError as error:
+        except CommandError as error:
             raise UsageError(str(error)) from None
 
     @line_magic

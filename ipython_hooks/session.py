@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from ipython_hooks import notes, wording
+from ipython_hooks.options import Options
 from ipython_hooks.records import CommandRecord
 from ipython_hooks.watcher import CellResult, CellWatcher
 from pytest_imu.core import platforms
@@ -16,7 +17,6 @@ from pytest_imu.core.reusable import ReusableGauge
 
 if TYPE_CHECKING:
     from ipython_hooks.live import Live
-    from ipython_hooks.magics import ImuMagics
 
 HISTORY_NAME = "imu_history"
 LAST_NAME = "imu_last"
@@ -25,7 +25,7 @@ LAST_NAME = "imu_last"
 class Session:
     """Everything that `%load_ext` starts and `%unload_ext` ends."""
 
-    def __init__(self, shell: Any, options: ImuMagics) -> None:  # Any: shells have no common type
+    def __init__(self, shell: Any, options: Options) -> None:  # Any: shells have no common type
         self.shell = shell
         self.options = options
         self.watcher = CellWatcher(
@@ -95,7 +95,7 @@ class Session:
         if on:
             from ipython_hooks.live import Live  # noqa: PLC0415 - psutil, only where asked for
 
-            self.live = Live(self)
+            self.live = Live(self.shell, self.options)
             self.live.start()
 
     def keep_last(self, value: object) -> None:

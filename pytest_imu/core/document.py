@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
 import os
 import platform
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest_imu
 from pytest_imu.core import memory, meter
@@ -27,21 +28,28 @@ def check_writable(path: Path) -> None:
     Path(beside).unlink()
 
 
-def write(path: Path, tests: Iterable[dict[str, Any]], environment: dict[str, Any]) -> None:
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[IO[str]]:
     """Write beside the file and rename, so that no reader ever finds half of it; raises OSError."""
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    created = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
-    head = {"schema": SCHEMA, "created": created, "environment": environment}
     try:
         with beside.open("w", encoding="ascii") as file:
-            # A test a line: a person can search it, and 100,000 tests need no second copy in memory.
-            file.write(json.dumps(head)[:-1] + ', "tests": [')
-            for number, test in enumerate(tests):
-                file.write((",\n" if number else "\n") + json.dumps(test))
-            file.write("\n]}\n")
+            yield file
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def write(path: Path, tests: Iterable[dict[str, Any]], environment: dict[str, Any]) -> None:
+    """Write the document; raises OSError."""
+    created = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+    head = {"schema": SCHEMA, "created": created, "environment": environment}
+    with replacing(path) as file:
+        # A test a line: a person can search it, and 100,000 tests need no second copy in memory.
+        file.write(json.dumps(head)[:-1] + ', "tests": [')
+        for number, test in enumerate(tests):
+            file.write((",\n" if number else "\n") + json.dumps(test))
+        file.write("\n]}\n")
 
 
 def describe_machine(*, trim: bool) -> dict[str, Any]:

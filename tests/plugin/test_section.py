@@ -111,12 +111,12 @@ def test_whole_section_reads_as_documented(run: Run, pytester: pytest.Pytester) 
                 return touched(4)
 
             def test_first_user(data):
-                pass
+                touched(2).close()
 
             def test_second_user(data):
-                pass
+                touched(1).close()
 
-            @pytest.mark.max_peak_mib(2)
+            @pytest.mark.max_peak_mib(2.5)
             def test_over():
                 touched(8).close()
         """,
@@ -138,7 +138,7 @@ def test_whole_section_reads_as_documented(run: Run, pytester: pytest.Pytester) 
         "4 of 4 rows (3 tests, 1 setup), largest peak first",
         "RSS in MiB: peak above start, delta kept, total at end; kernel peaks, to #",
         (
-            "test_mixed.py::test_over: peak # MiB is over max_peak_mib(2) by # MiB (# %); "
+            "test_mixed.py::test_over: peak # MiB is over max_peak_mib(#) by # MiB (# %); "
             "started at # MiB, kernel high-water mark"
         ),
     ] == text
