@@ -17,6 +17,10 @@ class BlockMeter(Meter):
         self._name = name
         self._record = record
 
+    def another(self) -> BlockMeter:
+        """Return a meter for another block of the same name: a decorated function has one a call."""
+        return BlockMeter(self._name, self._record, trim=self._trim, gc=self._gc)
+
     def __exit__(
         self,
         exc_type: type[BaseException] | None,

@@ -120,6 +120,9 @@ class Reporter:
 
     def _notes(self) -> list[str]:
         notes = []
+        if self._settings.off:
+            paths = (self._settings.json_path, self._settings.log_path)
+            notes += [f"{path} not written: --no-imu" for path in paths if path is not None]
         if self.skipped_budgets:
             notes.append(f"{plural(self.skipped_budgets, 'budget')} not enforced: --no-imu")
         if self._json_outcome is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import errno
 import json
 import os
 import platform
@@ -21,7 +22,9 @@ SCHEMA = 1
 def check_writable(path: Path) -> None:
     """Prove that the file can be written, making its folder; raises OSError where it cannot."""
     if path.is_dir():
-        raise IsADirectoryError(None, "it is a folder", str(path))
+        raise IsADirectoryError(errno.EISDIR, "it is a folder", str(path))
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "it is a device, and would be replaced by a file", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, beside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     os.close(descriptor)

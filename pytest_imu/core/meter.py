@@ -155,6 +155,16 @@ class Meter:
         """Where the peak comes from: "kernel" (exact), "sampled" (a lower bound) or "none"."""
         return self.measurement.source
 
+    def another(self) -> Meter:
+        """Return a meter like this one, for a block of its own."""
+        return Meter(
+            trim=self._trim,
+            gc=self._gc,
+            counters=self._counters,
+            source=self._source,
+            clock_ns=self._clock_ns,
+        )
+
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         """Measure every call of *function*; the last one to end is its `measurement` attribute."""
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
@@ -164,16 +174,13 @@ class Meter:
                 "in pieces; measure the loop that consumes it"
             )
             raise TypeError(message)
-        new_meter = functools.partial(
-            Meter, trim=self._trim, gc=self._gc, counters=self._counters, source=self._source
-        )
         # Any: the wrapper grows an attribute, which the type of a plain function does not have.
         wrapper: Any
         if inspect.iscoroutinefunction(function):
 
             @functools.wraps(function)
             async def measured_coroutine(*args: P.args, **kwargs: P.kwargs) -> Any:
-                meter = new_meter()
+                meter = self.another()
                 try:
                     with meter:
                         return await function(*args, **kwargs)
@@ -185,7 +192,7 @@ class Meter:
 
             @functools.wraps(function)
             def measured(*args: P.args, **kwargs: P.kwargs) -> R:
-                meter = new_meter()
+                meter = self.another()
                 try:
                     with meter:
                         return function(*args, **kwargs)

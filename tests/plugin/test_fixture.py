@@ -201,3 +201,21 @@ def test_fixture_is_listed_with_its_use(run: Run, pytester: pytest.Pytester) -> 
     listed.stdout.fnmatch_lines(["imu -- *", '*`with imu.measure("load") as m: ...`*'])
     mismatch.assert_outcomes(errors=1)
     mismatch.stdout.fnmatch_lines(["ScopeMismatch: *imu*"])
+
+
+def test_decorated_function_is_a_block_a_call(pytester: pytest.Pytester, run: Run) -> None:
+    """`@imu.measure(name)` records a block of that name for each call of the function."""
+    pytester.makepyfile(
+        """
+        def test_calls(imu):
+            @imu.measure("load")
+            def load():
+                return 5
+
+            assert 5 == load() == load()
+        """
+    )
+    result = run("--imu-json=out.json")
+    result.assert_outcomes(passed=1)
+    [test] = json.loads(pytester.path.joinpath("out.json").read_text(encoding="ascii"))["tests"]
+    assert ["load", "load"] == [block["name"] for block in test["blocks"]]

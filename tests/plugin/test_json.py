@@ -390,3 +390,27 @@ def test_unwritable_path(pytester: pytest.Pytester, path: str) -> None:
     result.stderr.fnmatch_lines(["ERROR: --imu-json: *; accepted: the path of a file that can be *"])
     assert not pytester.path.joinpath("ran").exists()
     assert [] == list(pytester.path.joinpath("folder").iterdir())
+
+
+def test_switched_off_says_that_nothing_is_written(pytester: pytest.Pytester) -> None:
+    """With `--no-imu` an old file stays as it is, and the summary says that none was written."""
+    pytester.makepyfile("def test_one(): pass")
+    path = pytester.path / "old.json"
+    path.write_text("old", encoding="ascii")
+
+    result = run(pytester, "--no-imu", f"--imu-json={path}")
+
+    assert "old" == path.read_text(encoding="ascii")
+    result.stdout.fnmatch_lines([f"{path} not written: --no-imu"])
+
+
+@pytest.mark.skipif(not Path("/dev/null").is_char_device(), reason="needs a device to refuse")
+def test_device_is_refused(pytester: pytest.Pytester) -> None:
+    """A device is never replaced by a file: its path is a usage error."""
+    pytester.makepyfile("def test_one(): pass")
+
+    result = run(pytester, "--imu-json=/dev/null")
+
+    assert pytest.ExitCode.USAGE_ERROR == result.ret
+    result.stderr.fnmatch_lines(["ERROR: --imu-json: *it is a device, and would be replaced by a file*"])
+    assert Path("/dev/null").is_char_device()
