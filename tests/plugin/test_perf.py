@@ -34,7 +34,7 @@ TOUCHING = """
     def test_broken():
         touch(2000)
 """
-BREACH = 'page-faults 2,000 is over max_events("page-faults", 500) by 1,500 (300 %)'
+BREACH = 'page-faults 2,00? is over max_events("page-faults", 500) by 1,50? (30? %)'
 
 
 def run(pytester: pytest.Pytester, *args: str) -> pytest.RunResult:
@@ -74,7 +74,7 @@ def test_counts_are_reported_everywhere(pytester: pytest.Pytester) -> None:
         [
             BREACH,
             "*peak  delta  total   time  page-faults  * /s  task-clock  test",
-            "* 1,000 * test_cou*thousand",
+            "* 1,00? * test_cou*thousand",
         ]
     )
     document = json.loads((pytester.path / "out.json").read_text(encoding="utf-8"))
