@@ -19,8 +19,7 @@ from ipython_hooks.arguments import (
 from ipython_hooks.records import largest
 from ipython_hooks.repeat import Repeated, repeat
 from pytest_imu.core import document
-from pytest_imu.core.budgets import CACHE_MISSES
-from pytest_imu.core.counters import check_event
+from pytest_imu.core.counters import CACHE_MISSES, check_event
 from pytest_imu.core.limit import LimitUnavailableError
 from pytest_imu.core.units import format_bytes, parse_bytes
 

@@ -5,18 +5,14 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_imu.core.budgets import (
-    BUDGET_PHASES,
-    CACHE_MISSES,
-    AnyBudget,
-    Budget,
-    EventBudget,
-    Metric,
-)
-from pytest_imu.core.counters import is_event
+from pytest_imu.core.counters import CACHE_MISSES, is_event
+
+if TYPE_CHECKING:
+    from pytest_imu.core.budgets import AnyBudget, Budget, Metric
 
 PEAK_LINE = (
     'max_peak_mib(limit, /, *, phase="call"): fail the test if its memory peak is over limit MiB above '
@@ -107,6 +103,8 @@ def _read(item: pytest.Item, mark: pytest.Mark) -> tuple[tuple[str, str], AnyBud
 
 
 def _read_size(item: pytest.Item, mark: pytest.Mark) -> tuple[tuple[str, str], AnyBudget | None, bool]:
+    from pytest_imu.core.budgets import BUDGET_PHASES, Budget  # noqa: PLC0415 - only where there is a marker
+
     phase = mark.kwargs.get("phase", "call")
     unknown = sorted(set(mark.kwargs) - {"phase"})
     if unknown:
@@ -125,6 +123,8 @@ def _read_size(item: pytest.Item, mark: pytest.Mark) -> tuple[tuple[str, str], A
 
 
 def _read_count(item: pytest.Item, mark: pytest.Mark) -> tuple[tuple[str, str], AnyBudget | None, bool]:
+    from pytest_imu.core.budgets import EventBudget  # noqa: PLC0415 - only where there is a marker
+
     is_cache = mark.name == "max_cache_misses"
     arguments = (CACHE_MISSES, *mark.args) if is_cache else mark.args
     accepted = ACCEPTED_COUNT if is_cache else ACCEPTED_EVENT

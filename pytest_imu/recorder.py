@@ -130,7 +130,7 @@ class Recorder:
             _set_properties(item, measurement)
 
     def _enforce(self, item: pytest.Item, record: TestRecord, *, last: bool) -> None:
-        __tracebackhide__ = True
+        # Not hidden from tracebacks: with all of its frames hidden pytest adds a line about that.
         broken = record.judge(last=last, counts_required=self._settings.perf_required)
         if not broken:
             return

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_imu.core.model import PHASES
 from pytest_imu.core.text import plural
 from pytest_imu.settings import Settings
 
 if TYPE_CHECKING:
     from pytest_imu.rows import Row, Rows
     from pytest_imu.runlog import RunLog
+
+RUN_PHASES = ("setup", "call", "teardown")
 
 
 def run_log(config: pytest.Config, settings: Settings) -> RunLog | None:
@@ -116,7 +117,7 @@ class Reporter:
 
     def _is_wanted(self, report: pytest.TestReport) -> bool:
         # What a crashed worker was running has no measurement, and is a row all the same.
-        return hasattr(report, "imu") or (self._settings.measure_all and report.when not in PHASES)
+        return hasattr(report, "imu") or (self._settings.measure_all and report.when not in RUN_PHASES)
 
     def _notes(self) -> list[str]:
         notes = []

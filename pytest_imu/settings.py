@@ -6,13 +6,15 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import pytest
 
-from pytest_imu.core.budgets import Budget, Metric
 from pytest_imu.core.counters import check_event
 from pytest_imu.options import OPTIONS
+
+if TYPE_CHECKING:
+    from pytest_imu.core.budgets import Budget, Metric
 
 SortKey = Literal["peak", "delta", "total", "time", "name"]
 OnBreach = Literal["fail", "warn"]
@@ -100,6 +102,8 @@ class _Values:
         limit_mib = self.read(name, parse_mib)
         if limit_mib is None:
             return ()
+        from pytest_imu.core.budgets import Budget  # noqa: PLC0415 - only where there is a default
+
         return (Budget(metric=metric, limit_mib=limit_mib, origin=self._find(name)[1]),)
 
     def path(self, name: str) -> Path | None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pytest_imu.core.counters import CACHE_MISSES
 from pytest_imu.core.model import PHASES, Measurement, Phase, Source
 from pytest_imu.core.units import MIB, format_limit, format_mib, mib
 
@@ -14,7 +15,6 @@ BudgetPhase = Literal["call", "setup", "all"]
 BUDGET_PHASES: tuple[BudgetPhase, ...] = ("call", "setup", "all")
 Outcome = Literal["kept", "broken", "unchecked"]
 
-CACHE_MISSES = "cache-misses"
 FULLY_RUNNING_PERCENT = 99.5
 """Under this a count is an estimate: perf had the event on the hardware for a part of the time."""
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from pytest_imu.core.model import CounterReading
+if TYPE_CHECKING:
+    from pytest_imu.core.model import CounterReading
+
+CACHE_MISSES = "cache-misses"
+"""What is counted where nobody names an event."""
 
 # What perf lets stand in an event: names, modifiers, PMU terms and raw codes. No blanks, no quotes,
 # no leading dash that could pass for an option.
@@ -60,4 +64,6 @@ class CounterSource(Protocol):
 
 def uncounted(events: Sequence[str], reason: str) -> tuple[CounterReading, ...]:
     """Return readings that say why nothing was counted."""
+    from pytest_imu.core.model import CounterReading  # noqa: PLC0415 - options need this module alone
+
     return tuple(CounterReading(event=event, value=None, reason=reason) for event in events)
