@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import json
 import os
 from pathlib import Path
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 class RunLog:
     """Appends lines to one file, which several processes may share."""
+
+    # Bound before any test runs: one that stops the clock shall not stop the log's.
+    _now = staticmethod(functools.partial(dt.datetime.now, dt.UTC))
 
     def __init__(self, path: Path, *, worker: str | None) -> None:
         self._path = path
@@ -60,7 +64,7 @@ class RunLog:
             **fields,
             "worker": self._worker,
             "pid": self._pid,
-            "time": dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds"),
+            "time": self._now().isoformat(timespec="milliseconds"),
             "rss_bytes": platforms.rss_bytes_or_none(),
         }
         # Opened for every line and written in one piece: nothing is buffered here when the kernel

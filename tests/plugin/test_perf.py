@@ -311,3 +311,28 @@ def test_ini_counts_too(pytester: pytest.Pytester) -> None:
     result = run(pytester, "--imu")
     result.stdout.fnmatch_lines(["peak  delta  total   time  page-faults  */s  test"])
     assert f"Python {sys.version.split()[0]}" in result.stdout.str()
+
+
+@pytest.mark.needs_perf
+def test_clock_that_a_test_stops(pytester: pytest.Pytester) -> None:
+    """A test that breaks the clock and the sleep is counted, and so is the next one."""
+    pytester.makepyfile(
+        """
+        import time
+
+        def refuse(*_):
+            raise RuntimeError("no clock here")
+
+        def test_breaks(monkeypatch):
+            for name in ("sleep", "monotonic", "perf_counter_ns"):
+                monkeypatch.setattr(time, name, refuse)
+
+        def test_after():
+            assert time.monotonic() > 0
+        """
+    )
+    result = run(pytester, "--imu-perf=page-faults", "--imu-json=out.json")
+    result.assert_outcomes(passed=2)
+    document = json.loads((pytester.path / "out.json").read_text(encoding="utf-8"))
+    for name in ("test_breaks", "test_after"):
+        assert counters_of(document, name)["page-faults"]["reason"] is None
