@@ -31,7 +31,7 @@ def pytest_configure(config: pytest.Config) -> None:
     log = config.stash[LOG] = run_log(config, settings)
     if not workers.is_worker(config):
         check_paths(settings, log)
-        reporter = config.stash[REPORTER] = Reporter(config, settings, log)
+        reporter = config.stash[REPORTER] = Reporter(config, settings)
         config.pluginmanager.register(reporter, "imu-reporter")
         # Without xdist nobody calls its hooks; whether it will is not known yet, for it configures last.
         config.pluginmanager.register(workers.Controller(settings, reporter), "imu-workers")

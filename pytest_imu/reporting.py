@@ -57,10 +57,9 @@ def _naming(flag: str) -> Iterator[None]:
 class Reporter:
     """Collects the rows of the whole run, under xdist of all workers, and reports them at its end."""
 
-    def __init__(self, config: pytest.Config, settings: Settings, log: RunLog | None) -> None:
+    def __init__(self, config: pytest.Config, settings: Settings) -> None:
         self._config = config
         self._settings = settings
-        self._log = log
         self._rows: Rows | None = None
         self._pid = os.getpid()
         self._warned = False
@@ -83,8 +82,8 @@ class Reporter:
     def pytest_sessionfinish(self) -> None:
         """Write the JSON file, unless this is a child that a test forked."""
         path = self._settings.json_path
-        wanted = path is not None and not self._settings.off and not self._config.option.collectonly
-        if wanted and path is not None and os.getpid() == self._pid:
+        nothing_ran = self._settings.off or self._config.option.collectonly
+        if path is not None and not nothing_ran and os.getpid() == self._pid:
             self._json_outcome = self._write_json(path)
 
     @pytest.hookimpl
