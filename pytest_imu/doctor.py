@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pytest_imu.core import memory, meter, perf_command
+from pytest_imu.core import memory, meter, perf_command, platforms
 from pytest_imu.core.memory import KernelPeak
 from pytest_imu.core.meter import Meter
 from pytest_imu.core.model import CounterReading
@@ -64,7 +64,8 @@ def _memory_checks() -> Iterator[Check]:
     with Meter() as meter_window:
         pass
     measured = meter_window.measurement
-    value = f"{format_mib(measured.after_bytes)} MiB now"
+    reader = platforms.platform_readers().label
+    value = f"{format_mib(measured.after_bytes)} MiB now, from {reader}"
     yield Check(name="memory", ok=measured.after_bytes is not None, value=measured.reason or value)
     exact = isinstance(source, KernelPeak)
     yield Check(

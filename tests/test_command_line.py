@@ -41,6 +41,16 @@ def test_doctor_for_people_and_programs() -> None:
         assert check["ok"] or check["mend"] or check["name"] == "trim"
 
 
+@pytest.mark.needs_kernel_peaks
+def test_doctor_names_where_numbers_come_from() -> None:
+    """The source of the RSS and that of the peaks are named."""
+    checks = {
+        check["name"]: check["value"] for check in json.loads(run("doctor", "--json").stdout)["checks"]
+    }
+    assert checks["memory"].endswith(" MiB now, from /proc/self/statm")
+    assert checks["peak"].startswith("kernel high-water mark, to ")
+
+
 @pytest.mark.needs_perf
 def test_doctor_tries_every_event_for_real() -> None:
     """Page faults are counted on the doctor's own process: 256 or more for a MiB that is filled."""
