@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 from ipython_hooks import notes, wording
 from ipython_hooks.options import Options
 from ipython_hooks.records import CommandRecord
 from ipython_hooks.watcher import CellResult, CellWatcher
-from pytest_imu.core import platforms
+from pytest_imu.core.children import process_census
 from pytest_imu.core.counters import CounterSource
 from pytest_imu.core.limit import MemoryLimit
 from pytest_imu.core.meter import Meter
-from pytest_imu.core.reusable import ReusableGauge
 
 if TYPE_CHECKING:
     from ipython_hooks.live import Live
@@ -35,9 +33,8 @@ class Session:
         self.limit = MemoryLimit()
         self.live: Live | None = None
         self.watching = False
+        self._watching_popen = False
         self.in_kernel = hasattr(shell, "kernel")
-        self._gauge = ReusableGauge(rss_bytes=platforms.rss_bytes)
-        self._reusable_bytes: int | None = None
         self._counting: CounterSource | None = None
         self._said_uncounted: set[str] = set()
         self._rows: list[dict[str, Any]] = []
@@ -48,6 +45,7 @@ class Session:
         """Begin to report after each command."""
         if not self.watching:
             self.watching = True
+            self._watching_popen = process_census().watch_popen()
             self.shell.events.register("pre_run_cell", self.watcher.before)
             self.shell.events.register("post_run_cell", self.watcher.after)
             self._put(HISTORY_NAME, self._rows, instead_of=self._rows)
@@ -56,6 +54,8 @@ class Session:
         """Stop reporting; the history stays."""
         if self.watching:
             self.watching = False
+            if self._watching_popen:
+                process_census().unwatch_popen()
             self.shell.events.unregister("pre_run_cell", self.watcher.before)
             self.shell.events.unregister("post_run_cell", self.watcher.after)
             self.watcher.forget_running()
@@ -122,19 +122,15 @@ class Session:
 
     def _watching_meter(self) -> Meter:
         self._counting, self._last_before = self.counters, self._last
-        self._reusable_bytes = self._gauge.read()
         meter = self.meter()
         if self.live is not None:
             self.live.command_begins(meter)
         return meter
 
     def _note(self, record: CommandRecord, result: CellResult | None) -> tuple[str, ...]:
-        ours = () if self.counters is None else self.counters.child_pids()
         return notes.notes_on(
             record,
             output_number=None if result is None else notes.output_number(self.shell, result),
-            reusable_bytes=self._reusable_bytes,
-            children=notes.count_children(sys.platform, ignore=ours),
         )
 
     def _report(self, record: CommandRecord) -> None:

@@ -12,14 +12,19 @@ from pytest_imu.record import TestRecord
 class BlockMeter(Meter):
     """A meter that hands its measurement to the record of the test it is part of."""
 
-    def __init__(self, name: str, record: TestRecord | None, *, trim: bool, gc: bool) -> None:
-        super().__init__(trim=trim, gc=gc, counters=None if record is None else record.counters)
+    def __init__(
+        self, name: str, record: TestRecord | None, *, trim: bool, gc: bool, children: bool
+    ) -> None:
+        counters = None if record is None else record.counters
+        super().__init__(trim=trim, gc=gc, counters=counters, children=children)
         self._name = name
         self._record = record
 
     def another(self) -> BlockMeter:
         """Return a meter for another block of the same name: a decorated function has one a call."""
-        return BlockMeter(self._name, self._record, trim=self._trim, gc=self._gc)
+        return BlockMeter(
+            self._name, self._record, trim=self._trim, gc=self._gc, children=self._children
+        )
 
     def __exit__(
         self,

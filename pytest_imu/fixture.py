@@ -11,15 +11,15 @@ from pytest_imu.keys import RECORD, SETTINGS
 if TYPE_CHECKING:
     from pytest_imu.core.meter import Meter
     from pytest_imu.record import TestRecord
+    from pytest_imu.settings import Settings
 
 
 class ImuFixture:
     """Measures named blocks of the test that asks for it."""
 
-    def __init__(self, record: TestRecord | None, *, trim: bool, gc: bool) -> None:
+    def __init__(self, record: TestRecord | None, settings: Settings) -> None:
         self._record = record
-        self._trim = trim
-        self._gc = gc
+        self._settings = settings
 
     def measure(self, name: str) -> Meter:
         """Measure a block: `with imu.measure("load") as m: ...`, then `m.peak_bytes` and the rest.
@@ -31,11 +31,11 @@ class ImuFixture:
             raise TypeError(message)
         from pytest_imu.blocks import BlockMeter  # noqa: PLC0415 - nothing is imported before it is used
 
-        return BlockMeter(name, self._record, trim=self._trim, gc=self._gc)
+        asked = self._settings
+        return BlockMeter(name, self._record, trim=asked.trim, gc=asked.gc, children=asked.children)
 
 
 @pytest.fixture
 def imu(request: pytest.FixtureRequest) -> ImuFixture:
     """Measure named blocks: `with imu.measure("load") as m: ...`, then `m.peak_bytes` and the rest."""
-    settings = request.config.stash[SETTINGS]
-    return ImuFixture(request.node.stash.get(RECORD, None), trim=settings.trim, gc=settings.gc)
+    return ImuFixture(request.node.stash.get(RECORD, None), request.config.stash[SETTINGS])

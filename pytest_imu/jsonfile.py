@@ -14,9 +14,10 @@ from pytest_imu.keys import SETTINGS
 from pytest_imu.rows import Row
 
 
-def write(path: Path, rows: Sequence[Row], config: pytest.Config) -> None:
+def write(path: Path, rows: Sequence[Row], config: pytest.Config, *, noise_bytes: int | None) -> None:
     """Write the run's document; raises OSError."""
-    document.write(path, (row.to_dict() for row in rows), _environment(config))
+    environment = {**_environment(config), "noise_floor_bytes": noise_bytes}
+    document.write(path, (row.to_dict() for row in rows), environment)
 
 
 def _environment(config: pytest.Config) -> dict[str, Any]:

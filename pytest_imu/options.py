@@ -78,6 +78,37 @@ OPTIONS = (
         "Separated by commas, given with '='. Default: cache-misses.",
     ),
     Option(
+        name="imu_tolerance",
+        metavar="SIZE",
+        kind="string",
+        default=None,
+        help="Let every budget be passed by so many MiB, or with a percent sign by that share of it. "
+        "Default: nothing.",
+    ),
+    Option(
+        name="imu_suggest",
+        kind="bool",
+        default=False,
+        in_ini=False,
+        help="Print a max_peak_mib line for each test that passed: what it measured and a quarter more.",
+    ),
+    Option(
+        name="imu_isolate",
+        metavar="WHICH",
+        kind="string",
+        default="off",
+        bare="all",
+        help="Run tests in forked children of a process that has run none, so that no test reuses "
+        "another's memory: off, budgets (the tests that have one) or all, given with '='. Default: off.",
+    ),
+    Option(
+        name="imu_children",
+        kind="bool",
+        default=False,
+        help="Report the memory of each test's child processes too (PSS, sampled); turns --imu on. "
+        "Default: false.",
+    ),
+    Option(
         name="imu_json",
         metavar="PATH",
         kind="string",
@@ -144,17 +175,20 @@ def add_options(parser: pytest.Parser) -> None:
     parser.addini("imu", IMU_HELP, type="bool", default=False)
     for option in OPTIONS:
         if option.on_command_line:
-            # Text, and not argparse's types: both sources then get the same checks and messages.
             group.addoption(
-                option.flag,
-                metavar=option.metavar,
-                default=None,
-                dest=option.name,
-                help=option.help,
-                **({} if option.bare is None else {"nargs": "?", "const": option.bare}),
+                option.flag, default=None, dest=option.name, help=option.help, **_arguments(option)
             )
         if option.in_ini:
             parser.addini(option.name, option.help, type=_ini_type(option), default=None)
+
+
+def _arguments(option: Option) -> dict[str, Any]:
+    """Return what argparse is told about a flag's value."""
+    if option.kind == "bool":
+        return {"action": "store_true"}
+    # Text, and not argparse's types: both sources then get the same checks and messages.
+    optional = {} if option.bare is None else {"nargs": "?", "const": option.bare}
+    return {"metavar": option.metavar, **optional}
 
 
 def _ini_type(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Generator
 from typing import Any
 
@@ -44,10 +45,16 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         budgets = budgets_by_item(session.items, settings.default_budgets)
     if settings.off:
         workers.tell_skipped(config, sum(map(len, budgets.values())))
-    elif budgets or settings.measure_all:
-        for item, own in budgets.items():
-            item.stash[BUDGETS] = own
-        # Installed but not asked for, the plugin is free: what measures is imported here.
+        return
+    for item, own in budgets.items():
+        item.stash[BUDGETS] = own
+    # Installed but not asked for, the plugin is free: what isolates and measures is imported here.
+    if settings.isolate != "off":
+        from pytest_imu.isolation import Isolation  # noqa: PLC0415 - see above
+
+        # Before the recorder: what comes later is called first, and it measures before the fork.
+        config.pluginmanager.register(Isolation(session, settings), "imu-isolation")
+    if budgets or settings.measure_all:
         from pytest_imu.recorder import Recorder, counter_source  # noqa: PLC0415 - see above
 
         counters = counter_source(settings, budgets.values())
@@ -67,6 +74,9 @@ def pytest_report_to_serializable() -> Generator[None, dict[str, Any] | None, di
 @pytest.hookimpl(tryfirst=True)
 def pytest_report_from_serializable(data: dict[str, Any]) -> None:
     """Rebuild what came with a report, before pytest rebuilds the report."""
+    # Each report brings the same names anew, and pytest keeps all reports until the end.
+    properties = data.get("user_properties", ())
+    data["user_properties"] = [(sys.intern(str(name)), value) for name, value in properties]
     if isinstance(data.get("imu"), dict):
         from pytest_imu.record import PhaseRecord  # noqa: PLC0415 - only where a report has one
 

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pytest_imu.core.budgets import AnyBudget, Verdict, check, required, unchecked
+from pytest_imu.core.budgets import NO_TERMS, AnyBudget, Terms, Verdict, check, unchecked
 from pytest_imu.core.counters import CounterSource
 from pytest_imu.core.model import Block, Measurement, Phase
+from pytest_imu.core.reusable import NOTEWORTHY_BYTES
 
 NOT_TO_ITS_END = "the test did not run to its end"
 
@@ -70,21 +71,24 @@ class TestRecord:
         self.new_blocks: tuple[Block, ...] = ()
         self.new_verdicts: tuple[Verdict, ...] = ()
 
+    @property
+    def keeps_memory(self) -> bool:
+        """Whether more stands now than did before the test, as far as that can be told."""
+        deltas = (measurement.delta_bytes for measurement in self.phases.values())
+        return sum(delta or 0 for delta in deltas) >= NOTEWORTHY_BYTES
+
     def add_block(self, block: Block) -> None:
         """Keep a named block for the next report."""
         self.new_blocks += (block,)
 
-    def judge(self, *, last: bool, counts_required: bool = False) -> list[Verdict]:
+    def judge(self, *, last: bool, terms: Terms = NO_TERMS) -> list[Verdict]:
         """Hold every budget that can be decided now against the phases; return the broken ones.
 
-        What reaches over all phases is decided after the last, or as soon as it is broken. With
-        *counts_required* a count that could not be had counts as broken.
+        What reaches over all phases is decided after the last, or as soon as it is broken.
         """
         verdicts, still_open = [], []
         for budget in self.open_budgets:
-            verdict = check(budget, self.phases)
-            if counts_required:
-                verdict = required(verdict)
+            verdict = check(budget, self.phases, terms)
             early = budget.phase == "all" and not last
             if early and (budget.name == "max_delta_mib" or verdict.outcome != "broken"):
                 still_open.append(budget)

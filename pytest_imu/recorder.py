@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import gc
 import re
+import sys
 from collections.abc import Generator, Iterable, Iterator
 
 import pytest
 
 from pytest_imu import workers
-from pytest_imu.core.budgets import AnyBudget, EventBudget
+from pytest_imu.core.budgets import AnyBudget, EventBudget, Terms
+from pytest_imu.core.children import process_census
 from pytest_imu.core.counters import CounterSource
 from pytest_imu.core.meter import Meter
 from pytest_imu.core.model import CounterReading, Measurement, Phase
+from pytest_imu.core.noise import NoiseFloor
+from pytest_imu.core.tolerance import EXACT
 from pytest_imu.core.units import NANOSECONDS_PER_SECOND, mib
 from pytest_imu.keys import ATTEMPTS, BUDGETS, RECORD
 from pytest_imu.record import TestRecord
@@ -19,7 +24,8 @@ from pytest_imu.rows import combined_outcome
 from pytest_imu.runlog import RunLog
 from pytest_imu.settings import Settings
 
-PROPERTIES = pytest.StashKey[tuple[tuple[str, float | str], ...]]()
+TESTS_A_SAMPLE = 64
+"""After how many tests the noise is looked at again: a window more in so many costs nothing."""
 
 
 class BudgetWarning(pytest.PytestWarning):
@@ -35,16 +41,43 @@ class Recorder:
         self._settings = settings
         self._log = log
         self._counters = counters
+        self._noise = NoiseFloor(lambda: Meter(trim=settings.trim, gc=settings.gc))
+        self._watching_popen = False
+        self._begun = 0
+        self._kept_by_failure = False
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self) -> None:
+        """Measure the noise before anything else is, and see processes start from here on."""
+        self._watching_popen = process_census().watch_popen()
+        self._noise.begin()
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """From a worker, tell home that the run log has lines missing."""
+        """Tell home how much noise there was, and whether the run log has lines missing."""
+        workers.tell_noise(session.config, self._noise.floor_bytes)
         if self._log is not None and self._log.error is not None:
             workers.tell_log_fault(session.config, str(self._log.error))
 
+    @property
+    def log_fault(self) -> str | None:
+        """Why a line of the run log could not be written; None where all could."""
+        return None if self._log is None or self._log.error is None else str(self._log.error)
+
+    def begin_in_isolated_child(self) -> None:
+        """Log and count from this process, which was forked to run one test."""
+        if self._log is not None:
+            self._log.begin_in_isolated_child()
+        if self._counters is not None:
+            from pytest_imu.core.perf_stat import PerfStat  # noqa: PLC0415 - as in counter_source()
+
+            self._counters = PerfStat(self._counters.events)
+
     @pytest.hookimpl
     def pytest_unconfigure(self) -> None:
-        """End what counts events."""
+        """End what counts events, and what sees processes start."""
+        if self._watching_popen:
+            process_census().unwatch_popen()
         if self._counters is not None:
             self._counters.stop()
 
@@ -77,6 +110,7 @@ class Recorder:
         if record is not None:
             if call.excinfo is not None:
                 record.note_failure(call.when)
+                self._kept_by_failure |= record.keeps_memory
             self._attach(item, record, report)
         return report
 
@@ -84,6 +118,12 @@ class Recorder:
         budgets = item.stash.get(BUDGETS, ())
         if not (budgets or self._settings.measure_all):
             return
+        if self._kept_by_failure:
+            self._kept_by_failure = False
+            forget_last_failure()
+        self._begun += 1
+        if self._begun % TESTS_A_SAMPLE == 0:
+            self._noise.sample()
         attempt = item.stash[ATTEMPTS] = item.stash.get(ATTEMPTS, 0) + 1
         item.stash[RECORD] = TestRecord(
             attempt=attempt, budgets=budgets, counters=self._counters_for(budgets)
@@ -104,7 +144,8 @@ class Recorder:
         # Nobody asks what a teardown kept, unless a budget reaches over the whole test.
         trim = self._settings.trim and (phase != "teardown" or bool(record.open_budgets))
         counters = record.counters if phase == "call" else None
-        meter = Meter(trim=trim, gc=self._settings.gc, counters=counters)
+        children = self._settings.children
+        meter = Meter(trim=trim, gc=self._settings.gc, counters=counters, children=children)
         try:
             with meter:
                 result = yield
@@ -114,13 +155,20 @@ class Recorder:
             record.passed = False
             if meter.result is not None:  # an interrupt may come before the window is open
                 self._keep(item, record, phase, meter.result)
-            for verdict in record.judge(last=False) if phase == "call" else ():
+            for verdict in record.judge(last=False, terms=self._terms()) if phase == "call" else ():
                 item.add_report_section("call", "imu", f"{verdict.reason}\n")
             raise
         self._keep(item, record, phase, meter.measurement)
         if record.open_budgets and phase != "setup":
             self._enforce(item, record, last=phase == "teardown")
         return result
+
+    def _terms(self) -> Terms:
+        return Terms(
+            tolerance=self._settings.tolerance or EXACT,
+            noise_bytes=self._noise.floor_bytes or 0,
+            counts_required=self._settings.perf_required,
+        )
 
     def _keep(
         self, item: pytest.Item, record: TestRecord, phase: Phase, measurement: Measurement
@@ -131,7 +179,7 @@ class Recorder:
 
     def _enforce(self, item: pytest.Item, record: TestRecord, *, last: bool) -> None:
         # Not hidden from tracebacks: with all of its frames hidden pytest adds a line about that.
-        broken = record.judge(last=last, counts_required=self._settings.perf_required)
+        broken = record.judge(last=last, terms=self._terms())
         if not broken:
             return
         lines = "\n".join(str(verdict.reason) for verdict in broken)
@@ -162,6 +210,18 @@ def counter_source(settings: Settings, budgets: Iterable[Iterable[AnyBudget]]) -
     return PerfStat(events)
 
 
+def forget_last_failure() -> None:
+    """Let go of what the last failure's traceback keeps alive, before the next test is measured.
+
+    pytest lets go of it as the next test's call begins, in the middle of what is measured, and what is
+    in a circle, as every traceback is with the frame that caught it, goes whenever the garbage
+    collector comes by.
+    """
+    for name in ("last_exc", "last_type", "last_value", "last_traceback"):
+        sys.__dict__.pop(name, None)
+    gc.collect()
+
+
 def _release_fixture_values(item: pytest.Item, record: TestRecord) -> None:
     # pytest drops the values of a test's fixtures only after the teardown hook has returned. What
     # the whole test keeps can be told once they are gone, so for such a budget they go a little sooner.
@@ -171,11 +231,7 @@ def _release_fixture_values(item: pytest.Item, record: TestRecord) -> None:
 
 def _set_properties(item: pytest.Item, measurement: Measurement) -> None:
     """Give the call's numbers to everything that reads user properties, JUnit XML first."""
-    earlier = item.stash.get(PROPERTIES, ())  # another attempt's
-    if earlier:
-        kept = [pair for pair in item.user_properties if not any(pair is one for one in earlier)]
-        item.user_properties[:] = kept
-    properties = item.stash[PROPERTIES] = (
+    properties = (
         ("imu_peak_mib", _rounded_mib(measurement.peak_bytes)),
         ("imu_delta_mib", _rounded_mib(measurement.delta_bytes)),
         ("imu_total_mib", _rounded_mib(measurement.after_bytes)),
@@ -183,6 +239,9 @@ def _set_properties(item: pytest.Item, measurement: Measurement) -> None:
         ("imu_source", measurement.source),
         *(pair for reading in measurement.counters for pair in _event_properties(reading)),
     )
+    if item.stash[ATTEMPTS] > 1:  # those of another attempt are still there
+        names = {name for name, _ in properties}
+        item.user_properties[:] = [pair for pair in item.user_properties if pair[0] not in names]
     item.user_properties += properties
 
 

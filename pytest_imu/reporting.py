@@ -68,13 +68,20 @@ class Reporter:
         """How many budgets `--no-imu` left unenforced."""
         self.log_fault: str | None = None
         """Why a line of the run log could not be written, in whichever process."""
+        self._noise_bytes: int | None = None
 
-    @pytest.hookimpl
+    def hear_noise(self, noise_bytes: int | None) -> None:
+        """Take in the noise floor of a process that ran tests; of several the highest counts."""
+        if noise_bytes is not None:
+            self._noise_bytes = max(noise_bytes, self._noise_bytes or 0)
+
+    @pytest.hookimpl(trylast=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Take in what came with a report."""
+        """Take in what came with a report, out of it: pytest keeps all reports until the end."""
         if not self._is_wanted(report):
             return
         row = self._gathered().add(report)
+        report.__dict__.pop("imu", None)
         if row is not None and not self._warned:
             self._warn_of_fault(row)
 
@@ -100,6 +107,7 @@ class Reporter:
             width=self._config.get_terminal_writer().fullwidth,
             verbosity=self._config.get_verbosity(),
             encoding=getattr(sys.stdout, "encoding", None) or "utf-8",
+            noise_bytes=self._noise_bytes,
         )
         lines += [section.Line(text, "yellow") for text in notes]
         if lines:
@@ -135,7 +143,7 @@ class Reporter:
         from pytest_imu import jsonfile  # noqa: PLC0415 - json and platform are not free
 
         try:
-            jsonfile.write(path, self._gathered().all(), self._config)
+            jsonfile.write(path, self._gathered().all(), self._config, noise_bytes=self._noise_bytes)
         except OSError as error:
             return f"--imu-json: {path} could not be written: {error}"
         return None

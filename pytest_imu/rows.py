@@ -21,30 +21,45 @@ class Row:
     worker: str | None = None
     outcome: str | None = None
     """In pytest's words; None as long as no report has decided it."""
-    phases: dict[Phase, Measurement] = field(default_factory=dict)
+    setup: Measurement | None = None
+    call: Measurement | None = None
+    teardown: Measurement | None = None
     blocks: tuple[Block, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
+    properties: list[tuple[str, object]] = field(default_factory=list)
+    """Those of the call's report, which its teardown's has too."""
+
+    @property
+    def phases(self) -> dict[Phase, Measurement]:
+        """What was measured, by phase; made on demand, for a dict takes more than the row itself."""
+        by_phase = zip(PHASES, (self.setup, self.call, self.teardown), strict=True)
+        return {phase: measurement for phase, measurement in by_phase if measurement is not None}
 
     def add(self, report: pytest.TestReport, record: PhaseRecord) -> None:
         """Take in one phase's report and what came with it."""
         # That the setup passed decides nothing yet: the test may be interrupted before it passes.
         if report.when != "setup" or not report.passed:
             self.outcome = combined_outcome(self.outcome, report)
+        if hasattr(report, "imu_crashed"):  # isolation's word for a child that died
+            self.outcome = "crashed"
         self.blocks += record.blocks
         self.verdicts += record.verdicts
         if record.measurement is not None and report.when is not None:
-            self.phases[report.when] = record.measurement
+            setattr(self, report.when, record.measurement)
+        # From an xdist worker each report brings a copy of its own, and pytest keeps all reports.
+        if report.user_properties == self.properties:
+            report.user_properties = self.properties
+        self.properties = report.user_properties
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plain form, as it stands in the JSON file."""
+        phases = self.phases
         return {
             "nodeid": self.nodeid,
             "attempt": self.attempt,
             "worker": self.worker,
             "outcome": self.outcome or "interrupted",
-            "phases": {
-                phase: self.phases[phase].to_dict() if phase in self.phases else None for phase in PHASES
-            },
+            "phases": {phase: phases[phase].to_dict() if phase in phases else None for phase in PHASES},
             "blocks": [block.to_dict() for block in self.blocks],
             "budgets": [verdict.to_dict() for verdict in self.verdicts],
         }

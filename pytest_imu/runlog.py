@@ -36,6 +36,10 @@ class RunLog:
         workerinput: dict[str, Any] = getattr(config, "workerinput", {})
         return cls(Path(workerinput.get("imu_log_path") or path), worker=workerinput.get("workerid"))
 
+    def begin_in_isolated_child(self) -> None:
+        """Write from this process, which was forked to run one of the run's tests."""
+        self._pid = os.getpid()
+
     def begin_file(self) -> None:
         """Create the file, or empty it; raises OSError where that is refused."""
         self._path.parent.mkdir(parents=True, exist_ok=True)

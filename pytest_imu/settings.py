@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +17,11 @@ from pytest_imu.options import OPTIONS
 
 if TYPE_CHECKING:
     from pytest_imu.core.budgets import Budget, Metric
+    from pytest_imu.core.tolerance import Tolerance
 
 SortKey = Literal["peak", "delta", "total", "time", "name"]
 OnBreach = Literal["fail", "warn"]
+Isolate = Literal["off", "budgets", "all"]
 ACCEPTED = {
     "bool": "true or false",
     "int": "a whole number from 0",
@@ -25,8 +29,11 @@ ACCEPTED = {
     "string": "a text",
     "imu_sort": f"one of {', '.join(get_args(SortKey))}",
     "imu_on_breach": f"one of {', '.join(get_args(OnBreach))}",
+    "imu_isolate": f"one of {', '.join(get_args(Isolate))}",
 }
 """What an option takes, by its name where it has words of its own, else by its kind."""
+TURN_ON = ("imu", "imu_perf", "imu_suggest", "imu_children")
+"""The flags that ask for the report, by themselves or because they have nothing to say without it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +46,10 @@ class Settings:
     sort: SortKey
     min_mib: float
     default_budgets: tuple[Budget, ...]
+    tolerance: Tolerance | None
+    suggest: bool
+    isolate: Isolate
+    children: bool
     perf_events: tuple[str, ...]
     perf_required: bool
     json_path: Path | None
@@ -60,7 +71,8 @@ class Settings:
         values = _Values(config)
         return cls(
             off=bool(config.option.no_imu),
-            report=any((config.option.imu, config.option.imu_perf, values.ini("imu", ACCEPTED["bool"]))),
+            report=any(config.getoption(name) for name in TURN_ON)
+            or bool(values.ini("imu", ACCEPTED["bool"])),
             top=values.read("imu_top", parse_count),
             sort=values.read("imu_sort", _one_of(get_args(SortKey))),
             min_mib=values.read("imu_min_mib", parse_mib),
@@ -68,6 +80,10 @@ class Settings:
                 *values.default_budget("imu_max_peak_mib", "peak"),
                 *values.default_budget("imu_max_delta_mib", "delta"),
             ),
+            tolerance=values.read("imu_tolerance", _parse_tolerance),
+            suggest=values.read("imu_suggest", bool),
+            isolate=values.read("imu_isolate", _parse_isolate),
+            children=values.read("imu_children", bool),
             perf_events=values.read("imu_perf", parse_events),
             perf_required=values.read("imu_perf_required", bool),
             json_path=values.path("imu_json"),
@@ -162,11 +178,16 @@ def parse_mib(value: object) -> float:
 
 def parse_events(value: str) -> tuple[str, ...]:
     """Return the events of a list with commas; ValueError says what is accepted."""
-    if value and Path(value).exists():
-        # argparse takes the word behind a bare flag for its value.
-        message = f"{value!r} is a path; write --imu-perf=EVENTS with '=', or --imu-perf after the paths"
-        raise ValueError(message)
+    _refuse_path(value, "--imu-perf=EVENTS")
     return tuple(dict.fromkeys(check_event(event.strip()) for event in value.split(",")))
+
+
+def _refuse_path(value: str, spelling: str) -> None:
+    """Say what happened where argparse took the word behind a bare flag for its value."""
+    if value and Path(value).exists():
+        flag = spelling.partition("=")[0]
+        message = f"{value!r} is a path; write {spelling} with '=', or {flag} after the paths"
+        raise ValueError(message)
 
 
 def _one_of(accepted: tuple[str, ...]) -> Callable[[str], str]:
@@ -177,6 +198,22 @@ def _one_of(accepted: tuple[str, ...]) -> Callable[[str], str]:
         return value
 
     return parse
+
+
+def _parse_isolate(value: str) -> str:
+    if value not in get_args(Isolate):
+        _refuse_path(value, "--imu-isolate=all")
+    which = _one_of(get_args(Isolate))(value)
+    if which != "off" and not hasattr(os, "fork"):
+        message = f"{value!r} needs a platform that can fork, and {sys.platform} cannot; off is accepted"
+        raise ValueError(message)
+    return which
+
+
+def _parse_tolerance(value: object) -> Tolerance:
+    from pytest_imu.core.tolerance import parse_tolerance  # noqa: PLC0415 - only where one is asked for
+
+    return parse_tolerance(value)
 
 
 def _parse_path(value: str) -> str:

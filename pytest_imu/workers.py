@@ -15,6 +15,7 @@ from pytest_imu.settings import Settings
 USAGE_ERROR = "imu_usage_error"
 SKIPPED = "imu_skipped_budgets"
 LOG_FAULT = "imu_log_fault"
+NOISE = "imu_noise_bytes"
 
 
 def is_worker(config: pytest.Config) -> bool:
@@ -49,6 +50,14 @@ def tell_log_fault(config: pytest.Config, fault: str) -> None:
         config.stash[REPORTER].log_fault = fault
 
 
+def tell_noise(config: pytest.Config, noise_bytes: int | None) -> None:
+    """Note this process's noise floor."""
+    if is_worker(config):
+        _output(config)[NOISE] = noise_bytes
+    else:
+        config.stash[REPORTER].hear_noise(noise_bytes)
+
+
 def _output(config: pytest.Config) -> dict[str, Any]:
     # xdist's own attribute: a dict of plain values that it sends to the controller at the end.
     output: dict[str, Any] = config.__dict__["workeroutput"]
@@ -74,5 +83,6 @@ class Controller:
         output = getattr(node, "workeroutput", {})  # none where the worker was killed
         if USAGE_ERROR in output:
             raise pytest.UsageError(output[USAGE_ERROR])
+        self._reporter.hear_noise(output.get(NOISE))
         self._reporter.log_fault = output.get(LOG_FAULT, self._reporter.log_fault)
         self._reporter.skipped_budgets = output.get(SKIPPED, self._reporter.skipped_budgets)

@@ -61,6 +61,17 @@ def perf_counts(event: str) -> bool:
     return done.returncode == 0 and f";{event}" in done.stderr and "<not" not in done.stderr
 
 
+def valgrind_works() -> bool:
+    """Whether there are valgrind 3.19 or newer and its vgdb."""
+    valgrind = shutil.which("valgrind")
+    if valgrind is None or shutil.which("vgdb") is None:
+        return False
+    command = [valgrind, "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    numbers = done.stdout.partition("-")[2].split(".")[:2]
+    return [int(number) for number in numbers if number.isdecimal()] >= [3, 19]
+
+
 NEEDS: Mapping[str, tuple[Callable[[], bool], str]] = {
     "needs_kernel_peaks": (
         kernel_peaks_work,
@@ -80,6 +91,7 @@ NEEDS: Mapping[str, tuple[Callable[[], bool], str]] = {
         lambda: perf_counts("cache-misses"),
         "this machine shows no hardware counters: no PMU, or perf is refused",
     ),
+    "needs_valgrind": (valgrind_works, "there is no valgrind 3.19 or newer here, or no vgdb"),
     "needs_malloc_trim": (malloc_trim_works, "this C library has no malloc_trim: it is not glibc"),
 }
 """Markers that skip a test where the machine lacks something, and say so in the summary."""

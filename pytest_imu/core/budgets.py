@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from pytest_imu.core.counters import CACHE_MISSES
 from pytest_imu.core.model import PHASES, Measurement, Phase, Source
+from pytest_imu.core.reusable import may_be_reused
+from pytest_imu.core.tolerance import EXACT, Tolerance
 from pytest_imu.core.units import MIB, format_limit, format_mib, mib
 
 Metric = Literal["peak", "delta"]
@@ -68,6 +70,25 @@ class EventBudget:
 AnyBudget = Budget | EventBudget
 
 
+REUSED = "reused memory"
+"""Why a number that kept its budget proves nothing: with what the test may have reused it would not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What holds for all budgets of a run."""
+
+    tolerance: Tolerance = EXACT
+    """What is added to every limit."""
+    noise_bytes: int = 0
+    """What is nearer to its limit than this is decided by noise."""
+    counts_required: bool = False
+    """Whether a count that could not be had breaks its budget."""
+
+
+NO_TERMS = Terms()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """What became of one budget; `reason` is the breach in one line, or why nothing was checked."""
@@ -77,6 +98,8 @@ class Verdict:
     actual_bytes: int | None = None
     actual_count: float | None = None
     reason: str | None = None
+    unreliable: bool = False
+    """Whether the number is nearer to its limit than the noise floor."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plain form, as it stands in the JSON file."""
@@ -92,49 +115,63 @@ class Verdict:
             "origin": budget.origin,
             "verdict": self.outcome,
             "reason": self.reason,
+            "unreliable": self.unreliable,
         }
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Verdict:
         """Rebuild a verdict from its plain form."""
         actual, limit, origin = plain["actual"], plain["limit"], plain["origin"]
-        outcome, reason = plain["verdict"], plain["reason"]
+        budget: AnyBudget
         if plain["event"] is not None:
-            event_budget = EventBudget(event=plain["event"], limit=limit, origin=origin)
-            return cls(budget=event_budget, outcome=outcome, actual_count=actual, reason=reason)
-        metric: Metric = "peak" if plain["name"] == "max_peak_mib" else "delta"
+            budget = EventBudget(event=plain["event"], limit=limit, origin=origin)
+            actual_bytes, actual_count = None, actual
+        else:
+            metric: Metric = "peak" if plain["name"] == "max_peak_mib" else "delta"
+            budget = Budget(metric=metric, limit_mib=limit, phase=plain["phase"], origin=origin)
+            actual_bytes, actual_count = None if actual is None else round(actual * MIB), None
         return cls(
-            budget=Budget(metric=metric, limit_mib=limit, phase=plain["phase"], origin=origin),
-            outcome=outcome,
-            actual_bytes=None if actual is None else round(actual * MIB),
-            reason=reason,
+            budget=budget,
+            outcome=plain["verdict"],
+            actual_bytes=actual_bytes,
+            actual_count=actual_count,
+            reason=plain["reason"],
+            unreliable=plain["unreliable"],
         )
 
 
-def check(budget: AnyBudget, phases: Mapping[Phase, Measurement]) -> Verdict:
+def check(budget: AnyBudget, phases: Mapping[Phase, Measurement], terms: Terms = NO_TERMS) -> Verdict:
     """Hold a budget against the phases that were measured; `all` reaches from first to last."""
+    verdict = _check(budget, phases, terms)
+    if terms.counts_required and isinstance(budget, EventBudget):
+        return _required(verdict)
+    return verdict
+
+
+def _check(budget: AnyBudget, phases: Mapping[Phase, Measurement], terms: Terms) -> Verdict:
     wanted = PHASES if budget.phase == "all" else (budget.phase,)
     measured = [phases[phase] for phase in wanted if phase in phases]
     if not measured:
         return unchecked(budget, f"the test's {budget.phase} did not run")
     if isinstance(budget, EventBudget):
-        return _check_events(budget, measured[0])
-    return _check_memory(budget, measured)
+        return _check_events(budget, measured[0], terms.tolerance)
+    return _check_memory(budget, measured, terms)
 
 
-def _check_events(budget: EventBudget, call: Measurement) -> Verdict:
+def _check_events(budget: EventBudget, call: Measurement, tolerance: Tolerance) -> Verdict:
     readings = [reading for reading in call.counters if reading.event == budget.event]
     if not readings or readings[0].value is None:
         reason = (readings[0].reason if readings else None) or "not counted"
         return unchecked(budget, event_reason(budget.event, reason))
-    actual = readings[0].value
-    if actual <= budget.limit:
+    actual, allowed = readings[0].value, tolerance.over_count(budget.limit)
+    if actual <= allowed:
         return Verdict(budget=budget, outcome="kept", actual_count=actual)
-    over = actual - budget.limit
+    over = actual - allowed
     share = f" ({over / budget.limit:.0%})".replace("%", " %") if budget.limit else ""
     # Whole numbers, unless it takes decimals to show that it is over: milliseconds have them.
     decimals = next((n for n in range(7) if round(over, n) > 0), 7)
-    reason = f"{budget.event} {actual:,.{decimals}f} is over {budget} by {over:,.{decimals}f}{share}"
+    limit = _with_tolerance(budget, tolerance if tolerance.percent else EXACT)
+    reason = f"{budget.event} {actual:,.{decimals}f} is over {limit} by {over:,.{decimals}f}{share}"
     percent = readings[0].running_percent
     if percent is not None and percent < FULLY_RUNNING_PERCENT:
         reason += f"; scaled, perf counted {percent:.0f} % of the time"
@@ -146,7 +183,7 @@ def event_reason(event: str, reason: str) -> str:
     return f"{event} {reason}" if reason.startswith("not ") else f"{event}: {reason}"
 
 
-def _check_memory(budget: Budget, measured: list[Measurement]) -> Verdict:
+def _check_memory(budget: Budget, measured: list[Measurement], terms: Terms) -> Verdict:
     before_bytes = measured[0].before_bytes
     highest_bytes = _highest(measured) if budget.metric == "peak" else measured[-1].after_bytes
     if before_bytes is None or highest_bytes is None:
@@ -155,15 +192,28 @@ def _check_memory(budget: Budget, measured: list[Measurement]) -> Verdict:
     actual_bytes = highest_bytes - before_bytes
     if budget.metric == "peak":
         actual_bytes = max(0, actual_bytes)
-    if actual_bytes <= budget.limit_mib * MIB:
-        return Verdict(budget=budget, outcome="kept", actual_bytes=actual_bytes)
-    source: Source = "kernel" if all(one.source == "kernel" for one in measured) else "sampled"
+    allowed_bytes = terms.tolerance.over_mib(budget.limit_mib) * MIB
+    unreliable = abs(actual_bytes - allowed_bytes) < terms.noise_bytes
+    outcome: Outcome = "kept" if actual_bytes <= allowed_bytes else "broken"
+    reason = None
+    if outcome == "broken":
+        source: Source = "kernel" if all(one.source == "kernel" for one in measured) else "sampled"
+        reason = _breach_line(budget, actual_bytes, before_bytes, source, terms.tolerance)
+    elif actual_bytes + _reused(measured) > allowed_bytes:
+        outcome, reason = "unchecked", REUSED
     return Verdict(
         budget=budget,
-        outcome="broken",
+        outcome=outcome,
         actual_bytes=actual_bytes,
-        reason=_breach_line(budget, actual_bytes, before_bytes, source),
+        reason=reason,
+        unreliable=unreliable and outcome != "unchecked",
     )
+
+
+def _reused(measured: list[Measurement]) -> int:
+    """Return how much the phases together can have reused of what was free at their beginning."""
+    duration_ns = sum(one.duration_ns for one in measured)
+    return may_be_reused(measured[0].reusable_bytes, duration_ns)
 
 
 def unchecked(budget: AnyBudget, reason: str) -> Verdict:
@@ -171,9 +221,9 @@ def unchecked(budget: AnyBudget, reason: str) -> Verdict:
     return Verdict(budget=budget, outcome="unchecked", reason=reason)
 
 
-def required(verdict: Verdict) -> Verdict:
+def _required(verdict: Verdict) -> Verdict:
     """Return the verdict where counts must be had: an event that was not counted breaks its budget."""
-    if verdict.outcome != "unchecked" or not isinstance(verdict.budget, EventBudget):
+    if verdict.outcome != "unchecked":
         return verdict
     reason = f"{verdict.budget} could not be checked: {verdict.reason}; imu_perf_required is on"
     return Verdict(budget=verdict.budget, outcome="broken", reason=reason)
@@ -185,15 +235,21 @@ def _highest(measured: list[Measurement]) -> int | None:
     return max(known) if len(known) == len(peaks) else None
 
 
-def _breach_line(budget: Budget, actual_bytes: int, before_bytes: int, source: Source) -> str:
-    over_bytes = actual_bytes - budget.limit_mib * MIB
+def _breach_line(
+    budget: Budget, actual_bytes: int, before_bytes: int, source: Source, tolerance: Tolerance
+) -> str:
+    over_bytes = actual_bytes - tolerance.over_mib(budget.limit_mib) * MIB
     # As many decimals as it takes to show that it is over: never "100.0 is over 100 by 0.0".
     decimals = next((n for n in range(1, 7) if round(over_bytes / MIB, n) > 0), 7)
     share = f" ({over_bytes / (budget.limit_mib * MIB):.0%})" if budget.limit_mib else ""
     share = share.replace("%", " %")
     origin = f"; limit from {budget.origin}" if budget.origin else ""
     return (
-        f"{budget.metric} {format_mib(actual_bytes, decimals=decimals)} MiB is over {budget} "
-        f"by {over_bytes / MIB:.{decimals}f} MiB{share}; "
+        f"{budget.metric} {format_mib(actual_bytes, decimals=decimals)} MiB is over "
+        f"{_with_tolerance(budget, tolerance)} by {over_bytes / MIB:.{decimals}f} MiB{share}; "
         f"started at {format_mib(before_bytes)} MiB, {SOURCE_WORDS[source]}{origin}"
     )
+
+
+def _with_tolerance(budget: AnyBudget, tolerance: Tolerance) -> str:
+    return f"{budget} and its tolerance of {tolerance}" if tolerance else str(budget)

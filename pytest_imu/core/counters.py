@@ -58,9 +58,6 @@ class CounterSource(Protocol):
     def stop(self) -> None:
         """End whatever was started."""
 
-    def child_pids(self) -> tuple[int, ...]:
-        """Return the processes that it started, which are no business of what is measured."""
-
 
 def uncounted(events: Sequence[str], reason: str) -> tuple[CounterReading, ...]:
     """Return readings that say why nothing was counted."""

@@ -10,10 +10,10 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Protocol, Unpack
 
 from pytest_imu.core import platforms
-from pytest_imu.core.model import Measurement
+from pytest_imu.core.model import Measurement, Remarks
 from pytest_imu.core.platforms import MemoryReaders, ProcStatus
 from pytest_imu.core.sampler import PeakSampler
 from pytest_imu.core.trim import Trimmer
@@ -36,8 +36,14 @@ def unreadable(error: Exception, duration_ns: int) -> Measurement:
 class MemoryWindow(Protocol):
     """A window that is open."""
 
-    def close(self, duration_ns: int) -> Measurement:
-        """End the window; raises OSError or ValueError where the platform refuses to be read."""
+    before_bytes: int
+    """RSS as it opened."""
+
+    def close(self, duration_ns: int, **remarks: Unpack[Remarks]) -> Measurement:
+        """End the window; raises OSError or ValueError where the platform refuses to be read.
+
+        The remarks go into the measurement as they are.
+        """
 
     def peek(self) -> tuple[int, int]:
         """Return the RSS now and the highest so far, in bytes; the window goes on."""
@@ -132,7 +138,7 @@ class KernelPeak:
             self._open_windows.add(opened)
             return opened
 
-    def close(self, window: KernelWindow, duration_ns: int) -> Measurement:
+    def close(self, window: KernelWindow, duration_ns: int, **remarks: Unpack[Remarks]) -> Measurement:
         """End a window. The mark stays: the windows still open find it at its next reading."""
         with self._lock:
             self._open_windows.discard(window)
@@ -148,6 +154,7 @@ class KernelPeak:
             duration_ns=duration_ns,
             source="sampled" if window.reset_by_others else "kernel",
             reason=FOREIGN_RESET if window.reset_by_others else None,
+            **remarks,
         )
 
     def peek(self, window: KernelWindow) -> tuple[int, int]:
@@ -185,9 +192,9 @@ class KernelWindow:
         self.rss_peak_bytes = before_bytes
         self.reset_by_others = False
 
-    def close(self, duration_ns: int) -> Measurement:
+    def close(self, duration_ns: int, **remarks: Unpack[Remarks]) -> Measurement:
         """End the window."""
-        return self._source.close(self, duration_ns)
+        return self._source.close(self, duration_ns, **remarks)
 
     def peek(self) -> tuple[int, int]:
         """Return the RSS now and the highest so far."""
@@ -219,11 +226,11 @@ class SampledWindow:
         self._readers = readers
         self._trimmer = trimmer
         self._lifetime_peak_bytes = self._read_lifetime_peak()
-        self._before_bytes = self._trimmed_rss()
+        self.before_bytes = self._trimmed_rss()
         self._sampler = PeakSampler(readers.rss_bytes)
         self._sampler.start()
 
-    def close(self, duration_ns: int) -> Measurement:
+    def close(self, duration_ns: int, **remarks: Unpack[Remarks]) -> Measurement:
         """End the window and its sampler."""
         sampled_bytes = self._sampler.stop()
         lifetime_peak_bytes = self._read_lifetime_peak()
@@ -231,15 +238,16 @@ class SampledWindow:
         rose = lifetime_peak_bytes > self._lifetime_peak_bytes
         return Measurement(
             duration_ns=duration_ns,
-            before_bytes=self._before_bytes,
+            before_bytes=self.before_bytes,
             after_bytes=after_bytes,
             rss_peak_bytes=max(
-                self._before_bytes,
+                self.before_bytes,
                 after_bytes,
                 sampled_bytes or 0,
                 lifetime_peak_bytes if rose else 0,
             ),
             source="kernel" if rose else "sampled",
+            **remarks,
         )
 
     def peek(self) -> tuple[int, int]:

@@ -9,13 +9,19 @@ import inspect
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, cast, overload
 
 from pytest_imu.core import memory, platforms
+from pytest_imu.core.children import CensusStart, process_census
 from pytest_imu.core.counters import CounterSource, CounterWindow
 from pytest_imu.core.memory import MemoryWindow, PeakSource
-from pytest_imu.core.model import Measurement, Source
+from pytest_imu.core.model import ChildrenMemory, Measurement, Source
+from pytest_imu.core.reusable import process_gauge
+from pytest_imu.core.tracers import active_tracer
 from pytest_imu.core.trim import Trimmer, find_malloc_trim
+
+if TYPE_CHECKING:
+    from pytest_imu.core.descendants import ChildrenSampler
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -34,17 +40,22 @@ class Meter:
         trim: bool = True,
         gc: bool = False,
         counters: CounterSource | None = None,
+        children: bool = False,
         source: PeakSource | None = None,
         clock_ns: Callable[[], int] = time.perf_counter_ns,
     ) -> None:
         self._trim = trim
         self._gc = gc
         self._counters = counters
+        self._children = children
         self._source = source
         # Bound before any test runs: one that patches the clock must neither fail nor bend a time.
         self._clock_ns = clock_ns
         self._counter_window: CounterWindow | None = None
         self._window: MemoryWindow | None = None
+        self._reusable_bytes: int | None = None
+        self._census: CensusStart | None = None
+        self._sampler: ChildrenSampler | None = None
         self._fault: Exception | None = None
         self._start_ns: int | None = None
         self._measurement: Measurement | None = None
@@ -59,10 +70,10 @@ class Meter:
                 self._counters.prepare()
             if self._gc:
                 garbage_collector.collect()
-            source = self._source or memory.peak_source()
-            self._window = source.open(process_trimmer() if self._trim else None)
+            self._look_at_children()
+            self._window = self._open_memory()
         except Exception as error:  # noqa: BLE001 - no fault of the measuring reaches the block
-            self._fault = error
+            self._fault = error.with_traceback(None)  # it would keep the frames of the block's caller
         if self._counters is not None:
             self._counter_window = self._counters.open()
         self._start_ns = self._clock_ns()
@@ -76,16 +87,47 @@ class Meter:
     ) -> None:
         duration_ns = self._clock_ns() - (self._start_ns or 0)
         self._start_ns = None
+        self._measurement = self._close(duration_ns)
+
+    def _open_memory(self) -> MemoryWindow:
+        trimmer = process_trimmer() if self._trim else None
+        if self._source is not None:  # what another source reads says nothing about this allocator
+            return self._source.open(trimmer)
+        source, gauge = memory.peak_source(), process_gauge()
+        window, asked = source.open(trimmer), gauge.asked
+        self._reusable_bytes = gauge.read(window.before_bytes)
+        if gauge.asked == asked:
+            return window
+        window.close(0)  # asking takes memory of its own, and is none of the block's
+        return source.open(trimmer)
+
+    def _close(self, duration_ns: int) -> Measurement:
         counter_window, self._counter_window = self._counter_window, None
         if counter_window is None:
-            self._measurement = self._close_memory(duration_ns)
-            return
+            return self._close_children(self._close_memory(duration_ns))
         # The counters first, so that they do not count the reading of the memory; what they hold is
         # read last, so that its text does not count as memory.
         counter_window.end()
-        measurement = self._close_memory(duration_ns)
-        readings = counter_window.read(duration_ns)
-        self._measurement = dataclasses.replace(measurement, counters=readings)
+        measurement = self._close_children(self._close_memory(duration_ns))
+        return dataclasses.replace(measurement, counters=counter_window.read(duration_ns))
+
+    def _look_at_children(self) -> None:
+        # Before the memory's window and after it: what this itself needs shall not be in it.
+        self._census = process_census().open()
+        if self._children:
+            from pytest_imu.core.descendants import ChildrenSampler  # noqa: PLC0415 - only where asked for
+
+            self._sampler = ChildrenSampler()
+            self._sampler.start()
+
+    def _close_children(self, measurement: Measurement) -> Measurement:
+        census, self._census = self._census, None
+        sampler, self._sampler = self._sampler, None
+        seen = None if census is None else process_census().close(census)
+        if seen is None and sampler is None:
+            return measurement
+        memory_of_all = None if sampler is None else sampler.stop()
+        return dataclasses.replace(measurement, children=seen, children_memory=memory_of_all)
 
     def _close_memory(self, duration_ns: int) -> Measurement:
         window, self._window = self._window, None
@@ -93,7 +135,7 @@ class Meter:
             fault = self._fault or RuntimeError("the block was never entered")
             return memory.unreadable(fault, duration_ns)
         try:
-            return window.close(duration_ns)
+            return window.close(duration_ns, reusable_bytes=self._reusable_bytes, tracer=active_tracer())
         except Exception as error:  # noqa: BLE001 - no fault of the measuring reaches the block
             return memory.unreadable(error, duration_ns)
 
@@ -155,12 +197,18 @@ class Meter:
         """Where the peak comes from: "kernel" (exact), "sampled" (a lower bound) or "none"."""
         return self.measurement.source
 
+    @property
+    def children_memory(self) -> ChildrenMemory | None:
+        """The memory of all descendants; None where it was not asked for."""
+        return self.measurement.children_memory
+
     def another(self) -> Meter:
         """Return a meter like this one, for a block of its own."""
         return Meter(
             trim=self._trim,
             gc=self._gc,
             counters=self._counters,
+            children=self._children,
             source=self._source,
             clock_ns=self._clock_ns,
         )
@@ -205,11 +253,16 @@ class Meter:
 
 
 @overload
-def measure(*, trim: bool = True, gc: bool = False) -> Meter: ...
+def measure(*, trim: bool = True, gc: bool = False, children: bool = False) -> Meter: ...
 @overload
 def measure(function: Callable[P, R], /) -> Callable[P, R]: ...
 def measure(
-    function: Callable[P, R] | None = None, /, *, trim: bool = True, gc: bool = False
+    function: Callable[P, R] | None = None,
+    /,
+    *,
+    trim: bool = True,
+    gc: bool = False,
+    children: bool = False,
 ) -> Meter | Callable[P, R]:
     """Measure a block of code, or every call of a function.
 
@@ -224,9 +277,10 @@ def measure(
     and tasks too; each sees the whole process.
 
     *trim* first gives memory that glibc holds freed back to the kernel, so that the block's own need
-    is seen. *gc* first runs a full garbage collection.
+    is seen. *gc* first runs a full garbage collection. *children* adds `children_memory`: the memory
+    of all child processes and theirs (PSS), sampled.
     """
-    meter = Meter(trim=trim, gc=gc)
+    meter = Meter(trim=trim, gc=gc, children=children)
     return meter if function is None else meter(function)
 
 

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, get_args
 
 Source = Literal["kernel", "sampled", "none"]
 """Where a peak comes from: the kernel's high-water mark (exact), samples (a lower bound), or nowhere."""
 
+SOURCES: Mapping[str, Source] = {source: source for source in get_args(Source)}
+
 Phase = Literal["setup", "call", "teardown"]
 PHASES: tuple[Phase, ...] = ("setup", "call", "teardown")
+
+Unit = Literal["pss", "rss", "none"]
+"""What was added up: proportional set sizes, resident set sizes (an overestimate), or nothing."""
+
+LABELS: Mapping[Unit, str] = {
+    "pss": "PSS, sampled",
+    "rss": "RSS sum, sampled, an overestimate",
+    "none": "n/a",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +55,72 @@ class CounterReading:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ChildrenSeen:
+    """How many child processes lived during a window, none of whose memory is in its numbers."""
+
+    count: int | None
+    """The number; None where it could not be read."""
+    at_least: bool = False
+    """Whether there may have been more, born and waited for inside the window unseen."""
+    reason: str | None = None
+
+    @property
+    def words(self) -> str:
+        """The remark for the window's row."""
+        if self.count is None:
+            return f"children not known: {self.reason}"
+        more = " or more" if self.at_least else ""
+        noun = "child" if self.count == 1 and not more else "children"
+        return f"{self.count}{more} {noun} not counted"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plain form, made of numbers, strings and None."""
+        return {"count": self.count, "at_least": self.at_least, "reason": self.reason}
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> ChildrenSeen:
+        """Rebuild it from its plain form."""
+        return cls(**plain)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildrenMemory:
+    """The memory of all descendants during a window: a lower bound, since it is sampled.
+
+    A number that could not be read is None, and `reason` says why; it is never 0.
+    """
+
+    peak_bytes: int | None
+    """The highest sum of their memory at one sample; 0 where no sample met any."""
+    most: int | None
+    """The most descendants alive at one sample."""
+    samples: int
+    """How many samples succeeded."""
+    unit: Unit
+    reason: str | None = None
+
+    @property
+    def label(self) -> str:
+        """What kind of number it is, in words."""
+        return LABELS[self.unit]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plain form, made of numbers, strings and None."""
+        return {
+            "peak_bytes": self.peak_bytes,
+            "most": self.most,
+            "samples": self.samples,
+            "unit": self.unit,
+            "reason": self.reason,
+        }
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> ChildrenMemory:
+        """Rebuild it from its plain form."""
+        return cls(**plain)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
     """What one measured block used, in bytes of resident set size (RSS) and nanoseconds.
 
@@ -62,6 +139,15 @@ class Measurement:
     reason: str | None = None
     """Why a number is missing, or less than exact; None when there is nothing to say."""
     counters: tuple[CounterReading, ...] = ()
+    reusable_bytes: int | None = None
+    """What Python's allocator held free as the window opened; None where that is not known. The true
+    peak lies between `peak_bytes` and that much more."""
+    tracer: str | None = None
+    """What traced the block: its own memory is in the numbers."""
+    children: ChildrenSeen | None = None
+    """The child processes that lived during the block; None where there were none."""
+    children_memory: ChildrenMemory | None = None
+    """The memory of all descendants, where it was asked for."""
 
     @property
     def delta_bytes(self) -> int | None:
@@ -88,23 +174,42 @@ class Measurement:
             "duration_ns": self.duration_ns,
             "source": self.source,
             "reason": self.reason,
+            "reusable_bytes": self.reusable_bytes,
+            "tracer": self.tracer,
+            "children": None if self.children is None else self.children.to_dict(),
+            "children_memory": (
+                None if self.children_memory is None else self.children_memory.to_dict()
+            ),
             "counters": {reading.event: reading.to_dict() for reading in self.counters},
         }
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Measurement:
         """Rebuild a measurement from its plain form; the derived numbers are derived again."""
+        children, memory = plain["children"], plain["children_memory"]
         return cls(
             before_bytes=plain["before_bytes"],
             after_bytes=plain["after_bytes"],
             rss_peak_bytes=plain["rss_peak_bytes"],
             duration_ns=plain["duration_ns"],
-            source=plain["source"],
+            # One text for all: without this every report from a worker would bring its own.
+            source=SOURCES[plain["source"]],
             reason=plain["reason"],
+            reusable_bytes=plain["reusable_bytes"],
+            tracer=plain["tracer"],
+            children=None if children is None else ChildrenSeen.from_dict(children),
+            children_memory=None if memory is None else ChildrenMemory.from_dict(memory),
             counters=tuple(
                 CounterReading.from_dict(event, reading) for event, reading in plain["counters"].items()
             ),
         )
+
+
+class Remarks(TypedDict, total=False):
+    """What is known of a window besides its sizes, in the words of Measurement."""
+
+    reusable_bytes: int | None
+    tracer: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import IO, Self
 
+from pytest_imu.core.children import helper_pids
 from pytest_imu.core.perf_command import (
     PerfCommand,
     PerfUnavailableError,
@@ -67,6 +68,7 @@ class PerfProcess:
         finally:
             os.close(control_read)
             os.close(answers_write)
+        helper_pids().add(self.pid)
 
     @classmethod
     def started(
@@ -126,6 +128,7 @@ class PerfProcess:
             self._process.send_signal(number)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(END_TIMEOUT_S)
+                helper_pids().discard(self.pid)
                 break
         self._close_files()
 

@@ -135,11 +135,6 @@ class PerfStat:
                 atexit.unregister(self.stop)
                 process.stop()
 
-    def child_pids(self) -> tuple[int, ...]:
-        """Return perf's process, if it runs."""
-        process = self._process
-        return () if process is None else (process.pid,)
-
     @property
     def _is_forked_child(self) -> bool:
         # Asked before the lock is: in a child its holder may be a thread that is not there.

@@ -1,19 +1,31 @@
-"""What Python's own allocator holds free: memory that the next block can use without any growth."""
+"""What the process's allocators hold free: memory that the next block can use without any growth.
+
+Python's own allocator holds small objects, and glibc the tops of the heaps of threads.
+"""
 
 from __future__ import annotations
 
+import functools
 import re
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
-from pytest_imu.core.units import MIB
+from pytest_imu.core.heaps import free_in_thread_heaps
+from pytest_imu.core.memstream import written_by
+from pytest_imu.core.units import MIB, NANOSECONDS_PER_SECOND
 
+ALWAYS_FREE_BYTES = 2 * MIB
+"""What Python's allocator has free in every process, also in one that has run nothing yet."""
 NOTEWORTHY_BYTES = MIB
-"""How far the RSS must stand above the lowest seen before anybody asks: under it there is little to
-reuse, and asking costs 0.25-3 ms."""
+"""How much is worth a word, and how far the RSS must stand above the lowest seen before it is asked
+again: asking costs 0.1-3 ms."""
 MAX_SHARE = 0.02
 """How much of the time since the first asking may go into asking."""
 GRACE_NS = 50_000_000
+ANSWER_HOLDS = 100
+"""For how many times its cost an answer is good while the RSS stays where it was: many short tests then
+take half of the share at the most, and leave the rest for those that move the RSS."""
 REUSE_BYTES_PER_SECOND = 4 * 2**30
 """Nobody fills memory faster: what a block of 10 µs can have reused is nothing worth a word."""
 
@@ -30,37 +42,30 @@ def parse_malloc_stats(text: bytes) -> int | None:
 
 
 def free_in_pymalloc() -> int | None:
-    """Return how much CPython's small-object allocator holds free, in bytes; None where unknown."""
-    text = _malloc_stats()
+    """Return how much CPython's small-object allocator holds free, in bytes; None where unknown.
+
+    It is what `sys._debugmallocstats()` prints, but that goes to the process's stderr alone. The
+    function behind it, which CPython exports for tools like this one, writes to any stream.
+    """
+    text = written_by("_PyObject_DebugMallocStats")
     return None if text is None else parse_malloc_stats(text)
 
 
-def _malloc_stats() -> bytes | None:
-    """Return what `sys._debugmallocstats()` prints, which goes to the process's stderr alone.
+def free_bytes(
+    *,
+    in_pymalloc: Callable[[], int | None] = free_in_pymalloc,
+    in_thread_heaps: Callable[[], int | None] = free_in_thread_heaps,
+) -> int | None:
+    """Return how many bytes the next block can use without any growth; None where that is unknown.
 
-    The function behind it, which CPython exports for tools like this one, writes into memory as well:
-    no other thread's words to stderr are caught in between.
+    Of what Python's own allocator has free, what it always has is left out.
+    Where Python's allocator tells nothing the sum is unknown, whatever the heaps hold. Where the C
+    library tells nothing of its heaps it is what Python's allocator holds.
     """
-    try:
-        import ctypes  # noqa: PLC0415 - 4 ms, needed only where somebody asks
-
-        tell = ctypes.PyDLL(None)._PyObject_DebugMallocStats  # noqa: SLF001 - there is no public one
-        libc = ctypes.CDLL(None)
-        open_memstream, fclose, free = libc.open_memstream, libc.fclose, libc.free
-    except (ImportError, OSError, AttributeError, TypeError):
-        return None  # another interpreter, or Windows
-    open_memstream.restype = ctypes.c_void_p
-    tell.argtypes = fclose.argtypes = free.argtypes = [ctypes.c_void_p]
-    text, length = ctypes.c_void_p(), ctypes.c_size_t()
-    stream = open_memstream(ctypes.byref(text), ctypes.byref(length))
-    if not stream:
+    in_blocks = in_pymalloc()
+    if in_blocks is None:
         return None
-    tell(stream)
-    fclose(stream)
-    try:
-        return ctypes.string_at(text.value or 0, length.value)
-    finally:
-        free(text)
+    return max(0, in_blocks - ALWAYS_FREE_BYTES) + (in_thread_heaps() or 0)
 
 
 class ReusableGauge:
@@ -69,37 +74,70 @@ class ReusableGauge:
     def __init__(
         self,
         *,
-        rss_bytes: Callable[[], int],
-        free_bytes: Callable[[], int | None] = free_in_pymalloc,
+        free_bytes: Callable[[], int | None] = free_bytes,
         clock_ns: Callable[[], int] = time.perf_counter_ns,
     ) -> None:
-        self._rss_bytes = rss_bytes
         self._free_bytes = free_bytes
         self._clock_ns = clock_ns
-        self._lowest_bytes: int | None = None
+        self._lowest: _Answer | None = None
         self._first_ns: int | None = None
         self._spent_ns = 0
+        self._answer: _Answer | None = None
+        self.asked = 0
+        """How often the allocators were asked."""
 
-    def read(self) -> int | None:
-        """Return the reusable bytes, 0 where there can be next to none, None where nobody asked."""
-        try:
-            rss_bytes = self._rss_bytes()
-        except (OSError, ValueError):  # the window, which reads the same, says why
+    def read(self, rss_bytes: int | None) -> int | None:
+        """Return the reusable bytes of a process whose RSS is *rss_bytes*.
+
+        0 where that is next to nothing, None where it is not known. It is asked at the first window,
+        and again where the RSS is far from the lowest seen, for what was freed there has gone since.
+        """
+        if rss_bytes is None:
             return None
-        if self._lowest_bytes is None or rss_bytes < self._lowest_bytes:
-            self._lowest_bytes = rss_bytes
-        if rss_bytes - self._lowest_bytes <= NOTEWORTHY_BYTES:
-            return 0
-        start_ns = self._clock_ns()
+        lowest = self._lowest
+        if lowest is None or rss_bytes < lowest.rss_bytes - NOTEWORTHY_BYTES:
+            lowest = self._lowest = self._asked(rss_bytes, self._clock_ns())
+        if lowest is None or rss_bytes - lowest.rss_bytes <= NOTEWORTHY_BYTES:
+            return None if lowest is None else lowest.reusable_bytes
+        now_ns = self._clock_ns()
+        if self._answer is None or not self._answer.holds(rss_bytes, now_ns):
+            self._answer = self._asked(rss_bytes, now_ns)
+        return None if self._answer is None else self._answer.reusable_bytes
+
+    def _asked(self, rss_bytes: int, now_ns: int) -> _Answer | None:
+        """Return the answer of now; None where asking has had its share of the time."""
         if self._first_ns is None:
-            self._first_ns = start_ns
-        if self._spent_ns > GRACE_NS + MAX_SHARE * (start_ns - self._first_ns):
+            self._first_ns = now_ns
+        if self._spent_ns > GRACE_NS + MAX_SHARE * (now_ns - self._first_ns):
             return None
+        self.asked += 1
         free_bytes = self._free_bytes()
-        self._spent_ns += self._clock_ns() - start_ns
-        return free_bytes
+        end_ns = self._clock_ns()
+        self._spent_ns += end_ns - now_ns
+        until_ns = end_ns + (end_ns - now_ns) * ANSWER_HOLDS
+        if free_bytes is not None and free_bytes < NOTEWORTHY_BYTES:
+            free_bytes = 0
+        return _Answer(free_bytes, rss_bytes, until_ns)
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What was free at one time, and how long that may be said again."""
+
+    reusable_bytes: int | None
+    rss_bytes: int
+    until_ns: int
+
+    def holds(self, rss_bytes: int, now_ns: int) -> bool:
+        return now_ns < self.until_ns and abs(rss_bytes - self.rss_bytes) <= NOTEWORTHY_BYTES
+
+
+@functools.cache
+def process_gauge() -> ReusableGauge:
+    """Return this process's gauge: the lowest RSS, and its share of the run's time, are counted once."""
+    return ReusableGauge()
 
 
 def may_be_reused(reusable_bytes: int | None, duration_ns: int) -> int:
     """Return how much of it a block of this duration can have used at the most, in bytes."""
-    return min(reusable_bytes or 0, duration_ns * REUSE_BYTES_PER_SECOND // 1_000_000_000)
+    return min(reusable_bytes or 0, duration_ns * REUSE_BYTES_PER_SECOND // NANOSECONDS_PER_SECOND)

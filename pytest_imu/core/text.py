@@ -20,6 +20,11 @@ def printable(text: str) -> str:
     )
 
 
+def encodable(text: str, encoding: str) -> str:
+    """Return *text* with everything escaped that *encoding* does not have."""
+    return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
 def cut_middle(text: str, width: int) -> str:
     """Return *text* in at most *width* characters, both of its ends kept.
 

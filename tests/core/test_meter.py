@@ -9,14 +9,14 @@ import gc
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Unpack
 
 import pytest
 
 import pytest_imu
 from pytest_imu.core.memory import MemoryWindow
 from pytest_imu.core.meter import Meter, measure, process_trimmer
-from pytest_imu.core.model import Measurement
+from pytest_imu.core.model import Measurement, Remarks
 from pytest_imu.core.trim import Trimmer
 
 
@@ -41,6 +41,7 @@ class FakeSource:
     close_error: Exception | None = None
     label: str = "scripted"
     resolution_bytes: int | None = None
+    before_bytes: int = 0
     trimmers: list[Trimmer | None] = field(default_factory=list)
     closed: int = 0
     on_reading: Callable[[], None] = lambda: None
@@ -53,7 +54,7 @@ class FakeSource:
             raise self.open_error
         return self
 
-    def close(self, duration_ns: int) -> Measurement:
+    def close(self, duration_ns: int, **remarks: Unpack[Remarks]) -> Measurement:  # noqa: ARG002 - the protocol's
         """End the window."""
         self.on_reading()
         self.closed += 1

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_imu.core.model import Block, CounterReading, Measurement
+from pytest_imu.core.model import Block, ChildrenMemory, ChildrenSeen, CounterReading, Measurement
 
 MISSES = CounterReading(
     event="cache-misses",
@@ -59,7 +59,12 @@ def test_derived_numbers(
 
 def test_plain_form() -> None:
     """The plain form has every number under the name and in the unit that the JSON file documents."""
-    one = dataclasses.replace(measurement(100, 300, 120), counters=(MISSES, CYCLES))
+    one = dataclasses.replace(
+        measurement(100, 300, 120),
+        counters=(MISSES, CYCLES),
+        children=ChildrenSeen(count=2, at_least=True),
+        children_memory=ChildrenMemory(peak_bytes=7, most=1, samples=3, unit="pss"),
+    )
     expected = {
         "before_bytes": 100,
         "after_bytes": 120,
@@ -69,6 +74,16 @@ def test_plain_form() -> None:
         "duration_ns": 1_500_000_000,
         "source": "kernel",
         "reason": None,
+        "reusable_bytes": None,
+        "tracer": None,
+        "children": {"count": 2, "at_least": True, "reason": None},
+        "children_memory": {
+            "peak_bytes": 7,
+            "most": 1,
+            "samples": 3,
+            "unit": "pss",
+            "reason": None,
+        },
         "counters": {
             "cache-misses": {
                 "value": 8823.0,
@@ -108,6 +123,19 @@ measurements = st.builds(
     rss_peak_bytes=sizes,
     duration_ns=st.integers(0, 2**63),
     source=st.sampled_from(["kernel", "sampled", "none"]),
+    reusable_bytes=sizes,
+    tracer=st.none() | st.text(),
+    children=st.none()
+    | st.builds(ChildrenSeen, count=sizes, at_least=st.booleans(), reason=st.none() | st.text()),
+    children_memory=st.none()
+    | st.builds(
+        ChildrenMemory,
+        peak_bytes=sizes,
+        most=sizes,
+        samples=st.integers(0, 9),
+        unit=st.sampled_from(["pss", "rss", "none"]),
+        reason=st.none() | st.text(),
+    ),
     reason=st.none() | st.text(),
     counters=st.lists(readings, unique_by=lambda reading: reading.event).map(tuple),
 )

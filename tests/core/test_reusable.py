@@ -1,17 +1,18 @@
-"""What Python's own allocator holds free: read from its statistics, asked for only while it pays."""
+"""What the allocators hold free: read from their own accounts, asked for only while it pays."""
 
 from __future__ import annotations
 
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
 from pytest_imu.core.reusable import (
     MAX_SHARE,
     ReusableGauge,
+    free_bytes,
     free_in_pymalloc,
     may_be_reused,
     parse_malloc_stats,
@@ -147,6 +148,55 @@ print(json.dumps(free_in_pymalloc()))
     assert None is run_python(script)
 
 
+@pytest.mark.parametrize(
+    ("in_pymalloc", "in_thread_heaps", "expected"),
+    [
+        (5, 7, 10),
+        (5, 0, 3),
+        (1, 7, 7),  # 2 MiB are free in every process
+        (5, None, 3),  # musl, macOS
+        (None, 7, None),  # PYTHONMALLOC=malloc
+        (None, None, None),
+    ],
+)
+def test_parts_add_up(
+    in_pymalloc: int | None, in_thread_heaps: int | None, expected: int | None
+) -> None:
+    """What glibc keeps for threads comes on top; without Python's own part nothing is known."""
+
+    def size_bytes(size_mib: int | None) -> int | None:
+        return None if size_mib is None else size_mib * MIB
+
+    assert size_bytes(expected) == free_bytes(
+        in_pymalloc=lambda: size_bytes(in_pymalloc),
+        in_thread_heaps=lambda: size_bytes(in_thread_heaps),
+    )
+
+
+@needs_pymalloc
+@pytest.mark.needs_malloc_trim
+def test_memory_of_threads_is_told(run_python: Callable[..., dict[str, int]]) -> None:
+    """What one thread has freed is told to the next window, which may use it without any growth."""
+    script = """
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pytest_imu import measure
+
+len(b"x" * (31 << 20))  # freed once: from now on glibc keeps twice as much at the top of each heap
+pool = ThreadPoolExecutor(1)
+for name in ("first", "second"):
+    with measure() as m:
+        pool.submit(lambda: [b"x" * length for length in [65_000] * 800]).result()
+    told = m.measurement.reusable_bytes
+print(json.dumps({"peak": m.peak_bytes, "told": told}))
+"""
+    second = run_python(script)
+
+    needed = 800 * 65_000
+    assert second["peak"] < needed / 2  # or there was nothing to tell
+    assert needed <= second["peak"] + second["told"] + MIB // 2  # peaks are exact to half a MiB
+
+
 @needs_pymalloc
 def test_stderr_belongs_to_its_writers(capfd: pytest.CaptureFixture[str]) -> None:
     """All that another thread writes to stderr meanwhile arrives there, and nothing else does."""
@@ -167,77 +217,93 @@ def test_stderr_belongs_to_its_writers(capfd: pytest.CaptureFixture[str]) -> Non
 
 
 class Scripted:
-    """A process and a clock of one's own."""
+    """An allocator and a clock of one's own."""
 
     def __init__(self, *, ask_costs_ns: int = 0) -> None:
-        self.rss_bytes = 100 * MIB
         self.now_ns = 0
         self.asked = 0
+        self.free_mib: float | None = 7
         self._ask_costs_ns = ask_costs_ns
-        self.gauge = ReusableGauge(
-            rss_bytes=lambda: self.rss_bytes, free_bytes=self._ask, clock_ns=lambda: self.now_ns
-        )
+        self.gauge = ReusableGauge(free_bytes=self._ask, clock_ns=lambda: self.now_ns)
 
-    def _ask(self) -> int:
+    def _ask(self) -> int | None:
         self.asked += 1
         self.now_ns += self._ask_costs_ns
-        return 7
+        return None if self.free_mib is None else round(self.free_mib * MIB)
+
+    def read_mib(self, rss_mib: float) -> float | None:
+        """Return the answer at this RSS, in MiB."""
+        answer_bytes = self.gauge.read(round(rss_mib * MIB))
+        return None if answer_bytes is None else answer_bytes / MIB
 
 
-def test_lowest_rss_means_nothing_to_reuse() -> None:
-    """While the process is hardly larger than it ever was, the answer is 0, and nobody asks."""
+@pytest.mark.parametrize(("free_mib", "expected_mib"), [(0, 0), (0.9, 0), (1, 1), (7, 7), (None, None)])
+def test_little_is_nothing(free_mib: float | None, expected_mib: float | None) -> None:
+    """Under a MiB nothing is said; what is unknown stays so."""
     process = Scripted()
-    answers = []
-    for rss_mib in (100, 101, 90, 91):
-        process.rss_bytes = rss_mib * MIB
-        answers.append(process.gauge.read())
-    assert ([0, 0, 0, 0], 0) == (answers, process.asked)
+    process.free_mib = free_mib
+    assert expected_mib == process.read_mib(100)
+
+
+def test_lowest_rss_is_asked_about_once() -> None:
+    """While the process is hardly larger than it ever was, what it had free then is said again."""
+    process = Scripted()
+    assert [7, 7, 7] == [process.read_mib(rss_mib) for rss_mib in (100, 101, 99.5)]
+    assert 1 == process.asked
+    process.free_mib = 0
+    assert [0, 0] == [process.read_mib(rss_mib) for rss_mib in (90, 91)]
+    assert 2 == process.asked
 
 
 def test_growth_is_asked_about() -> None:
-    """Once it is more than a MiB above the lowest seen, every reading asks."""
+    """Where it is more than a MiB above the lowest seen, every reading asks."""
     process = Scripted()
-    answers = []
-    for rss_bytes in (100 * MIB, 101 * MIB + 1, 300 * MIB, 99 * MIB, 100 * MIB, 100 * MIB + 1):
-        process.rss_bytes = rss_bytes
-        answers.append(process.gauge.read())
-    assert ([0, 7, 7, 0, 0, 7], 3) == (answers, process.asked)
+    process.free_mib = 0
+    process.read_mib(100)
+    process.free_mib = 7
+    answers = [process.read_mib(rss_mib) for rss_mib in (101, 101.1, 300, 100, 101.1)]
+    assert ([0, 7, 7, 0, 7], 4) == (answers, process.asked)
+
+
+def test_answer_holds_while_the_rss_stays() -> None:
+    """For a hundred times its cost an answer is repeated, unless the RSS has moved by over a MiB."""
+    process = Scripted(ask_costs_ns=1_000)
+    process.read_mib(100)
+    start_ns = process.now_ns
+    for rss_mib, after_ns, asked in (
+        (300, 0, 2),
+        (301, 100_999, 2),
+        (299, 100_999, 2),
+        (302, 100_999, 3),
+        (302, 201_998, 3),
+        (302, 201_999, 4),
+    ):
+        process.now_ns = max(process.now_ns, start_ns + after_ns)
+        assert 7 == process.read_mib(rss_mib)
+        assert asked == process.asked, (rss_mib, after_ns)
 
 
 def test_dear_asking_keeps_to_its_share() -> None:
     """After the grace, asking takes no more than its share of the time, and None says nobody asked."""
-    process = Scripted(ask_costs_ns=60_000_000)
-    process.gauge.read()
-    process.rss_bytes = 300 * MIB
-    assert 7 == process.gauge.read()
-    assert None is process.gauge.read()
+    process = Scripted(ask_costs_ns=30_000_000)
+    assert [7, 7, None] == [process.read_mib(rss_mib) for rss_mib in (100, 300, 400)]
     process.now_ns = round((60_000_000 - 50_000_000) / MAX_SHARE) - 1
-    assert None is process.gauge.read()
+    assert None is process.read_mib(400)
     process.now_ns += 1
-    assert 7 == process.gauge.read()
-    assert 2 == process.asked
+    assert 7 == process.read_mib(400)
+    assert 3 == process.asked
 
 
 def test_cheap_asking_is_always_allowed() -> None:
     """Asking that stays inside the grace is never refused, however short the time."""
     process = Scripted(ask_costs_ns=1_000)
-    process.gauge.read()
-    process.rss_bytes = 300 * MIB
-    assert [7] * 1_000 == [process.gauge.read() for _ in range(1_000)]
+    answers = [process.read_mib(100 + 2 * number) for number in range(1_000)]
+    assert ([7] * 1_000, 1_000) == (answers, process.asked)
 
 
-@pytest.mark.parametrize("fault", [OSError("gone"), ValueError("no VmRSS")])
-def test_unreadable_rss_is_nobody_asked(fault: Exception) -> None:
-    """Where the RSS cannot be read nothing is known, and nothing is raised."""
-    readings: Iterator[int] = iter([100 * MIB, 300 * MIB])
-
-    def rss_bytes() -> int:
-        for reading in readings:
-            return reading
-        raise fault
-
-    gauge = ReusableGauge(rss_bytes=rss_bytes, free_bytes=lambda: 7, clock_ns=lambda: 0)
-    assert [0, 7, None] == [gauge.read() for _ in range(3)]
+def test_unreadable_rss_is_nobody_asked() -> None:
+    """Where the RSS could not be read nothing is known."""
+    assert None is Scripted().gauge.read(None)
 
 
 @pytest.mark.parametrize(

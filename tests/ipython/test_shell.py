@@ -52,6 +52,9 @@ LINE = re.compile(
     r"peaked (?P<peaked>[\d.]+) MiB above current, total RAM usage (?P<total>[\d.]+) MiB(?P<notes>.*)"
 )
 
+COUNTS_ALL_CHILDREN = sys.version_info >= (3, 12)
+"""Before, nothing tells how many were born and waited for inside a command."""
+
 Shell = Callable[..., Any]
 
 
@@ -197,7 +200,7 @@ def test_every_kind_of_command(shell: Shell, tmp_path: Path) -> None:
         "%load_ext autoreload\n%autoreload 2": "",
         "reloaded = 1": "",
         "1+1;": "",
-        "!true": "",
+        "!true": f"; 1 {'child' if COUNTS_ALL_CHILDREN else 'or more children'} not counted",
         "raise SystemExit": raised,
         "unhistorical = 5": "",
     } == {source: "|".join(parts(line)["notes"] for line in lines) for source, lines in seen.items()}
@@ -256,7 +259,8 @@ def test_notes(shell: Shell) -> None:
         popen = "subprocess.Popen([sys.executable, '-c', 'input()'], stdin=subprocess.PIPE)"
         notes("child", f"p = {popen}")
         notes("children", f"q = {popen}")
-        notes("no child", "p.communicate(b'x'); q.communicate(b'x');")
+        notes("ended", "p.communicate(b'x'); q.communicate(b'x');")
+        notes("no child", "pass")
         run("objects = [object() for _ in range(1_000_000)]")
         run("kept = objects[::100]; del objects")
         notes("reused", "objects = [object() for _ in range(1_000_000)]")
@@ -271,15 +275,16 @@ def test_notes(shell: Shell) -> None:
         "assigned": [],
         "small value": [],
         "raised": ["the command raised"],
-        "child": ["1 child process not counted"],
-        "children": ["2 child processes not counted"],
+        "child": ["1 child not counted"],
+        "children": ["2 children not counted"],
+        "ended": [f"2{'' if COUNTS_ALL_CHILDREN else ' or more'} children not counted"],
         "no child": [],
         "not reused": [],
     } == seen
     assert 1 == len(reused)
     match = re.fullmatch(r"reused up to (\d+\.\d) MiB that Python had kept", reused[0])
     assert match is not None
-    assert 15 <= float(match[1]) <= 25  # 990,000 objects of 16 bytes, and what was free before
+    assert 13 <= float(match[1]) <= 23  # 990,000 objects of 16 bytes, less the 2 MiB always free
 
 
 def test_broken_reader(shell: Shell) -> None:
@@ -307,19 +312,6 @@ def test_broken_reader(shell: Shell) -> None:
     assert ["n/a", "n/a"] == seen["history"].split()[1:3]
     assert "4 commands saved to x.json" == seen["save"]
     assert "none (OSError: no /proc today)" == seen["source"]
-
-
-@pytest.mark.needs_proc
-def test_broken_rss_reader(shell: Shell) -> None:
-    """Where only the reading before the window fails, the report is as ever."""
-    seen = shell("""
-        session = shell.magics_manager.registry["ImuMagics"].session
-        def broken():
-            raise OSError("no /proc today")
-        session._gauge._rss_bytes = broken
-        seen["line"] = run("a = 1")
-    """)
-    assert [("'a = 1'", "")] == [command_and_notes(line) for line in seen["line"]]
 
 
 @pytest.mark.parametrize(
@@ -453,8 +445,8 @@ def test_perf_that_dies(shell: Shell) -> None:
     seen = shell("""
         run("%imu perf page-faults")
         run("pass")
-        session = shell.magics_manager.registry["ImuMagics"].session
-        pid, = session.counters.child_pids()
+        from pytest_imu.core.children import helper_pids
+        pid, = helper_pids()
         os.kill(pid, signal.SIGKILL)
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
         seen["died"] = run("a = 1")
@@ -669,7 +661,8 @@ def test_saved_session_has_the_shape_of_a_test_run(shell: Shell, tmp_path: Path)
     test_run = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))
     assert test_run.keys() == session.keys()
     assert test_run["schema"] == session["schema"]
-    assert test_run["environment"].keys() == session["environment"].keys() | {"pytest", "plugins"}
+    ours_alone = {"pytest", "plugins", "noise_floor_bytes"}
+    assert test_run["environment"].keys() == session["environment"].keys() | ours_alone
     assert test_run["tests"][0].keys() | {"notes"} == session["tests"][0].keys()
     assert test_run["tests"][0]["phases"].keys() == session["tests"][0]["phases"].keys()
     call = session["tests"][0]["phases"]["call"]

@@ -11,7 +11,7 @@ from ipython_hooks import wording
 from ipython_hooks.notes import notes_on
 from ipython_hooks.records import CommandRecord, largest
 from ipython_hooks.repeat import Repeated
-from pytest_imu.core.model import CounterReading, Measurement
+from pytest_imu.core.model import ChildrenSeen, CounterReading, Measurement
 from pytest_imu.core.units import MIB
 
 ONES = Measurement(
@@ -109,17 +109,25 @@ def test_command_is_one_line_of_at_most_60(command: str, expected: str) -> None:
 
 def test_notes_follow_the_numbers() -> None:
     """What makes the numbers mislead comes after them, most important first."""
-    kept = dataclasses.replace(ONES, duration_ns=10**9)
-    notes = notes_on(record(kept, raised=True), output_number=5, reusable_bytes=120 * MIB, children=2)
+    kept = dataclasses.replace(
+        ONES,
+        duration_ns=10**9,
+        reusable_bytes=120 * MIB,
+        tracer="coverage",
+        children=ChildrenSeen(count=2),
+    )
+    notes = notes_on(record(kept, raised=True), output_number=5)
     assert (
         "the command raised",
         "reused up to 120.0 MiB that Python had kept",
+        "traced by coverage, whose own memory is in the numbers",
         "the result is kept alive by Out[5]",
-        "2 child processes not counted",
+        "2 children not counted",
     ) == notes
     assert line(record(notes=notes)).endswith(
         "total RAM usage 125.6 MiB; the command raised; reused up to 120.0 MiB that Python had kept; "
-        "the result is kept alive by Out[5]; 2 child processes not counted"
+        "traced by coverage, whose own memory is in the numbers; the result is kept alive by Out[5]; "
+        "2 children not counted"
     )
 
 
@@ -131,24 +139,27 @@ def test_notes_follow_the_numbers() -> None:
         (MIB - 1, 10**9, {"output_number": 5}, ()),
         (MIB, 10**9, {"output_number": 5}, ("the result is kept alive by Out[5]",)),
         (0, 10**9, {"reusable_bytes": None}, ()),
-        (0, 10**9, {"reusable_bytes": 4 * MIB - 1}, ()),
-        (0, 10**9, {"reusable_bytes": 4 * MIB}, ("reused up to 4.0 MiB that Python had kept",)),
+        (0, 10**9, {"reusable_bytes": MIB - 1}, ()),
+        (0, 10**9, {"reusable_bytes": MIB}, ("reused up to 1.0 MiB that Python had kept",)),
         (0, 10_000, {"reusable_bytes": 400 * MIB}, ()),  # 10 µs fill nothing
-        (0, 10**9, {"children": 1}, ("1 child process not counted",)),
+        (0, 10**9, {"children": ChildrenSeen(count=1)}, ("1 child not counted",)),
     ],
 )
 def test_notes_only_where_they_matter(
     used_bytes: int, duration_ns: int, given: dict[str, Any], expected: tuple[str, ...]
 ) -> None:
     """A note stands only where the numbers would mislead without it."""
+    given = dict(given)
     used = Measurement(
         before_bytes=100 * MIB,
         after_bytes=100 * MIB + used_bytes,
         rss_peak_bytes=100 * MIB + used_bytes,
         duration_ns=duration_ns,
         source="kernel",
+        reusable_bytes=given.pop("reusable_bytes", 0),
+        children=given.pop("children", None),
     )
-    circumstances: dict[str, Any] = {"output_number": None, "reusable_bytes": 0, "children": 0}
+    circumstances: dict[str, Any] = {"output_number": None}
     assert expected == notes_on(record(used), **(circumstances | given))
 
 

@@ -28,6 +28,10 @@ MEASUREMENT_KEYS = [
     "duration_ns",
     "source",
     "reason",
+    "reusable_bytes",
+    "tracer",
+    "children",
+    "children_memory",
     "counters",
 ]
 
@@ -160,6 +164,7 @@ def test_document_shape(pytester: pytest.Pytester) -> None:
     ):
         [budget] = tests[name]["budgets"]
         assert {"name", "limit", "actual", "verdict", "reason", "phase", "origin"} <= budget.keys()
+        assert budget["unreliable"] is False
         got = tuple(budget[key] for key in ("name", "limit", "phase", "origin", "verdict"))
         assert expected == got
     assert tests["test_kept"]["budgets"][0]["reason"] is None
@@ -174,7 +179,9 @@ def check_measurement(measurement: dict[str, Any]) -> None:
     assert MEASUREMENT_KEYS == list(measurement)
     numbers = [value for key, value in measurement.items() if key.endswith(("_bytes", "_ns"))]
     assert {int} == {type(value) for value in numbers}
-    before_bytes, after_bytes, highest_bytes, delta_bytes, peak_bytes, duration_ns = numbers
+    before_bytes, after_bytes, highest_bytes, delta_bytes, peak_bytes, duration_ns, reusable = numbers
+    assert reusable >= 0
+    assert [None] * 3 == [measurement[key] for key in ("tracer", "children", "children_memory")]
     assert delta_bytes == after_bytes - before_bytes
     assert peak_bytes == highest_bytes - before_bytes
     assert highest_bytes >= max(before_bytes, after_bytes) > 2**20

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import pytest
 
-from pytest_imu import section
+from pytest_imu import section, table
 from pytest_imu.core.budgets import Budget, Verdict
-from pytest_imu.core.model import Block, Measurement, Phase, Source
+from pytest_imu.core.model import Block, Measurement, Source
 from pytest_imu.core.units import MIB
 from pytest_imu.keys import SETTINGS
 from pytest_imu.rows import Row
@@ -136,7 +136,7 @@ def test_whole_section_reads_as_documented(run: Run, pytester: pytest.Pytester) 
     ] == table
     assert [
         "4 of 4 rows (3 tests, 1 setup), largest peak first",
-        "RSS in MiB: peak above start, delta kept, total at end; kernel peaks, to #",
+        "RSS in MiB: peak above start, delta kept, total at end; kernel peaks, to #; noise ± # MiB",
         (
             "test_mixed.py::test_over: peak # MiB is over max_peak_mib(#) by # MiB (# %); "
             "started at # MiB, kernel high-water mark"
@@ -494,17 +494,13 @@ def measured(
 
 def row(nodeid: str, call: Measurement | None = None, **more: Measurement | None) -> Row:
     """Return the row of a test with these phases."""
-    phases: dict[Phase, Measurement] = {}
-    if setup := more.get("setup"):
-        phases["setup"] = setup
-    if call is not None:
-        phases["call"] = call
-    return Row(nodeid=nodeid, outcome="passed", phases=phases)
+    return Row(nodeid=nodeid, outcome="passed", setup=more.get("setup"), call=call)
 
 
 def shown_nodeids(rows: Sequence[Row], settings: Settings) -> list[str]:
     """Return the ids of the rows that are shown, in their order."""
-    return [entry.label for entry in section.arrange(section.entries_of(rows), settings)]
+    entries = table.arrange(table.entries_of(rows), settings)
+    return [entry.row.nodeid + entry.remarks for entry in entries]
 
 
 @pytest.mark.parametrize(
@@ -551,7 +547,7 @@ def test_reason_is_given_once_for_all_rows_without_numbers(settings: Settings) -
         row("c", measured(None, reason="descriptor closed")),
     ]
 
-    lines = section.report_lines(rows, settings, 80, 0)
+    lines = section.report_lines(rows, settings, width=80, verbosity=0)
 
     assert [
         "peak  delta  total   time  test",
@@ -569,9 +565,9 @@ def test_sampled_rows_carry_a_tilde_that_the_legend_explains(settings: Settings)
     """A lower bound is marked in its row; the legend names each source that was used, and no other."""
     exact, bound = row("exact", measured(2.0)), row("bound", measured(1.0, source="sampled"))
 
-    mixed = section.report_lines([exact, bound], settings, 80, 0)
-    sampled = section.report_lines([bound], settings, 80, 0)
-    kernel = section.report_lines([exact], settings, 80, 0)
+    mixed = section.report_lines([exact, bound], settings, width=80, verbosity=0)
+    sampled = section.report_lines([bound], settings, width=80, verbosity=0)
+    kernel = section.report_lines([exact], settings, width=80, verbosity=0)
 
     assert [
         "peak  delta  total   time  test",
@@ -590,7 +586,7 @@ def test_worker_column_appears_where_a_row_has_a_worker(settings: Settings) -> N
     first.worker, second.worker = "gw0", "gw11"
     first.blocks = (Block(name="load", measurement=measured(1.5)),)
 
-    lines = section.report_lines([first, second], settings, 80, 1)
+    lines = section.report_lines([first, second], settings, width=80, verbosity=1)
 
     assert [
         "peak  delta  total   time  worker  test",
@@ -640,9 +636,9 @@ def test_counts_line_says_what_is_left_out_and_why(
 ) -> None:
     """Rows that are too many and rows that are too small are told apart."""
     asked = replace(settings, top=top, min_mib=min_mib)
-    entries = section.entries_of([row(f"test_{peak}", measured(peak)) for peak in peaks_mib])
+    entries = table.entries_of([row(f"test_{peak}", measured(peak)) for peak in peaks_mib])
 
-    assert said == section.counts_line(section.arrange(entries, asked), entries, asked)
+    assert said == table.counts_line(table.arrange(entries, asked), entries, asked)
 
 
 @pytest.mark.parametrize("width", [60, 80, 81, 200])
@@ -652,8 +648,8 @@ def test_no_table_line_is_wider_than_the_terminal(settings: Settings, width: int
     rows = [row(f"file.py::{sign * 300}end", measured(1.0)), row("short", measured(2000.0))]
 
     for encoding in ("utf-8", "ascii"):
-        entries = section.arrange(section.entries_of(rows), settings)
-        heading, short, long = section.table(entries, width=width, blocks=False, encoding=encoding)
+        entries = table.arrange(table.entries_of(rows), settings)
+        heading, short, long = table.table(entries, width=width, blocks=False, encoding=encoding)
 
         assert terminal_columns(long) in (width - 1, width)
         assert "file.py::" == long[long.index("file") :][:9]

@@ -1,0 +1,49 @@
+"""A tolerance: how far every budget of a run may be passed before it counts as broken."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from pytest_imu.core.units import format_limit
+
+ACCEPTED = "a number of MiB from 0, or with a % sign a share from 0"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tolerance:
+    """So many MiB on top of a limit, or so many percent of it."""
+
+    mib: float = 0.0
+    percent: float = 0.0
+
+    def __str__(self) -> str:
+        return f"{format_limit(self.percent)} %" if self.percent else f"{format_limit(self.mib)} MiB"
+
+    def __bool__(self) -> bool:
+        return bool(self.mib or self.percent)
+
+    def over_mib(self, limit_mib: float) -> float:
+        """Return how many MiB a budget of *limit_mib* may really reach."""
+        return limit_mib + self.mib + limit_mib * self.percent / 100
+
+    def over_count(self, limit: float) -> float:
+        """Return how many events a budget of *limit* may really reach; MiB say nothing about counts."""
+        return limit + limit * self.percent / 100
+
+
+EXACT = Tolerance()
+
+
+def parse_tolerance(value: object) -> Tolerance:
+    """Return the tolerance that "5%" or "0.5" stands for; ValueError says what is accepted."""
+    text = str(value).strip()
+    is_share = text.endswith("%")
+    try:
+        number = float(text.removesuffix("%"))
+    except ValueError:
+        number = math.nan
+    if not (math.isfinite(number) and number >= 0):
+        message = f"{value!r} is not accepted; {ACCEPTED} is"
+        raise ValueError(message)
+    return Tolerance(percent=number) if is_share else Tolerance(mib=number)

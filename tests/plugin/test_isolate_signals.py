@@ -1,0 +1,218 @@
+"""--imu-isolate: however the run ends, by Ctrl-C, kill or the kernel, no child outlives it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pexpect  # type: ignore[import-untyped]  # it has no types
+import pytest
+
+pytestmark = pytest.mark.needs_fork
+
+WAITING = """
+    import os
+    import signal
+
+    import pytest
+
+    @pytest.fixture
+    def server():
+        yield
+        open("torn_down", "w").close()
+
+    def test_before():
+        pass
+
+    def test_waits(server):
+        print("ready", os.getpid(), os.getppid(), flush=True)
+        while True:
+            signal.pause()
+
+    def test_never():
+        pass
+"""
+"""A test that waits for its end, and says who it is and which process forked it."""
+COMMAND = [sys.executable, "-m", "pytest", "-p", "imu", "-s", "--imu-isolate=all", "--imu-json=run.json"]
+LIMIT_S = 60
+
+
+@pytest.fixture(autouse=True)
+def only_named_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Load what a run names and nothing else that happens to be installed."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+
+
+@contextmanager
+def waiting(pytester: pytest.Pytester, source: str) -> Iterator[tuple[subprocess.Popen[str], int, int]]:
+    """Run pytest up to the test that waits; give the run, the child and the nursery."""
+    pytester.makepyfile(source)
+    with subprocess.Popen(
+        COMMAND, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=pytester.path
+    ) as process:
+        assert process.stdout is not None
+        line = next(line for line in process.stdout if "ready" in line)
+        _, child, nursery = line[line.index("ready") :].split()
+        yield process, int(child), int(nursery)
+
+
+def rest_of(process: subprocess.Popen[str]) -> str:
+    """Return what a run prints until the last process that holds its output has ended."""
+    text, _ = process.communicate(timeout=LIMIT_S)
+    return text
+
+
+def living(*pids: int) -> list[int]:
+    """Return those of the processes that are there."""
+    found = []
+    for pid in pids:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            continue
+        found.append(pid)
+    return found
+
+
+def outcomes(pytester: pytest.Pytester) -> list[str]:
+    """Return the outcomes of the JSON file's tests."""
+    tests = json.loads(pytester.path.joinpath("run.json").read_text(encoding="ascii"))["tests"]
+    return [test["outcome"] for test in tests]
+
+
+def test_ctrl_c_in_a_terminal(pytester: pytest.Pytester) -> None:
+    """Ctrl-C, which reaches all processes, ends the run as ever; fixtures are torn down, files are
+    written, and no process is left.
+    """
+    pytester.makepyfile(WAITING)
+
+    terminal = pexpect.spawn(
+        COMMAND[0], COMMAND[1:], timeout=LIMIT_S, cwd=pytester.path, encoding="utf-8"
+    )
+    terminal.expect(r"ready (\d+) (\d+)")
+    child, nursery = (int(terminal.match.group(number)) for number in (1, 2))
+    terminal.sendintr()
+    terminal.expect(pexpect.EOF)
+    text = terminal.before
+    terminal.close()
+
+    assert pytest.ExitCode.INTERRUPTED == terminal.exitstatus
+    assert "KeyboardInterrupt" in text
+    assert "1 passed" in text
+    assert [] == living(child, nursery)
+    assert pytester.path.joinpath("torn_down").exists()
+    assert ["passed", "interrupted"] == outcomes(pytester)
+
+
+def test_interrupt_of_the_session_alone(pytester: pytest.Pytester) -> None:
+    """A SIGINT that only pytest's own process gets is handed on to the child."""
+    with waiting(pytester, WAITING) as (process, child, nursery):
+        process.send_signal(signal.SIGINT)
+        text = rest_of(process)
+
+    assert pytest.ExitCode.INTERRUPTED == process.returncode
+    assert "KeyboardInterrupt" in text
+    assert [] == living(child, nursery)
+    assert pytester.path.joinpath("torn_down").exists()
+    assert ["passed", "interrupted"] == outcomes(pytester)
+
+
+def test_deaf_child_is_killed(pytester: pytest.Pytester) -> None:
+    """A child that ignores the interrupt is killed after some seconds."""
+    deaf = WAITING.replace("print(", "signal.signal(signal.SIGINT, signal.SIG_IGN)\n        print(")
+
+    with waiting(pytester, deaf) as (process, child, nursery):
+        process.send_signal(signal.SIGINT)
+        rest_of(process)
+
+    assert pytest.ExitCode.INTERRUPTED == process.returncode
+    assert [] == living(child, nursery)
+
+
+def test_second_interrupt_kills_at_once(pytester: pytest.Pytester) -> None:
+    """A second interrupt, while the child tears its fixtures down, does not wait for that."""
+    slow = WAITING.replace(
+        'open("torn_down", "w").close()', 'print("tearing", flush=True); signal.pause()'
+    )
+
+    with waiting(pytester, slow) as (process, child, nursery):
+        process.send_signal(signal.SIGINT)
+        assert process.stdout is not None
+        assert any("tearing" in line for line in iter(process.stdout.readline, ""))
+        process.send_signal(signal.SIGINT)
+        rest_of(process)
+
+    assert pytest.ExitCode.INTERRUPTED == process.returncode
+    assert [] == living(child, nursery)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_killed_session_takes_its_child_along(pytester: pytest.Pytester, number: int) -> None:
+    """When pytest's own process is killed, its child and the process that forked it end too."""
+    with waiting(pytester, WAITING) as (process, child, nursery):
+        process.send_signal(number)
+        rest_of(process)  # up to the end of the last of them
+
+    assert -number == process.returncode
+    # Ended, and perhaps not yet waited for by the system.
+    assert [] == [pid for pid in living(child, nursery) if not is_zombie(pid)]
+
+
+def is_zombie(pid: int) -> bool:
+    """Whether a process has ended and only its parent has not taken notice."""
+    done = subprocess.run(
+        ["ps", "-o", "stat=", "-p", str(pid)],  # noqa: S607 - wherever this system has it
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=LIMIT_S,
+    )
+    return done.stdout.strip()[:1] in {"Z", ""}
+
+
+def test_killed_nursery(pytester: pytest.Pytester) -> None:
+    """When the process that forks is killed, the test and those after it fail with that reason, and
+    none hangs.
+    """
+    with waiting(pytester, WAITING) as (process, child, nursery):
+        os.kill(nursery, signal.SIGKILL)
+        text = rest_of(process)
+
+    assert pytest.ExitCode.TESTS_FAILED == process.returncode
+    assert "1 failed, 1 passed, 1 error" in text
+    assert 2 == text.count("was lost: the process that forks was killed by SIGKILL (signal 9)")
+    assert [] == [pid for pid in living(child, nursery) if not is_zombie(pid)]
+
+
+def test_debugger_in_a_terminal(pytester: pytest.Pytester) -> None:
+    """--pdb stops inside the child, which has the terminal; a Ctrl-C at its prompt is the debugger's."""
+    pytester.makepyfile(
+        "def test_it():\n    value = 41\n    assert value == 42\ndef test_next(): pass\n"
+    )
+
+    terminal = pexpect.spawn(
+        COMMAND[0],
+        [*COMMAND[1:], "--pdb"],
+        timeout=LIMIT_S,
+        cwd=pytester.path,
+        encoding="utf-8",
+    )
+    terminal.expect(r"\(Pdb\) ")
+    terminal.sendintr()
+    terminal.expect(r"\(Pdb\) ")
+    terminal.sendline("p value + 1000")
+    terminal.expect("1041")
+    terminal.sendline("c")
+    terminal.expect(pexpect.EOF)
+    text = terminal.before
+    terminal.close()
+
+    assert pytest.ExitCode.TESTS_FAILED == terminal.exitstatus
+    assert "1 failed" in text
+    assert "1 passed" in text
