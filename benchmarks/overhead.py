@@ -1,14 +1,16 @@
-"""What measuring costs: python benchmarks/overhead.py [--rounds N] [--tests N].
+"""What measuring costs: python benchmarks/overhead.py [--rounds N] [--tests N] [--peers].
 
 Prints the cost of an empty window, of the plugin for each of many trivial tests (switched off, idle,
 on), of a start of pytest, and of counting with perf where there is one. The runs that are compared are
 interleaved, so that a noisy machine disturbs both alike; medians are printed with the spread from the
-first to the third quartile.
+first to the third quartile. With `--peers` it prints instead what other tools cost beside this one,
+those that are installed (the extra `bench`).
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import statistics
 import subprocess
@@ -96,7 +98,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--rounds", type=int, default=9, help="pairs of runs (default 9)")
     parser.add_argument("--tests", type=int, default=2000, help="trivial tests (default 2000)")
+    parser.add_argument("--peers", action="store_true", help="compare with other tools")
     options = parser.parse_args()
+    if options.peers:
+        importlib.import_module("peer_costs").print_costs(rounds=options.rounds)
+        return
 
     print(f"empty window, small process:  {spread(empty_windows(), unit='µs')}")
     ballast = bytearray(4 * 2**30)
