@@ -58,14 +58,15 @@ def free_bytes(
 ) -> int | None:
     """Return how many bytes the next block can use without any growth; None where that is unknown.
 
-    Of what Python's own allocator has free, what it always has is left out.
+    It is 0 where there is little more than every process has.
     Where Python's allocator tells nothing the sum is unknown, whatever the heaps hold. Where the C
     library tells nothing of its heaps it is what Python's allocator holds.
     """
     in_blocks = in_pymalloc()
     if in_blocks is None:
         return None
-    return max(0, in_blocks - ALWAYS_FREE_BYTES) + (in_thread_heaps() or 0)
+    all_bytes = in_blocks + (in_thread_heaps() or 0)
+    return all_bytes if all_bytes >= ALWAYS_FREE_BYTES + NOTEWORTHY_BYTES else 0
 
 
 class ReusableGauge:
@@ -115,8 +116,6 @@ class ReusableGauge:
         end_ns = self._clock_ns()
         self._spent_ns += end_ns - now_ns
         until_ns = end_ns + (end_ns - now_ns) * ANSWER_HOLDS
-        if free_bytes is not None and free_bytes < NOTEWORTHY_BYTES:
-            free_bytes = 0
         return _Answer(free_bytes, rss_bytes, until_ns)
 
 
