@@ -49,6 +49,14 @@ def only_named_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
 
 
+@pytest.fixture(autouse=True)
+def interrupts_are_heard() -> Iterator[None]:
+    """Undo what a shell does to a job in the background: all that it starts would ignore SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @contextmanager
 def waiting(pytester: pytest.Pytester, source: str) -> Iterator[tuple[subprocess.Popen[str], int, int]]:
     """Run pytest up to the test that waits; give the run, the child and the nursery."""
@@ -59,7 +67,10 @@ def waiting(pytester: pytest.Pytester, source: str) -> Iterator[tuple[subprocess
         assert process.stdout is not None
         line = next(line for line in process.stdout if "ready" in line)
         _, child, nursery = line[line.index("ready") :].split()
-        yield process, int(child), int(nursery)
+        try:
+            yield process, int(child), int(nursery)
+        finally:
+            process.kill()  # it has ended, unless the test has failed
 
 
 def rest_of(process: subprocess.Popen[str]) -> str:
