@@ -117,8 +117,10 @@ class Child:
             plain["report"] = config.hook.pytest_report_to_serializable(config=config, report=report)
         if "warning_message" in plain:
             plain["warning_message"] = plain_warning(plain["warning_message"])
-        # What is printed for a report comes before what this process prints next.
+        # What is printed for a report comes behind what this process has printed, and before its next.
         wait = name in {"pytest_runtest_logstart", "pytest_runtest_logreport"}
+        if wait:
+            flush_output(self._item.config)
         self._tell("hook", name=name, arguments=plain, wait=wait)
 
     def _tell(self, what: str, *, wait: bool = False, **fields: Any) -> None:

@@ -18,7 +18,8 @@ PHASES = ["setup", "call", "teardown"]
 def only_named_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
     """Load what a run names and nothing else that happens to be installed."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+    for name in ("PYTEST_ADDOPTS", "CI", "BUILD_NUMBER"):  # on CI pytest's summary is another one
+        monkeypatch.delenv(name, raising=False)
 
 
 def run(pytester: pytest.Pytester, *args: str, isolate: str = "all") -> pytest.RunResult:

@@ -79,7 +79,8 @@ def test_counts_are_reported_everywhere(pytester: pytest.Pytester) -> None:
     )
     document = json.loads((pytester.path / "out.json").read_text(encoding="utf-8"))
     faults = counters_of(document, "test_thousand")["page-faults"]
-    assert {"value", "per_second", "running_percent", "reason", "samples"} == faults.keys()
+    keys = {"value", "per_second", "running_percent", "reason", "samples", "source"}
+    assert (keys, "perf") == (faults.keys(), faults["source"])
     assert 1000 <= faults["value"] <= 1005
     assert (None, 100.0, [faults["value"]]) == (
         faults["reason"],
@@ -102,6 +103,7 @@ def test_counts_are_reported_everywhere(pytester: pytest.Pytester) -> None:
     }
     assert str(faults["value"]) == properties["imu_page_faults"]
     assert {"imu_page_faults_per_second", "imu_task_clock"} <= properties.keys()
+    assert "perf" == properties["imu_counter_source"]
 
 
 @pytest.mark.needs_perf
