@@ -15,11 +15,16 @@ def load_ipython_extension(ipython: InteractiveShell) -> None:
     from ipython_hooks import commands  # noqa: PLC0415 - nothing is imported before it is used
     from ipython_hooks.arguments import CommandError  # noqa: PLC0415 - nothing is imported before it is used
     from ipython_hooks.magics import ImuMagics  # noqa: PLC0415 - nothing is imported before it is used
+    from pytest_imu.core.callgrind_command import (  # noqa: PLC0415 - nothing is imported before it is used
+        running_under_callgrind,
+    )
 
     unload_ipython_extension(ipython)  # who calls this by hand, twice, gets one report, not two
     magics = ImuMagics(ipython)
     ipython.register_magics(magics)
     magics.session.start()
+    if running_under_callgrind():
+        commands.run(magics.session, "perf")
     if magics.perf:
         try:
             commands.run(magics.session, f"perf {magics.perf}")

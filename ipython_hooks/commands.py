@@ -55,7 +55,7 @@ def _status(session: Session, rest: str) -> None:
     require_nothing("status", rest)
     limit = session.limit.total_bytes
     counted = ", ".join(session.counters.events) if session.counters else "nothing"
-    source = "" if session.counters is None else f" ({session.counters.label})"
+    source = "" if session.counters is None else f" ({session.counters.label}{_caches()})"
     session.say(
         [
             f"reporting: {'on' if session.watching else 'off'}",
@@ -66,6 +66,13 @@ def _status(session: Session, rest: str) -> None:
             f"measured: {len(session.watcher.history)} commands",
         ]
     )
+
+
+def _caches() -> str:
+    from pytest_imu.core.sources import simulated_caches  # noqa: PLC0415 - only where something counts
+
+    caches = simulated_caches()
+    return "" if caches is None else f" {caches}"
 
 
 def _peaks() -> str:
@@ -97,7 +104,7 @@ def _perf(session: Session, rest: str) -> None:
     if raw:
         session.options.raw_samples = True
     session.count(tuple(dict.fromkeys(events)))
-    source = "" if session.counters is None else session.counters.label
+    source = "" if session.counters is None else f"{session.counters.label}{_caches()}"
     session.say([f"counting {', '.join(events)} in each command with {source}; %imu perf off stops it"])
 
 

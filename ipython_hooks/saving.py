@@ -8,13 +8,16 @@ from typing import Any
 
 from ipython_hooks.records import CommandRecord
 from pytest_imu.core import document
+from pytest_imu.core.sources import source_text
 
 
 def save(path: Path, records: Sequence[CommandRecord]) -> None:
     """Write every command as a test of that name; raises OSError."""
     if path.is_dir():
         raise IsADirectoryError(None, "it is a folder", str(path))
-    document.write(path, map(test_of, records), document.describe_machine(trim=True))
+    counted = source_text(record.measurement for record in records)
+    environment = {**document.describe_machine(trim=True), "counter_source": counted}
+    document.write(path, map(test_of, records), environment)
 
 
 def test_of(record: CommandRecord) -> dict[str, Any]:

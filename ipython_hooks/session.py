@@ -77,15 +77,15 @@ class Session:
         return Meter(trim=self.options.trim, gc=self.options.gc, counters=self.counters)
 
     def count(self, events: tuple[str, ...]) -> None:
-        """Count these events from the next command on; none ends perf."""
+        """Count these events from the next command on, with what there is; none ends that."""
         if self.counters is not None:
             self.counters.stop()
             self.counters = None
         self._said_uncounted.clear()
         if events:
-            from pytest_imu.core.perf_stat import PerfStat  # noqa: PLC0415 - only where asked for
+            from pytest_imu.core.sources import source_of_counts  # noqa: PLC0415 - only where asked for
 
-            self.counters = PerfStat(events, idle_s=self.options.perf_idle_s)
+            self.counters = source_of_counts(events, idle_s=self.options.perf_idle_s)
 
     def show_live(self, *, on: bool) -> None:
         """Show memory live, or stop showing it."""
@@ -162,5 +162,5 @@ class Session:
         for reading in record.measurement.counters:
             if reading.reason is not None and reading.event not in self._said_uncounted:
                 self._said_uncounted.add(reading.event)
-                lines.append(f"perf value for {reading.event}: n/a, {reading.reason}")
+                lines.append(f"{reading.source} value for {reading.event}: n/a, {reading.reason}")
         return lines

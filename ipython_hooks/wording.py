@@ -50,6 +50,8 @@ def counter_line(reading: CounterReading, *, raw: bool) -> str | None:
     """Return the line for an event; None where it has no value, which is said elsewhere, once."""
     if reading.value is None:
         return None
+    if reading.source == "callgrind":  # a rate of what runs fifty times slower says nothing
+        return f"callgrind value for {reading.event} {format_count(reading.value)} in all, simulated"
     unit = " ms" if reading.event.endswith("-clock") else ""  # perf's clocks count milliseconds
     rate = f"averages to {reading.per_second or 0:,.0f}{unit}/second"
     if raw:

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import mmap
-import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pytest_imu.core import memory, meter, perf_command, platforms
+from pytest_imu.callgrind_trial import SimulationFailedError, count_simulated
+from pytest_imu.core import memory, meter, perf_command, platforms, valgrind
 from pytest_imu.core.memory import KernelPeak
 from pytest_imu.core.meter import Meter
 from pytest_imu.core.model import CounterReading
 from pytest_imu.core.perf_command import PerfCommand, PerfUnavailableError
 from pytest_imu.core.perf_stat import PerfStat
 from pytest_imu.core.text import printable
-from pytest_imu.core.units import format_mib
+from pytest_imu.core.units import format_count, format_mib
+from pytest_imu.core.valgrind import ValgrindUnavailableError
 
 SCHEMA = 1
 EVENTS = ("cache-misses", "cache-references", "instructions", "page-faults", "task-clock")
+SIMULATED_EVENT = "cache-misses"
+SIMULATED_NAME = f"simulated {SIMULATED_EVENT}"
 HARMLESS_PARANOID = 2
 """Up to this level the kernel lets everyone count what their own processes do."""
 
@@ -31,7 +33,6 @@ MEND_REFUSED = (
     "(before 20.10.10: --security-opt seccomp=unconfined)"
 )
 MEND_NO_PMU = "use a machine whose processor's counters are visible: most virtual machines hide them"
-MEND_VALGRIND = "install valgrind, 3.19 or newer"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +50,7 @@ def examine(
     platform: str = sys.platform,
     find: Callable[[], PerfCommand] = perf_command.find_perf,
     paranoid: Callable[[], int | None] = perf_command.paranoid_level,
+    find_valgrind: Callable[[], tuple[str, str]] = valgrind.find_valgrind,
 ) -> Iterator[Check]:
     """Return what every part of this machine says, each tried for real."""
     yield from _memory_checks()
@@ -56,7 +58,7 @@ def examine(
         yield Check(name="perf", ok=False, value=f"perf is part of Linux, and this is {platform}")
         return
     yield from _perf_checks(find, paranoid)
-    yield _valgrind_check()
+    yield from _valgrind_checks(find_valgrind)
 
 
 def _memory_checks() -> Iterator[Check]:
@@ -123,18 +125,20 @@ def _event_check(reading: CounterReading) -> Check:
     return Check(name=reading.event, ok=False, value=reason, mend=mend)
 
 
-def _valgrind_check() -> Check:
-    path = shutil.which("valgrind")
-    if path is None:
-        return Check(name="valgrind", ok=False, value="not installed", mend=MEND_VALGRIND)
+def _valgrind_checks(find_valgrind: Callable[[], tuple[str, str]]) -> Iterator[Check]:
     try:
-        done = subprocess.run([path, "--version"], capture_output=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return Check(name="valgrind", ok=False, value=f"{path}: {error}", mend=MEND_VALGRIND)
-    version = done.stdout.decode(errors="replace").strip().removeprefix("valgrind-")
-    works = done.returncode == 0
-    value = f"{version}, {path}" if works else f"{path} ends with status {done.returncode}"
-    return Check(name="valgrind", ok=works, value=value, mend=None if works else MEND_VALGRIND)
+        path, version = find_valgrind()
+    except ValgrindUnavailableError as error:
+        yield Check(name="valgrind", ok=False, value=str(error), mend=valgrind.MEND)
+        return
+    yield Check(name="valgrind", ok=True, value=f"{version}, {path}")
+    try:
+        simulated = count_simulated(path, SIMULATED_EVENT)
+    except SimulationFailedError as error:
+        yield Check(name=SIMULATED_NAME, ok=False, value=str(error), mend=valgrind.MEND)
+    else:
+        value = f"{format_count(simulated)} while 1 MiB was read"
+        yield Check(name=SIMULATED_NAME, ok=True, value=value)
 
 
 def text_lines(checks: list[Check]) -> list[str]:

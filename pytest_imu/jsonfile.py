@@ -10,14 +10,26 @@ from typing import Any
 import pytest
 
 from pytest_imu.core import document
+from pytest_imu.core.callgrind_command import Caches
+from pytest_imu.core.sources import source_text
 from pytest_imu.keys import SETTINGS
 from pytest_imu.rows import Row
+from pytest_imu.settings import Settings
 
 
 def write(path: Path, rows: Sequence[Row], config: pytest.Config, *, noise_bytes: int | None) -> None:
     """Write the run's document; raises OSError."""
-    environment = {**_environment(config), "noise_floor_bytes": noise_bytes}
+    environment = {
+        **_environment(config),
+        "noise_floor_bytes": noise_bytes,
+        "counter_source": _counter_source(rows, config.stash[SETTINGS]),
+    }
     document.write(path, (row.to_dict() for row in rows), environment)
+
+
+def _counter_source(rows: Sequence[Row], settings: Settings) -> str | None:
+    caches = str(settings.caches or Caches()) if settings.simulate != "off" else None
+    return source_text((one for row in rows for one in row.phases.values()), caches=caches)
 
 
 def _environment(config: pytest.Config) -> dict[str, Any]:

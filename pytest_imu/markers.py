@@ -23,11 +23,12 @@ DELTA_LINE = (
     "as in max_peak_mib."
 )
 CACHE_LINE = (
-    "max_cache_misses(limit): fail the test if it has over limit cache misses, as perf counts them; "
-    "None lifts every farther one."
+    "max_cache_misses(limit, *, warmup=0): fail the test if it has over limit cache misses, as perf "
+    "or --imu-simulate counts them; its body is called warmup times before that; None lifts every "
+    "farther one."
 )
 EVENTS_LINE = (
-    "max_events(event, limit): the same for any event that perf counts: "
+    "max_events(event, limit, *, warmup=0): the same for any event: "
     'max_events("instructions", 1_000_000).'
 )
 MARKER_LINES = (PEAK_LINE, DELTA_LINE, CACHE_LINE, EVENTS_LINE)
@@ -38,19 +39,25 @@ MARKER_NAMES = frozenset((*METRICS, *EVENT_MARKERS))
 ACCEPTED_SIZE = (
     'accepted: one number of MiB from 0, or None, and phase="call", phase="setup" or phase="all"'
 )
-ACCEPTED_COUNT = "accepted: one number from 0, or None"
-ACCEPTED_EVENT = "accepted: an event as `perf list` names it, and one number from 0, or None"
+ACCEPTED_WARMUP = ", and warmup= with a whole number from 0"
+ACCEPTED_COUNT = f"accepted: one number from 0, or None{ACCEPTED_WARMUP}"
+ACCEPTED_EVENT = (
+    f"accepted: an event as `perf list` names it, and one number from 0, or None{ACCEPTED_WARMUP}"
+)
 
 
 def budgets_by_item(
-    items: Sequence[pytest.Item], defaults: Sequence[Budget]
+    items: Sequence[pytest.Item], defaults: Sequence[Budget], *, warmup: int = 0
 ) -> dict[pytest.Item, tuple[AnyBudget, ...]]:
-    """Return the budgets of every test that has any; pytest.UsageError lists all markers at fault."""
+    """Return the budgets of every test that has any; pytest.UsageError lists all markers at fault.
+
+    *warmup* is that of the budgets on events that have none of their own.
+    """
     budgets: dict[pytest.Item, tuple[AnyBudget, ...]] = {}
     faults: dict[str, None] = {}
     for item in items:
         try:
-            if own := budgets_of(item, defaults):
+            if own := budgets_of(item, defaults, warmup=warmup):
                 budgets[item] = own
         except pytest.UsageError as error:
             faults[str(error)] = None
@@ -59,7 +66,9 @@ def budgets_by_item(
     return budgets
 
 
-def budgets_of(item: pytest.Item, defaults: Sequence[Budget]) -> tuple[AnyBudget, ...]:
+def budgets_of(
+    item: pytest.Item, defaults: Sequence[Budget], *, warmup: int = 0
+) -> tuple[AnyBudget, ...]:
     """Return the budgets in force for a test; pytest.UsageError for a marker that makes no sense.
 
     Of the limits on the same thing (metric and phase, or event) the closest counts: the parameter
@@ -71,7 +80,7 @@ def budgets_of(item: pytest.Item, defaults: Sequence[Budget]) -> tuple[AnyBudget
     closest: dict[tuple[str, str], AnyBudget | None] = {}
     lifted: set[str] = set()
     for mark in _marks_by_distance(item):
-        subject, budget, lifts_all = _read(item, mark)
+        subject, budget, lifts_all = _read(item, mark, warmup)
         if subject[0] not in lifted:
             closest.setdefault(subject, budget)
         if lifts_all:
@@ -95,11 +104,13 @@ def _marks_by_distance(item: pytest.Item) -> Iterator[pytest.Mark]:
         yield from (mark for mark in place if mark.name in MARKER_NAMES)
 
 
-def _read(item: pytest.Item, mark: pytest.Mark) -> tuple[tuple[str, str], AnyBudget | None, bool]:
+def _read(
+    item: pytest.Item, mark: pytest.Mark, warmup: int
+) -> tuple[tuple[str, str], AnyBudget | None, bool]:
     """Return what a marker is about, its budget, and whether it lifts all others of its name."""
     if mark.name in METRICS:
         return _read_size(item, mark)
-    return _read_count(item, mark)
+    return _read_count(item, mark, warmup)
 
 
 def _read_size(item: pytest.Item, mark: pytest.Mark) -> tuple[tuple[str, str], AnyBudget | None, bool]:
@@ -122,14 +133,16 @@ def _read_size(item: pytest.Item, mark: pytest.Mark) -> tuple[tuple[str, str], A
     return (mark.name, phase), budget, False
 
 
-def _read_count(item: pytest.Item, mark: pytest.Mark) -> tuple[tuple[str, str], AnyBudget | None, bool]:
+def _read_count(
+    item: pytest.Item, mark: pytest.Mark, warmup: int
+) -> tuple[tuple[str, str], AnyBudget | None, bool]:
     from pytest_imu.core.budgets import EventBudget  # noqa: PLC0415 - only where there is a marker
 
     is_cache = mark.name == "max_cache_misses"
     arguments = (CACHE_MISSES, *mark.args) if is_cache else mark.args
     accepted = ACCEPTED_COUNT if is_cache else ACCEPTED_EVENT
-    if mark.kwargs:
-        raise _fault(item, mark, f"has no argument {min(mark.kwargs)!r}", accepted)
+    if unknown := sorted(set(mark.kwargs) - {"warmup"}):
+        raise _fault(item, mark, f"has no argument {unknown[0]!r}", accepted)
     if len(arguments) != len(("event", "limit")):
         wanted = "one limit" if is_cache else "an event and a limit"
         raise _fault(item, mark, f"takes {wanted}, not {len(mark.args)} arguments", accepted)
@@ -138,7 +151,10 @@ def _read_count(item: pytest.Item, mark: pytest.Mark) -> tuple[tuple[str, str], 
         raise _fault(item, mark, f"has no event {event!r}", accepted)
     if not _is_limit(limit):
         raise _fault(item, mark, f"cannot be {limit!r}", accepted)
-    budget = None if limit is None else EventBudget(event=event, limit=float(limit))
+    warmup = mark.kwargs.get("warmup", warmup)
+    if not isinstance(warmup, int) or isinstance(warmup, bool) or warmup < 0:
+        raise _fault(item, mark, f"cannot have warmup={warmup!r}", accepted)
+    budget = None if limit is None else EventBudget(event=event, limit=float(limit), warmup=warmup)
     return ("max_events", event), budget, False
 
 

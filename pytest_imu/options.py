@@ -78,6 +78,32 @@ OPTIONS = (
         "Separated by commas, given with '='. Default: cache-misses.",
     ),
     Option(
+        name="imu_simulate",
+        metavar="WHICH",
+        kind="string",
+        default="off",
+        bare="all",
+        help="Run the tests under valgrind, which simulates caches and counts the same everywhere: off, "
+        "budgets (the tests that have one on events) or all, given with '='; turns --imu on. "
+        "Default: off.",
+    ),
+    Option(
+        name="imu_caches",
+        kind="string",
+        default=None,
+        on_command_line=False,
+        help="The caches that --imu-simulate simulates, each with its bytes, ways and bytes of a line. "
+        "Default: I1=32768,8,64 D1=32768,8,64 LL=8388608,16,64.",
+    ),
+    Option(
+        name="imu_warmup",
+        kind="int",
+        default=0,
+        on_command_line=False,
+        help="How often a test with a budget on events is called before it is counted, unless its own "
+        "warmup says otherwise. Default: 0.",
+    ),
+    Option(
         name="imu_tolerance",
         metavar="SIZE",
         kind="string",

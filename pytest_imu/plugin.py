@@ -14,7 +14,7 @@ from pytest_imu.keys import BUDGETS, LOG, REPORTER, SETTINGS
 from pytest_imu.markers import MARKER_LINES, budgets_by_item
 from pytest_imu.options import add_options
 from pytest_imu.reporting import Reporter, check_paths, run_log
-from pytest_imu.settings import Settings
+from pytest_imu.settings import Settings, read_simulate
 
 __all__ = ["imu"]
 
@@ -22,6 +22,16 @@ __all__ = ["imu"]
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Declare the options."""
     add_options(parser)
+
+
+@pytest.hookimpl
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Under `--imu-simulate` start again under valgrind, or see to it that the workers are."""
+    # Behind xdist's own hook, which comes first and decides how many workers there will be.
+    if not config.option.no_imu and read_simulate(config) != "off":
+        from pytest_imu.simulation import begin  # noqa: PLC0415 - only where asked for
+
+        begin(config)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -38,11 +48,21 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(workers.Controller(settings, reporter), "imu-workers")
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Under `--imu-simulate=budgets` leave only the tests that have a budget on events."""
+    settings = config.stash[SETTINGS]
+    if settings.simulate == "budgets" and not settings.off:
+        from pytest_imu.simulation import keep_budgeted  # noqa: PLC0415 - only where asked for
+
+        keep_budgeted(config, items)
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Read every test's budgets; register the recorder where there is something to measure."""
     config, settings = session.config, session.config.stash[SETTINGS]
     with workers.telling_usage_errors(config):
-        budgets = budgets_by_item(session.items, settings.default_budgets)
+        budgets = budgets_by_item(session.items, settings.default_budgets, warmup=settings.warmup)
     if settings.off:
         workers.tell_skipped(config, sum(map(len, budgets.values())))
         return
@@ -50,10 +70,13 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         item.stash[BUDGETS] = own
     # Installed but not asked for, the plugin is free: what isolates and measures is imported here.
     if settings.isolate != "off":
+        from pytest_imu.core.callgrind_command import running_tool  # noqa: PLC0415 - see above
         from pytest_imu.isolation import Isolation  # noqa: PLC0415 - see above
 
-        # Before the recorder: what comes later is called first, and it measures before the fork.
-        config.pluginmanager.register(Isolation(session, settings), "imu-isolation")
+        # Under valgrind there is no memory to keep apart, and a forked child is not counted.
+        if running_tool() is None:
+            # Before the recorder: what comes later is called first, and it measures before the fork.
+            config.pluginmanager.register(Isolation(session, settings), "imu-isolation")
     if budgets or settings.measure_all:
         from pytest_imu.recorder import Recorder, counter_source  # noqa: PLC0415 - see above
 

@@ -147,6 +147,8 @@ class Recorder:
         children = self._settings.children
         meter = Meter(trim=trim, gc=self._settings.gc, counters=counters, children=children)
         try:
+            if phase == "call":
+                _warm_up(item, record)
             with meter:
                 result = yield
                 if phase == "teardown" and record.open_budgets:
@@ -205,9 +207,20 @@ def counter_source(settings: Settings, budgets: Iterable[Iterable[AnyBudget]]) -
     events = tuple(dict.fromkeys((*settings.perf_events, *budgeted)))
     if not events:
         return None
-    from pytest_imu.core.perf_stat import PerfStat  # noqa: PLC0415 - subprocess is not free
+    from pytest_imu.core.sources import source_of_counts  # noqa: PLC0415 - subprocess is not free
 
-    return PerfStat(events)
+    return source_of_counts(events)
+
+
+def _warm_up(item: pytest.Item, record: TestRecord) -> None:
+    """Call the test's body as often as its budgets ask for, before it is measured.
+
+    What fails there fails the test, as it would have in the call that counts.
+    """
+    blocks = record.new_blocks
+    for _ in range(max((getattr(one, "warmup", 0) for one in record.open_budgets), default=0)):
+        item.runtest()
+    record.new_blocks = blocks
 
 
 def forget_last_failure() -> None:
@@ -237,12 +250,18 @@ def _set_properties(item: pytest.Item, measurement: Measurement) -> None:
         ("imu_total_mib", _rounded_mib(measurement.after_bytes)),
         ("imu_seconds", round(measurement.duration_ns / NANOSECONDS_PER_SECOND, 6)),
         ("imu_source", measurement.source),
+        *_counter_source_properties(measurement),
         *(pair for reading in measurement.counters for pair in _event_properties(reading)),
     )
     if item.stash[ATTEMPTS] > 1:  # those of another attempt are still there
         names = {name for name, _ in properties}
         item.user_properties[:] = [pair for pair in item.user_properties if pair[0] not in names]
     item.user_properties += properties
+
+
+def _counter_source_properties(measurement: Measurement) -> Iterator[tuple[str, str]]:
+    sources = {reading.source for reading in measurement.counters if reading.value is not None}
+    yield from (("imu_counter_source", source) for source in sources)
 
 
 def _event_properties(reading: CounterReading) -> Iterator[tuple[str, float | str]]:

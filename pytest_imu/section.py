@@ -11,6 +11,7 @@ from pytest_imu.core.budgets import REUSED, Verdict, event_reason
 from pytest_imu.core.memory import peak_source
 from pytest_imu.core.text import encodable, plural, printable
 from pytest_imu.core.units import MIB, format_mib
+from pytest_imu.core.unmeasured import SIMULATED
 from pytest_imu.rows import Row
 from pytest_imu.settings import Settings
 from pytest_imu.suggestions import suggestion_lines
@@ -81,6 +82,7 @@ def report_lines(
         counts_line(shown, entries, settings),
         legend_line(entries, noise_bytes),
         *unmeasured_lines(entries),
+        *simulated_lines(entries, settings),
         *traced_lines(entries),
         *children_lines(entries),
         *counter_lines(entries),
@@ -113,7 +115,23 @@ def unmeasured_lines(entries: Sequence[Entry]) -> list[str]:
         for reading in entry.measurement.counters:
             if reading.reason is not None:
                 reasons[event_reason(reading.event, reading.reason)] += 1
-    return [f"n/a in {plural(count, 'row')}: {printable(why)}" for why, count in reasons.items()]
+    return [
+        f"n/a in {plural(count, 'row')}: {printable(why)}{EXPLAINED.get(why, '')}"
+        for why, count in reasons.items()
+    ]
+
+
+EXPLAINED = {SIMULATED: ": valgrind's own memory would be in the numbers"}
+
+
+def simulated_lines(entries: Sequence[Entry], settings: Settings) -> list[str]:
+    """Return which caches were simulated, where any were."""
+    readings = [reading for entry in entries for reading in entry.measurement.counters]
+    if not any(reading.source == "callgrind" and reading.value is not None for reading in readings):
+        return []
+    from pytest_imu.simulation import simulated_caches_of  # noqa: PLC0415 - only where one was
+
+    return [f"counts simulated by callgrind: {simulated_caches_of(settings)}"]
 
 
 def traced_lines(entries: Sequence[Entry]) -> list[str]:
@@ -142,7 +160,7 @@ def counter_lines(entries: Sequence[Entry]) -> list[str]:
     lines = []
     if any(is_scaled(reading) for reading in readings):
         lines.append("* scaled: perf had the event on the hardware for a part of the time only")
-    counted = any(reading.value is not None for reading in readings)
+    counted = any(reading.value is not None and reading.source == "perf" for reading in readings)
     if counted and any(entry.row.worker for entry in entries):
         lines.append("counts of several workers: they share the caches, and disturb each other there")
     return lines

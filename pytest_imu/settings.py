@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import pytest
 
-from pytest_imu.core.counters import check_event
+from pytest_imu.core.counters import CACHE_MISSES, check_event
 from pytest_imu.options import OPTIONS
 
 if TYPE_CHECKING:
     from pytest_imu.core.budgets import Budget, Metric
+    from pytest_imu.core.callgrind_command import Caches
     from pytest_imu.core.tolerance import Tolerance
 
 SortKey = Literal["peak", "delta", "total", "time", "name"]
 OnBreach = Literal["fail", "warn"]
 Isolate = Literal["off", "budgets", "all"]
+Simulate = Literal["off", "budgets", "all"]
 ACCEPTED = {
     "bool": "true or false",
     "int": "a whole number from 0",
@@ -30,9 +32,10 @@ ACCEPTED = {
     "imu_sort": f"one of {', '.join(get_args(SortKey))}",
     "imu_on_breach": f"one of {', '.join(get_args(OnBreach))}",
     "imu_isolate": f"one of {', '.join(get_args(Isolate))}",
+    "imu_simulate": f"one of {', '.join(get_args(Simulate))}",
 }
 """What an option takes, by its name where it has words of its own, else by its kind."""
-TURN_ON = ("imu", "imu_perf", "imu_suggest", "imu_children")
+TURN_ON = ("imu", "imu_perf", "imu_suggest", "imu_children", "imu_simulate")
 """The flags that ask for the report, by themselves or because they have nothing to say without it."""
 
 
@@ -52,6 +55,10 @@ class Settings:
     children: bool
     perf_events: tuple[str, ...]
     perf_required: bool
+    simulate: Simulate
+    caches: Caches | None
+    """None stands for the usual ones."""
+    warmup: int
     json_path: Path | None
     log_path: Path | None
     on_breach: OnBreach
@@ -69,9 +76,10 @@ class Settings:
     def from_config(cls, config: pytest.Config) -> Settings:
         """Read the command line and the ini file; pytest.UsageError names the source of a bad value."""
         values = _Values(config)
+        simulate = values.simulate()
         return cls(
             off=bool(config.option.no_imu),
-            report=any(config.getoption(name) for name in TURN_ON)
+            report=any(config.getoption(name) not in (None, False, "off") for name in TURN_ON)
             or bool(values.ini("imu", ACCEPTED["bool"])),
             top=values.read("imu_top", parse_count),
             sort=values.read("imu_sort", _one_of(get_args(SortKey))),
@@ -83,9 +91,14 @@ class Settings:
             tolerance=values.read("imu_tolerance", _parse_tolerance),
             suggest=values.read("imu_suggest", bool),
             isolate=values.read("imu_isolate", _parse_isolate),
-            children=values.read("imu_children", bool),
-            perf_events=values.read("imu_perf", parse_events),
+            # The thread that samples them would be counted.
+            children=values.read("imu_children", bool) and simulate == "off",
+            perf_events=values.read("imu_perf", parse_events)
+            or (() if simulate == "off" else (CACHE_MISSES,)),
             perf_required=values.read("imu_perf_required", bool),
+            simulate=simulate,
+            caches=values.read("imu_caches", _parse_caches),
+            warmup=values.read("imu_warmup", parse_count),
             json_path=values.path("imu_json"),
             log_path=values.path("imu_log"),
             on_breach=values.read("imu_on_breach", _one_of(get_args(OnBreach))),
@@ -93,6 +106,11 @@ class Settings:
             gc=values.read("imu_gc", bool),
             junit=values.read("imu_junit", bool),
         )
+
+
+def read_simulate(config: pytest.Config) -> Simulate:
+    """Read this one option, before all others are; pytest.UsageError names the source of a bad value."""
+    return _Values(config).simulate()
 
 
 class _Values:
@@ -121,6 +139,11 @@ class _Values:
         from pytest_imu.core.budgets import Budget  # noqa: PLC0415 - only where there is a default
 
         return (Budget(metric=metric, limit_mib=limit_mib, origin=self._find(name)[1]),)
+
+    def simulate(self) -> Simulate:
+        """Return what is to be simulated."""
+        which: Simulate = self.read("imu_simulate", _parse_simulate)
+        return which
 
     def path(self, name: str) -> Path | None:
         """Return a path as seen from where pytest was started."""
@@ -208,6 +231,18 @@ def _parse_isolate(value: str) -> str:
         message = f"{value!r} needs a platform that can fork, and {sys.platform} cannot; off is accepted"
         raise ValueError(message)
     return which
+
+
+def _parse_simulate(value: str) -> str:
+    if value not in get_args(Simulate):
+        _refuse_path(value, "--imu-simulate=all")
+    return _one_of(get_args(Simulate))(value)
+
+
+def _parse_caches(value: str) -> Caches:
+    from pytest_imu.core.callgrind_command import parse_caches  # noqa: PLC0415 - as for tolerance
+
+    return parse_caches(value)
 
 
 def _parse_tolerance(value: object) -> Tolerance:

@@ -157,7 +157,9 @@ def _event_columns(measured: Sequence[Measurement]) -> list[list[str]]:
     for event in dict.fromkeys(event for counted in readings for event in counted):
         own = [counted.get(event) for counted in readings]
         columns.append([event, *("" if one is None else _count(one) for one in own)])
-        if len(columns) == 1:
+        # A rate of what is simulated, fifty times slower, would say nothing.
+        timed = any(one is not None and one.source == "perf" for one in own)
+        if len(columns) == 1 and timed:
             columns.append(["/s", *("" if one is None else _rate(one) for one in own)])
     return columns
 

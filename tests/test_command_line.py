@@ -76,6 +76,43 @@ def test_doctor_without_perf_names_the_packages(tmp_path: Path) -> None:
     assert "no   valgrind  not installed" in done.stdout
 
 
+@pytest.mark.needs_valgrind
+def test_doctor_simulates_for_real() -> None:
+    """Where valgrind is installed the doctor counts the misses of reading 1 MiB: 16,384 and some."""
+    checks = {check["name"]: check for check in json.loads(run("doctor", "--json").stdout)["checks"]}
+    assert checks["valgrind"]["ok"]
+    simulated = checks["simulated cache-misses"]
+    assert simulated["ok"]
+    assert 16_384 <= int(simulated["value"].split()[0].replace(",", "")) <= 20_000
+
+
+@pytest.mark.needs_proc
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        ("echo valgrind-3.15.0", "no   valgrind  {} is valgrind-3.15.0, and too old"),
+        (
+            'test "$1" = --version && echo valgrind-3.19.0 || { echo broken >&2; exit 3; }',
+            "no   simulated cache-misses  status 3: broken",
+        ),
+        (
+            # It runs the program, and does not simulate it.
+            """if test "$1" = --version; then echo valgrind-3.19.0; exit; fi
+            while test "${1#-}" != "$1"; do shift; done; exec "$@" """,
+            "no   simulated cache-misses  no valgrind runs this process, not callgrind",
+        ),
+    ],
+)
+def test_doctor_with_a_valgrind_that_will_not_do(tmp_path: Path, script: str, expected: str) -> None:
+    """One that is too old, or that simulates nothing, is a "no" with the reason and what to install."""
+    valgrind = tmp_path / "valgrind"
+    valgrind.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+    valgrind.chmod(0o755)
+    said = run("doctor", PATH=str(tmp_path)).stdout
+    assert expected.format(valgrind) in said
+    assert "mend: install valgrind, 3.19 or newer" in said
+
+
 def test_doctor_says_how_a_refusal_is_mended() -> None:
     """A high perf_event_paranoid is a "no" with the sysctl and the docker option that mend it."""
 

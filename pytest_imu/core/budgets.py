@@ -55,6 +55,8 @@ class EventBudget:
     limit: float
     origin: str | None = None
     phase: BudgetPhase = "call"
+    warmup: int = 0
+    """How often the test's body is called before it is counted."""
 
     @property
     def name(self) -> str:
@@ -64,7 +66,8 @@ class EventBudget:
     def __str__(self) -> str:
         event = "" if self.event == CACHE_MISSES else f'"{self.event}", '
         limit = f"{self.limit:_.0f}" if self.limit == int(self.limit) else repr(self.limit)
-        return f"{self.name}({event}{limit})"
+        warmup = f", warmup={self.warmup}" if self.warmup else ""
+        return f"{self.name}({event}{limit}{warmup})"
 
 
 AnyBudget = Budget | EventBudget
@@ -112,6 +115,7 @@ class Verdict:
             plain |= {"event": None, "limit": budget.limit_mib, "actual": actual_mib}
         return plain | {
             "phase": budget.phase,
+            "warmup": budget.warmup if isinstance(budget, EventBudget) else 0,
             "origin": budget.origin,
             "verdict": self.outcome,
             "reason": self.reason,
@@ -124,7 +128,8 @@ class Verdict:
         actual, limit, origin = plain["actual"], plain["limit"], plain["origin"]
         budget: AnyBudget
         if plain["event"] is not None:
-            budget = EventBudget(event=plain["event"], limit=limit, origin=origin)
+            warmup = plain["warmup"]
+            budget = EventBudget(event=plain["event"], limit=limit, origin=origin, warmup=warmup)
             actual_bytes, actual_count = None, actual
         else:
             metric: Metric = "peak" if plain["name"] == "max_peak_mib" else "delta"
@@ -175,6 +180,8 @@ def _check_events(budget: EventBudget, call: Measurement, tolerance: Tolerance) 
     percent = readings[0].running_percent
     if percent is not None and percent < FULLY_RUNNING_PERCENT:
         reason += f"; scaled, perf counted {percent:.0f} % of the time"
+    if readings[0].source == "callgrind":
+        reason += "; simulated"
     return Verdict(budget=budget, outcome="broken", actual_count=actual, reason=reason)
 
 

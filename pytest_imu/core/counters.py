@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from pytest_imu.core.model import CounterReading
+    from pytest_imu.core.model import CountedBy, CounterReading
 
 CACHE_MISSES = "cache-misses"
 """What is counted where nobody names an event."""
@@ -59,8 +59,12 @@ class CounterSource(Protocol):
         """End whatever was started."""
 
 
-def uncounted(events: Sequence[str], reason: str) -> tuple[CounterReading, ...]:
-    """Return readings that say why nothing was counted."""
+def uncounted(
+    events: Sequence[str], reason: str, *, source: CountedBy = "perf"
+) -> tuple[CounterReading, ...]:
+    """Return readings that say why nothing was counted, and what would have."""
     from pytest_imu.core.model import CounterReading  # noqa: PLC0415 - options need this module alone
 
-    return tuple(CounterReading(event=event, value=None, reason=reason) for event in events)
+    return tuple(
+        CounterReading(event=event, value=None, reason=reason, source=source) for event in events
+    )

@@ -13,31 +13,22 @@ from collections.abc import Callable, Iterable
 from typing import Protocol, Unpack
 
 from pytest_imu.core import platforms
+from pytest_imu.core.callgrind_command import running_tool
 from pytest_imu.core.model import Measurement, Remarks
 from pytest_imu.core.platforms import MemoryReaders, ProcStatus
 from pytest_imu.core.sampler import PeakSampler
 from pytest_imu.core.trim import Trimmer
+from pytest_imu.core.unmeasured import SIMULATED, NoPeak
 
 FOREIGN_RESET = "the high-water mark was reset by other code inside the window"
-
-
-def unreadable(error: Exception, duration_ns: int) -> Measurement:
-    """Return the measurement of a window that the platform refused to read."""
-    return Measurement(
-        before_bytes=None,
-        after_bytes=None,
-        rss_peak_bytes=None,
-        duration_ns=duration_ns,
-        source="none",
-        reason=f"memory could not be read: {type(error).__name__}: {error}",
-    )
 
 
 class MemoryWindow(Protocol):
     """A window that is open."""
 
-    before_bytes: int
-    """RSS as it opened."""
+    @property
+    def before_bytes(self) -> int | None:
+        """RSS as it opened; None where sizes mean nothing."""
 
     def close(self, duration_ns: int, **remarks: Unpack[Remarks]) -> Measurement:
         """End the window; raises OSError or ValueError where the platform refuses to be read.
@@ -45,7 +36,7 @@ class MemoryWindow(Protocol):
         The remarks go into the measurement as they are.
         """
 
-    def peek(self) -> tuple[int, int]:
+    def peek(self) -> tuple[int | None, int | None]:
         """Return the RSS now and the highest so far, in bytes; the window goes on."""
 
 
@@ -270,8 +261,11 @@ def choose_peak_source(
     *,
     kernel: Callable[[], KernelPeak] = KernelPeak,
     readers: Callable[[str], MemoryReaders] = platforms.readers_for,
+    tool: Callable[[], str | None] = running_tool,
 ) -> PeakSource:
-    """Return the best source of peaks that works here, tried once for real."""
+    """Return the best source of peaks that works here, tried once for real; under valgrind none does."""
+    if tool() is not None:
+        return NoPeak(SIMULATED)
     if platform != "linux":
         return SampledPeak(readers(platform), why=f"no resettable peak on {platform}")
     try:

@@ -19,6 +19,7 @@ from pytest_imu.core.model import ChildrenMemory, Measurement, Source
 from pytest_imu.core.reusable import process_gauge
 from pytest_imu.core.tracers import active_tracer
 from pytest_imu.core.trim import Trimmer, find_malloc_trim
+from pytest_imu.core.unmeasured import unreadable
 
 if TYPE_CHECKING:
     from pytest_imu.core.descendants import ChildrenSampler
@@ -133,11 +134,11 @@ class Meter:
         window, self._window = self._window, None
         if window is None:
             fault = self._fault or RuntimeError("the block was never entered")
-            return memory.unreadable(fault, duration_ns)
+            return unreadable(fault, duration_ns)
         try:
             return window.close(duration_ns, reusable_bytes=self._reusable_bytes, tracer=active_tracer())
         except Exception as error:  # noqa: BLE001 - no fault of the measuring reaches the block
-            return memory.unreadable(error, duration_ns)
+            return unreadable(error, duration_ns)
 
     def peek(self) -> tuple[int | None, int | None]:
         """Return the RSS now and the highest so far, in bytes, of a block that is running.

@@ -11,6 +11,9 @@ Source = Literal["kernel", "sampled", "none"]
 
 SOURCES: Mapping[str, Source] = {source: source for source in get_args(Source)}
 
+CountedBy = Literal["perf", "callgrind"]
+"""Where a count comes from: the machine's own counters, or valgrind's simulation of caches."""
+
 Phase = Literal["setup", "call", "teardown"]
 PHASES: tuple[Phase, ...] = ("setup", "call", "teardown")
 
@@ -37,6 +40,7 @@ class CounterReading:
     """How much of the time the event was really on the hardware; under 100, `value` is scaled."""
     reason: str | None = None
     samples: tuple[float, ...] = ()
+    source: CountedBy = "perf"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plain form, made of numbers, strings, lists and None; the event is its key."""
@@ -46,6 +50,7 @@ class CounterReading:
             "running_percent": self.running_percent,
             "reason": self.reason,
             "samples": list(self.samples),
+            "source": self.source,
         }
 
     @classmethod
@@ -140,7 +145,7 @@ class Measurement:
     """Why a number is missing, or less than exact; None when there is nothing to say."""
     counters: tuple[CounterReading, ...] = ()
     reusable_bytes: int | None = None
-    """What Python's allocator held free as the window opened; None where that is not known. The true
+    """What the allocators held free as the window opened; None where that is not known. The true
     peak lies between `peak_bytes` and that much more."""
     tracer: str | None = None
     """What traced the block: its own memory is in the numbers."""

@@ -313,6 +313,11 @@ def test_only_uncounted_events_are_demanded() -> None:
             "cache-misses 2,000 is over max_cache_misses(1_000) by 1,000 (100 %)",
         ),
         (
+            MISSES,
+            CounterReading(event="cache-misses", value=2000, source="callgrind"),
+            "cache-misses 2,000 is over max_cache_misses(1_000) by 1,000 (100 %); simulated",
+        ),
+        (
             CLOCK,  # milliseconds
             CounterReading(event="task-clock", value=4.93),
             'task-clock 4.9 is over max_events("task-clock", 4.5) by 0.4 (10 %)',
@@ -341,6 +346,11 @@ def test_breach_of_a_count(one: EventBudget, reading: CounterReading, expected: 
             'max_events("instructions", 1_000_000)',
         ),
         (CLOCK, "max_events", 'max_events("task-clock", 4.5)'),
+        (
+            EventBudget(event="cache-misses", limit=5, warmup=1),
+            "max_cache_misses",
+            "max_cache_misses(5, warmup=1)",
+        ),
     ],
 )
 def test_budget_is_written_like_its_marker(one: AnyBudget, name: str, written: str) -> None:
@@ -357,6 +367,7 @@ def test_plain_form() -> None:
         "limit": 100,
         "actual": 117.25,
         "phase": "call",
+        "warmup": 0,
         "origin": None,
         "verdict": "broken",
         "reason": verdict.reason,

@@ -91,6 +91,7 @@ def test_plain_form() -> None:
                 "running_percent": 99.5,
                 "reason": None,
                 "samples": [8000.0, 823.0],
+                "source": "perf",
             },
             "cycles": {
                 "value": None,
@@ -98,6 +99,7 @@ def test_plain_form() -> None:
                 "running_percent": None,
                 "reason": "not supported by this machine",
                 "samples": [],
+                "source": "perf",
             },
         },
     }
@@ -115,6 +117,7 @@ readings = st.builds(
     running_percent=numbers,
     reason=st.none() | st.text(),
     samples=st.lists(st.floats(allow_nan=False, allow_infinity=False)).map(tuple),
+    source=st.sampled_from(["perf", "callgrind"]),
 )
 measurements = st.builds(
     Measurement,

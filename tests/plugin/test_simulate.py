@@ -1,0 +1,371 @@
+"""`--imu-simulate`: what is counted under callgrind, what is left alone, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import pytest
+
+CACHES = "I1=32768,8,64 D1=32768,8,64 LL=8388608,16,64"
+SUITE = """
+    import os
+    import subprocess
+    import sys
+
+    import pytest
+
+    CALLS = []
+    ENVIRONMENT = ["PYTHONHASHSEED", "LD_LIBRARY_PATH", "PYTEST_IMU_SIMULATED", "IMU_TEST"]
+
+    @pytest.mark.max_cache_misses(1_000_000, warmup=2)
+    def test_kept(imu):
+        CALLS.append(1)
+        with imu.measure("half"):
+            assert bytearray(2**19).count(1) == 0
+
+    @pytest.mark.max_events("L1-dcache-load-misses", 10)
+    def test_broken():
+        assert bytearray(2**20).count(1) == 0
+
+    @pytest.mark.max_events("page-faults", 10)
+    def test_unknown():
+        pass
+
+    @pytest.mark.max_peak_mib(10)
+    def test_memory():
+        assert [1, 1, 1] == CALLS
+
+    def test_environment():
+        script = f"import os; print([os.environ.get(name) for name in {ENVIRONMENT}])"
+        seen = [os.environ.get(name) for name in ENVIRONMENT]
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+        assert str(seen) + "\\n" == done.stdout
+        print("environment", seen, hash("imu"))
+"""
+
+
+@pytest.fixture(autouse=True)
+def few_plugins(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Load no other plugin, which takes seconds under valgrind; keep temporary files in one place."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    monkeypatch.delenv("PYTHONHASHSEED", raising=False)
+    temporary = pytester.path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+
+
+def command(*args: str) -> list[str]:
+    """Return the command line of a simulated run."""
+    plugins = ["-p", "imu", "-p", "no:cacheprovider"]
+    return [sys.executable, "-B", "-m", "pytest", *plugins, *args]
+
+
+def simulate(pytester: pytest.Pytester, *args: str) -> pytest.RunResult:
+    """Run pytest under `--imu-simulate` in a process of its own, and see its temporary files go."""
+    result = pytester.run(*command(*args), timeout=300)
+    assert_nothing_left(pytester)
+    return result
+
+
+def assert_nothing_left(pytester: pytest.Pytester) -> None:
+    """Wait for the janitor, which sees the end of the run only when that is over."""
+    temporary = pytester.path / "temporary"
+    for _ in range(1_000_000):
+        if not list(temporary.glob("imu-*")):
+            break
+    assert [] == list(temporary.glob("imu-*"))
+    assert [] == list(pytester.path.glob("*callgrind*"))
+
+
+def by_name(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the tests of the JSON file by their names."""
+    return {test["nodeid"].rpartition("::")[2]: test for test in document["tests"]}
+
+
+def count(test: dict[str, Any], event: str) -> float:
+    """Return what a test's call counted."""
+    value: float = test["phases"]["call"]["counters"][event]["value"]
+    return value
+
+
+@pytest.mark.needs_valgrind
+def test_simulated_run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counts are there and called simulated, memory is not, and the tests see what they always see."""
+    monkeypatch.setenv("PYTHONHASHSEED", "7")
+    monkeypatch.setenv("IMU_TEST", "a b=c")
+    pytester.makepyfile(SUITE)
+    result = simulate(pytester, "-rP", "--imu-json=out.json", "--junitxml=out.xml", "--imu-simulate")
+    result.assert_outcomes(passed=4, failed=1)
+    assert pytest.ExitCode.TESTS_FAILED == result.ret
+    seed_of_zero = subprocess.run(
+        [sys.executable, "-c", "print(hash('imu'))"],
+        env={**os.environ, "PYTHONHASHSEED": "0"},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
+    result.stdout.fnmatch_lines(
+        [
+            'L1-dcache-load-misses * is over max_events("L1-dcache-load-misses", 10) by *; simulated',
+            f"environment ['7', None, None, 'a b=c'] {seed_of_zero}",
+            "peak  delta  total   time  cache-misses  L1-dcache-load-misses  page-faults  test",
+            " n/a    n/a    n/a *kept",
+            "n/a in 5 rows: simulated run: valgrind's own memory would be in the numbers",
+            f"counts simulated by callgrind: {CACHES}",
+            "1 budget not checked: page-faults not supported by callgrind",
+            "1 budget not checked: simulated run",
+        ]
+    )
+    result.stdout.no_fnmatch_line("*warning*")
+    document = json.loads((pytester.path / "out.json").read_text(encoding="utf-8"))
+    assert f"callgrind, simulated caches {CACHES}" == document["environment"]["counter_source"]
+    tests = by_name(document)
+    kept, memory = tests["test_kept"], tests["test_memory"]
+    assert 2**20 / 64 < count(tests["test_broken"], "cache-misses") < 2**20 / 64 + 10_000
+    assert "callgrind" == kept["phases"]["call"]["counters"]["cache-misses"]["source"]
+    assert ["half"] == [block["name"] for block in kept["blocks"]]
+    assert [("kept", 2)] == [(one["verdict"], one["warmup"]) for one in kept["budgets"]]
+    assert [("unchecked", "simulated run")] == [
+        (one["verdict"], one["reason"]) for one in memory["budgets"]
+    ]
+    assert (None, None, None, "none", "simulated run") == tuple(
+        memory["phases"]["call"][key]
+        for key in ("before_bytes", "after_bytes", "rss_peak_bytes", "source", "reason")
+    )
+    written = ET.parse(pytester.path / "out.xml")  # noqa: S314 - written by the run above
+    properties = {
+        one.get("name"): one.get("value")
+        for one in written.iterfind(".//*[@name='test_memory']//property")
+    }
+    assert ("callgrind", "n/a") == (properties["imu_counter_source"], properties["imu_peak_mib"])
+
+
+@pytest.mark.needs_valgrind
+def test_workers_are_simulated(pytester: pytest.Pytester) -> None:
+    """Under `-n 2` the workers count; `budgets` leaves the tests that have one on events."""
+    pytester.makeini("[pytest]\nimu_caches = D1=65536,8,64")
+    pytester.makepyfile(SUITE)
+    result = simulate(
+        pytester, "-p", "xdist", "-n", "2", "--imu-json=out.json", "--imu-simulate=budgets"
+    )
+    result.assert_outcomes(passed=2, failed=1)
+    caches = CACHES.replace("D1=32768", "D1=65536")
+    result.stdout.fnmatch_lines([f"counts simulated by callgrind: {caches}"])
+    result.stdout.no_fnmatch_line("counts of several workers*")
+    document = json.loads((pytester.path / "out.json").read_text(encoding="utf-8"))
+    assert f"callgrind, simulated caches {caches}" == document["environment"]["counter_source"]
+    tests = by_name(document)
+    assert {"test_kept", "test_broken", "test_unknown"} == tests.keys()
+    assert {"gw0", "gw1"} == {test["worker"] for test in tests.values()}
+    assert 2**20 / 64 < count(tests["test_broken"], "cache-misses") < 2**20 / 64 + 10_000
+
+
+@pytest.mark.needs_valgrind
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_signals_reach_the_run(pytester: pytest.Pytester, ending: signal.Signals) -> None:
+    """The process that was started is the one that runs the tests: a signal ends it as ever."""
+    pytester.makepyfile(
+        """
+        import os
+
+        def test_waits():
+            os.write(int(os.environ["READY"]), b"x")
+            while True:  # a signal that comes before a sleep does not end it
+                pass
+        """
+    )
+    reading, writing = os.pipe()
+    with subprocess.Popen(
+        command("--imu-simulate"),
+        cwd=pytester.path,
+        env={**os.environ, "READY": str(writing)},
+        pass_fds=[writing],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        os.close(writing)
+        assert b"x" == os.read(reading, 1)
+        os.close(reading)
+        process.send_signal(ending)
+        output, _ = process.communicate(timeout=100)
+    expected = pytest.ExitCode.INTERRUPTED if ending == signal.SIGINT else -ending
+    assert expected == process.returncode
+    assert (ending == signal.SIGINT) == ("KeyboardInterrupt" in output)
+    assert_nothing_left(pytester)
+
+
+@pytest.mark.needs_valgrind
+def test_nothing_to_run(pytester: pytest.Pytester) -> None:
+    """With `budgets`, where no test has a budget on events, the exit status is pytest's for no tests."""
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.max_peak_mib(10)
+        @pytest.mark.max_cache_misses(None)
+        def test_memory(): pass
+        """
+    )
+    result = simulate(pytester, "--imu-simulate=budgets")
+    assert pytest.ExitCode.NO_TESTS_COLLECTED == result.ret
+    result.assert_outcomes(deselected=1)
+
+
+@pytest.mark.needs_valgrind
+def test_example_holds_everywhere(pytester: pytest.Pytester) -> None:
+    """A column of a C-ordered matrix has at least 2.5 times the misses of a row, within its budgets."""
+    example = Path(__file__).parents[2] / "examples" / "test_cache.py"
+    if not example.exists():
+        pytest.skip("needs examples/, which an installed package is without")
+    result = simulate(pytester, str(example), "--imu-json=out.json", "--imu-simulate")
+    result.assert_outcomes(passed=2)
+    tests = by_name(json.loads((pytester.path / "out.json").read_text(encoding="utf-8")))
+    event = "L1-dcache-load-misses"
+    rows, columns = (count(tests[name], event) for name in ("test_rows", "test_columns"))
+    assert columns >= 2.5 * rows
+    row_limit = tests["test_rows"]["budgets"][0]["limit"]
+    assert columns >= 2.5 * row_limit
+    assert {"kept"} == {one["verdict"] for test in tests.values() for one in test["budgets"]}
+
+
+def test_warmup_is_the_tests_own(pytester: pytest.Pytester) -> None:
+    """A body is called as often as its marker, or the ini file, asks for; what fails there fails it."""
+    pytester.makeini("[pytest]\nimu_warmup = 1")
+    pytester.makepyfile(
+        """
+        import pytest
+
+        calls = {}
+
+        def call(name):
+            calls[name] = calls.get(name, 0) + 1
+            return calls[name]
+
+        @pytest.mark.max_events("page-faults", 1e9)
+        def test_by_ini(): call("ini")
+
+        @pytest.mark.max_events("page-faults", 1e9, warmup=3)
+        def test_by_marker(): call("marker")
+
+        @pytest.mark.max_events("page-faults", 1e9, warmup=0)
+        def test_not(): call("not")
+
+        @pytest.mark.max_peak_mib(100)
+        def test_memory(): call("memory")
+
+        @pytest.mark.max_events("page-faults", 1e9)
+        def test_fails_first(): assert call("fails") > 1
+
+        def test_calls():
+            assert {"ini": 2, "marker": 4, "not": 1, "memory": 1, "fails": 1} == calls
+        """
+    )
+    result = pytester.run(*command())
+    result.assert_outcomes(passed=5, failed=1)
+    result.stdout.fnmatch_lines(["FAILED *::test_fails_first - *"])
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        (None, "not installed"),
+        ("echo valgrind-3.15.0", "*/valgrind is valgrind-3.15.0, and too old"),
+        ("echo nonsense; exit 3", "*/valgrind --version ends with status 3 and says 'nonsense'"),
+    ],
+)
+@pytest.mark.needs_proc
+def test_valgrind_that_will_not_do(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, script: str | None, reason: str
+) -> None:
+    """Without a valgrind that is new enough the flag is a usage error, which says what to install."""
+    folder = pytester.path / "bin"
+    folder.mkdir()
+    if script is not None:
+        (folder / "valgrind").write_text(f"#!/bin/sh\n{script}\n")
+        (folder / "valgrind").chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder))
+    result = simulate(pytester, "--imu-simulate")
+    assert pytest.ExitCode.USAGE_ERROR == result.ret
+    result.stderr.fnmatch_lines(
+        [f"ERROR: --imu-simulate: valgrind: {reason}; install valgrind, 3.19 or newer"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        (["--imu-simulate=some"], "--imu-simulate: 'some' is not accepted; one of off, budgets, all is"),
+        (["--imu-simulate", "."], "--imu-simulate: '.' is a path; write --imu-simulate=all with '='*"),
+        (["-o", "imu_simulate=x"], "-o imu_simulate: 'x' is not accepted; *"),
+        (["-o", "imu_caches=L2=1,2,3"], "-o imu_caches: 'L2=1,2,3' is not accepted in the caches; *"),
+        (["-o", "imu_warmup=-1"], "-o imu_warmup: *-1* is not accepted; a whole number from 0 is"),
+    ],
+)
+def test_option_that_makes_no_sense(pytester: pytest.Pytester, arguments: list[str], fault: str) -> None:
+    """A value that is not accepted is a usage error that names its source, before any test runs."""
+    pytester.makepyfile("def test_it(): pass")
+    result = pytester.run(*command(*arguments))
+    assert pytest.ExitCode.USAGE_ERROR == result.ret
+    result.stderr.fnmatch_lines([f"ERROR: {fault}"])
+
+
+@pytest.mark.parametrize("warmup", ["-1", "True", "1.5", "None"])
+def test_warmup_that_makes_no_sense(pytester: pytest.Pytester, warmup: str) -> None:
+    """A warm-up that is no whole number from 0 is a usage error that names the test."""
+    pytester.makepyfile(
+        f"import pytest\n@pytest.mark.max_cache_misses(1, warmup={warmup})\ndef test_it(): pass\n"
+    )
+    result = pytester.run(*command())
+    assert pytest.ExitCode.USAGE_ERROR == result.ret
+    result.stderr.fnmatch_lines([f"ERROR: *::test_it: * cannot have warmup={warmup}; accepted: *"])
+
+
+@pytest.mark.needs_valgrind
+def test_other_program_that_calls_pytest(pytester: pytest.Pytester) -> None:
+    """A program that calls pytest.main() is not started twice: it is told to start pytest itself."""
+    program = pytester.makepyfile(
+        program="""
+        import pytest, sys
+        sys.exit(pytest.main(["-p", "imu", "--imu-simulate"]))
+        """
+    )
+    result = pytester.run(sys.executable, str(program))
+    assert pytest.ExitCode.USAGE_ERROR == result.ret
+    result.stderr.fnmatch_lines(["ERROR: --imu-simulate: another program called pytest.main(); *"])
+    assert_nothing_left(pytester)
+
+
+@pytest.mark.needs_valgrind
+def test_mark_without_valgrind_is_no_loop(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that was started to be simulated, and is not, does not start itself again."""
+    monkeypatch.setenv("PYTEST_IMU_SIMULATED", "")
+    result = simulate(pytester, "--imu-simulate")
+    assert pytest.ExitCode.USAGE_ERROR == result.ret
+    result.stderr.fnmatch_lines(["ERROR: --imu-simulate: valgrind started this process, and cannot *"])
+
+
+@pytest.mark.parametrize("flag", ["--collect-only", "--help", "--version", "--no-imu", "--fixtures"])
+def test_run_without_measuring_needs_no_valgrind(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, flag: str
+) -> None:
+    """Where no test runs, or nothing is to be measured, valgrind is neither looked for nor started."""
+    monkeypatch.setenv("PATH", "")
+    pytester.makepyfile("def test_it(): pass")
+    assert pytest.ExitCode.OK == simulate(pytester, flag, "--imu-simulate").ret
+
+
+def test_worker_elsewhere_is_refused(pytester: pytest.Pytester) -> None:
+    """A worker with an interpreter of its own, or on another machine, cannot be simulated."""
+    arguments = ["-p", "xdist", "--tx", "popen//python=python3", "--dist", "load", "--imu-simulate"]
+    result = simulate(pytester, *arguments)
+    assert pytest.ExitCode.USAGE_ERROR == result.ret
+    result.stderr.fnmatch_lines(["ERROR: --imu-simulate: *"])
