@@ -144,7 +144,7 @@ print(json.dumps([told - told_before, resident - resident_before]))
 @pytest.mark.needs_malloc_trim
 @pytest.mark.needs_proc
 def test_asking_leaves_nothing(run_python: Callable[..., tuple[int, int]]) -> None:
-    """A second thousand answers leave no memory behind, even where no garbage is collected."""
+    """Five thousand answers leave no memory behind, even where no garbage is collected."""
     script = """
 import gc, json
 from pytest_imu.core.memstream import written_by
@@ -153,14 +153,14 @@ from pytest_imu.core.platforms import rss_bytes
 gc.disable()
 shortest = min(len(written_by("malloc_info", 0)) for _ in range(1000))
 before = rss_bytes()
-for _ in range(1000):
+for _ in range(5000):
     written_by("malloc_info", 0)
 print(json.dumps([shortest, rss_bytes() - before]))
 """
     shortest, growth = run_python(script)
 
     assert 500 < shortest
-    assert growth < 100 * shortest
+    assert growth < MIB  # a text or a ctypes function a call, 0.8 KiB at the least, would be 4 MiB
 
 
 def test_unknown_function_writes_nothing() -> None:
