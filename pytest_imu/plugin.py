@@ -97,10 +97,16 @@ def pytest_report_to_serializable() -> Generator[None, dict[str, Any] | None, di
 @pytest.hookimpl(tryfirst=True)
 def pytest_report_from_serializable(data: dict[str, Any]) -> None:
     """Rebuild what came with a report, before pytest rebuilds the report."""
-    # Each report brings the same names anew, and pytest keeps all reports until the end.
-    properties = data.get("user_properties", ())
-    data["user_properties"] = [(sys.intern(str(name)), value) for name, value in properties]
     if isinstance(data.get("imu"), dict):
         from pytest_imu.record import PhaseRecord  # noqa: PLC0415 - only where a report has one
 
         data["imu"] = PhaseRecord.from_dict(data["imu"])
+        data["user_properties"] = [_with_shared_name(one) for one in data["user_properties"]]
+
+
+def _with_shared_name(user_property: Any) -> Any:  # Any: other plugins may put in what they like
+    # Each report brings the same names anew, and pytest keeps all reports until the end.
+    match user_property:
+        case (str(name), value):
+            return sys.intern(name), value
+    return user_property

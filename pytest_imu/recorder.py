@@ -56,8 +56,8 @@ class Recorder:
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Tell home how much noise there was, and whether the run log has lines missing."""
         workers.tell_noise(session.config, self._noise.floor_bytes)
-        if self._log is not None and self._log.error is not None:
-            workers.tell_log_fault(session.config, str(self._log.error))
+        if self.log_fault is not None:
+            workers.tell_log_fault(session.config, self.log_fault)
 
     @property
     def log_fault(self) -> str | None:

@@ -248,3 +248,27 @@ def test_log_and_rows_of_workers_that_share_by_scope(pytester: pytest.Pytester) 
             [test] = [one for one in tests.values() if one["nodeid"] == end["nodeid"]]
             assert worker == test["worker"]
             assert test["phases"]["call"]["peak_bytes"] == end["peak_bytes"]
+
+
+@pytest.mark.parametrize("measured", [True, False])
+def test_odd_user_properties_pass(pytester: pytest.Pytester, measured: bool) -> None:  # noqa: FBT001 - pytest passes it
+    """What other plugins put into a test's properties comes home as it is, in pairs or not."""
+    pytester.makeconftest(
+        """
+        def pytest_runtest_logreport(report):
+            if hasattr(report, "node") and report.when == "call":
+                for one in ("odd", 7, (1, 2, 3), ("pair", 1)):
+                    assert one in report.user_properties
+        """
+    )
+    pytester.makepyfile(
+        """
+        def test_odd(request):
+            request.node.user_properties += ["odd", 7, (1, 2, 3), ("pair", 1)]
+        """
+    )
+
+    result = run(pytester, "-n1", *(["--imu"] if measured else []))
+
+    result.assert_outcomes(passed=1)
+    assert 0 == result.ret
