@@ -46,6 +46,8 @@ SUITE = """
 
     @pytest.fixture
     def hold(case):
+        room = []
+        cases.ints(room, count=cases.INTS)  # fills all that the cases before have left free
         hold = []
         case.before(hold)
         yield hold
