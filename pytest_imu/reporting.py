@@ -16,7 +16,8 @@ from pytest_imu.core.text import plural
 from pytest_imu.settings import Settings
 
 if TYPE_CHECKING:
-    from pytest_imu.rows import Row, Rows
+    from pytest_imu.core.model import Measurement
+    from pytest_imu.rows import Rows
     from pytest_imu.runlog import RunLog
 
 RUN_PHASES = ("setup", "call", "teardown")
@@ -80,10 +81,10 @@ class Reporter:
         """Take in what came with a report, out of it: pytest keeps all reports until the end."""
         if not self._is_wanted(report):
             return
-        row = self._gathered().add(report)
-        report.__dict__.pop("imu", None)
-        if row is not None and not self._warned:
-            self._warn_of_fault(row)
+        self._gathered().add(report)
+        record = report.__dict__.pop("imu", None)
+        if record is not None and not self._warned:
+            self._warn_of_fault(report.nodeid, record.measurement)
 
     @pytest.hookimpl
     def pytest_sessionfinish(self) -> None:
@@ -148,25 +149,26 @@ class Reporter:
             return f"--imu-json: {path} could not be written: {error}"
         return None
 
-    def _warn_of_fault(self, row: Row) -> None:
+    def _warn_of_fault(self, nodeid: str, measurement: Measurement | None) -> None:
         """Put the first fault of the measuring among pytest's warnings; the section has them all."""
-        from pytest_imu.core.unmeasured import SIMULATED  # noqa: PLC0415 - a measured row has loaded it
+        if measurement is None or measurement.source != "none":
+            return
+        from pytest_imu.core.unmeasured import SIMULATED  # noqa: PLC0415 - what was measured has loaded it
 
-        faults = [m.reason for m in row.phases.values() if m.source == "none" and m.reason != SIMULATED]
-        if not faults:
+        if measurement.reason == SIMULATED:
             return
         self._warned = True
         # Recorded, not raised: with -W error a raised one would fail a test that passed.
         self._config.hook.pytest_warning_recorded.call_historic(
             kwargs={
                 "warning_message": warnings.WarningMessage(
-                    message=pytest.PytestWarning(f"imu: {faults[0]}"),
+                    message=pytest.PytestWarning(f"imu: {measurement.reason}"),
                     category=pytest.PytestWarning,
                     filename="pytest-imu",
                     lineno=0,
                 ),
                 "when": "runtest",
-                "nodeid": row.nodeid,
+                "nodeid": nodeid,
                 "location": None,
             }
         )

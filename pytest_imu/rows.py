@@ -72,12 +72,14 @@ class Rows:
         self._rows: list[Row] = []
         self._running: dict[tuple[str | None, str], Row] = {}
 
-    def add(self, report: pytest.TestReport) -> Row | None:
-        """Take in a report and return its row; None for a test that was not measured."""
+    def add(self, report: pytest.TestReport) -> None:
+        """Take in a report of a test that was measured, or that took its worker down."""
         record: PhaseRecord | None = getattr(report, "imu", None)
         worker = getattr(report, "worker_id", None)
         if record is None:
-            return self._add_crash(report) if report.when not in PHASES else None
+            if report.when not in PHASES:
+                self._add_crash(report)
+            return
         key = (worker, report.nodeid)
         row = self._running.get(key)
         if row is None or row.attempt != record.attempt:
@@ -87,9 +89,8 @@ class Rows:
         row.add(report, record)
         if report.when == "teardown":
             del self._running[key]
-        return row
 
-    def _add_crash(self, report: pytest.TestReport) -> Row:
+    def _add_crash(self, report: pytest.TestReport) -> None:
         """Take in what xdist reports for the test that took its worker down."""
         gateway = getattr(getattr(report, "node", None), "gateway", None)
         worker = getattr(gateway, "id", None)
@@ -98,7 +99,6 @@ class Rows:
             row = Row(nodeid=report.nodeid, worker=worker)
             self._rows.append(row)
         row.outcome = "crashed"
-        return row
 
     def all(self) -> list[Row]:
         """Return every attempt of every test."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterator
 
 from pytest_imu.core import children
 
@@ -17,22 +16,17 @@ def active_tracer() -> str | None:
     Asked are the trace and profile functions of this thread and of new ones, `sys.monitoring`'s tools
     (Python 3.12) and tracemalloc.
     """
-    names = dict.fromkeys(_names())
-    return ", ".join(names) if names else None
-
-
-def _names() -> Iterator[str]:
-    for function in (sys.gettrace(), threading.gettrace(), sys.getprofile(), threading.getprofile()):
-        if function is not None:
-            yield _name_of(function)
-    monitoring = getattr(sys, "monitoring", None)
-    if monitoring is not None:
-        for tool in _MONITORING_TOOLS:
-            if (name := monitoring.get_tool(tool)) not in (None, children.TOOL_NAME):
-                yield str(name).removesuffix(".py")
+    functions = (sys.gettrace(), threading.gettrace(), sys.getprofile(), threading.getprofile())
+    names = [_name_of(function) for function in functions if function is not None]
+    if sys.version_info >= (3, 12):
+        tools = map(sys.monitoring.get_tool, _MONITORING_TOOLS)
+        names += [
+            str(tool).removesuffix(".py") for tool in tools if tool not in (None, children.TOOL_NAME)
+        ]
     tracemalloc = sys.modules.get("tracemalloc")
     if tracemalloc is not None and tracemalloc.is_tracing():
-        yield "tracemalloc"
+        names.append("tracemalloc")
+    return ", ".join(dict.fromkeys(names)) or None
 
 
 def _name_of(function: object) -> str:
