@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import base64
+import json
 import sys
 import warnings
 from collections.abc import Mapping
@@ -34,8 +34,7 @@ def collected() -> dict[str, Any] | None:
         if not data._no_disk:  # noqa: SLF001 - another one, begun in this child, has its own file
             coverage.save()
             return None
-        # A fork's new data does not know of which kind it is, if the old data did.
-        return {"arcs": data.has_arcs(), "dump": base64.b64encode(data.dumps()).decode("ascii")}
+        return {"data": json.dumps(_plain(data))}  # text, which goes home as it is
     except Exception as error:  # noqa: BLE001 - no fault of collecting reaches the test
         return {"fault": f"{type(error).__name__}: {error}"}
 
@@ -46,36 +45,39 @@ def take_in(plain: Mapping[str, Any]) -> str | None:
     if coverage is None or "fault" in plain:
         return plain.get("fault")
     try:
-        _add(coverage.get_data(), plain)
+        _add(coverage.get_data(), json.loads(plain["data"]))
     except Exception as error:  # noqa: BLE001 - as in collected()
         return f"{type(error).__name__}: {error}"
     return None
 
 
-def _add(into: Any, plain: Mapping[str, Any]) -> None:  # Any: coverage.py need not be installed
+def _plain(data: Any) -> dict[str, Any]:  # Any: coverage.py need not be installed
+    """Return what was collected, context by context: the lines of every file, or its arcs."""
+    files, has_arcs = data.measured_files(), data.has_arcs()
+    read = data.arcs if has_arcs else data.lines
+    by_context = {}
+    for context in data.measured_contexts() if files else ():
+        data.set_query_context(context)
+        by_context[context] = {name: read(name) or [] for name in files}
+    tracers = {name: data.file_tracer(name) for name in files}
+    return {"arcs": has_arcs, "by_context": by_context, "tracers": tracers}
+
+
+def _add(into: Any, plain: Mapping[str, Any]) -> None:  # Any: as above
     """Add it context by context, through what collecting itself calls.
 
     coverage.py's own `update()` leaves the hash as it was by which `combine` takes the data of one
     worker for a double of another's, and drops it.
     """
-    from coverage import CoverageData  # noqa: PLC0415 - it is loaded, for it is collecting
-
-    data = CoverageData(no_disk=True)
-    data.loads(base64.b64decode(plain["dump"]))
-    files = data.measured_files()
     before = getattr(into, "_current_context", None)
-    for context in data.measured_contexts() if files else ():
-        data.set_query_context(context)
+    for context, collected_there in plain["by_context"].items():
         into.set_context(context)
         if plain["arcs"]:
-            into.add_arcs({name: data.arcs(name) or [] for name in files})
+            into.add_arcs({name: [*map(tuple, arcs)] for name, arcs in collected_there.items()})
         else:
-            into.add_lines({name: data.lines(name) or [] for name in files})
+            into.add_lines(collected_there)
     into.set_context(before)
-    tracers = {name: data.file_tracer(name) for name in files}
-    into.add_file_tracers({name: tracer for name, tracer in tracers.items() if tracer})
-    if hasattr(data, "close"):  # the oldest that pytest-cov takes have none
-        data.close()
+    into.add_file_tracers({name: tracer for name, tracer in plain["tracers"].items() if tracer})
 
 
 def _current() -> Any:  # Any: as above

@@ -66,18 +66,21 @@ class Child:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_setup(self) -> Generator[None, object, object]:
         """Tell home which phase begins, so that it is known where a child dies."""
+        __tracebackhide__ = True  # as in the recorder
         self._tell("phase", when="setup")
         return (yield)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_call(self) -> Generator[None, object, object]:
         """Tell home which phase begins."""
+        __tracebackhide__ = True  # as in the recorder
         self._tell("phase", when="call")
         return (yield)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_teardown(self) -> Generator[None, object, object]:
         """Tell home which phase begins."""
+        __tracebackhide__ = True  # as in the recorder
         self._tell("phase", when="teardown")
         return (yield)
 
@@ -88,8 +91,8 @@ class Child:
             self._item.config.hook.pytest_runtest_protocol(item=self._item, nextitem=None)
         except pytest.exit.Exception as error:
             left = {"by": "exit", "reason": error.msg, "returncode": error.returncode}
-        except KeyboardInterrupt:
-            left = {"by": "interrupt"}
+        except KeyboardInterrupt as error:
+            left = {"by": "interrupt", "where": _innermost(error)}
         except BaseException:  # noqa: BLE001 - a SystemExit, too, would end no more than this child
             left = {"by": "error", "text": traceback.format_exc()}
         if left is not None:
@@ -114,6 +117,10 @@ class Child:
         plain = dict(arguments)
         if "report" in plain:
             config, report = self._item.config, plain["report"]
+            if name == "pytest_runtest_logreport":
+                # Asked here too: pytest fails the test whose subtests have failed as it is asked for the
+                # status, and how many have is known in the process that ran them.
+                config.hook.pytest_report_teststatus(report=report, config=config)
             plain["report"] = config.hook.pytest_report_to_serializable(config=config, report=report)
         if "warning_message" in plain:
             plain["warning_message"] = plain_warning(plain["warning_message"])
@@ -157,6 +164,12 @@ class _Diverted:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._hooks, name)
+
+
+def _innermost(error: BaseException) -> str:
+    """Return the file and line where an error was raised."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{frame.filename}:{frame.lineno}"
 
 
 def encode(message: Message) -> bytes:
@@ -224,7 +237,10 @@ def rebuilt_warning(plain: Message) -> warnings.WarningMessage:
 
 def flush_output(config: pytest.Config) -> None:
     """Write out what this process has printed: a fork would print it twice, an os._exit() never."""
-    for stream in (sys.stdout, sys.stderr, config.get_terminal_writer()):
+    streams: list[Any] = [sys.stdout, sys.stderr]  # Any: a test may have put anything there
+    if config.pluginmanager.has_plugin("terminalreporter"):
+        streams.append(config.get_terminal_writer())
+    for stream in streams:
         try:
             stream.flush()
         except (AttributeError, ValueError, OSError):  # a test has replaced, closed or broken it

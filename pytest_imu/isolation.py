@@ -39,9 +39,9 @@ class Isolation:
         config = session.config
         if not self._numbers or config.option.collectonly:
             return
-        with contextlib.suppress(AttributeError, OSError):
+        with contextlib.suppress(KeyError, AttributeError, OSError):
             # Made here: each child would make a numbered folder of its own. Where that fails, the
-            # tests that need it say why.
+            # tests that need it say why; with -p no:tmpdir there is none.
             config.__dict__["_tmp_path_factory"].getbasetemp()
         flush_output(config)
         self._file_pages = resident_file_pages()

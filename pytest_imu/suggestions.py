@@ -17,18 +17,31 @@ DIGITS = 2
 
 
 def suggestion_lines(rows: Sequence[Row], noise_bytes: int | None) -> list[str]:
-    """Return a line for each test whose call was measured to its end."""
+    """Return a line for each test function whose calls were measured to their end."""
     floor_bytes = max(noise_bytes or 0, peak_source().resolution_bytes or 0)
-    lines = []
+    by_function: dict[str, list[Measurement]] = {}
     for row in rows:
         call = row.phases.get("call")
         if row.outcome in ("passed", "xpassed") and call is not None and call.peak_bytes is not None:
-            limit = format_limit(suggested_mib(call.peak_bytes, floor_bytes))
-            marker = f"@pytest.mark.max_peak_mib({limit})"
-            lines.append(f"  {marker:<32}  {printable(row.nodeid)}{_doubt(call)}")
-    if not lines:
+            by_function.setdefault(_function_of(row.nodeid), []).append(call)
+    if not by_function:
         return ["no budget to suggest: no test passed that was measured"]
+    lines = [_line(function, calls, floor_bytes) for function, calls in by_function.items()]
     return ["suggested budgets: the measured peak and 25 % more, never under what can be told", *lines]
+
+
+def _function_of(nodeid: str) -> str:
+    """Return the id without the parameters: a marker stands above the function, for all of them."""
+    path, separator, name = nodeid.partition("::")
+    return f"{path}{separator}{name.partition('[')[0]}"
+
+
+def _line(function: str, calls: Sequence[Measurement], floor_bytes: int) -> str:
+    largest = max(calls, key=lambda call: call.peak_bytes or 0)
+    limit = format_limit(suggested_mib(largest.peak_bytes or 0, floor_bytes))
+    marker = f"@pytest.mark.max_peak_mib({limit})"
+    of_several = f"  (the largest of {len(calls)})" if len(calls) > 1 else ""
+    return f"  {marker:<32}  {printable(function)}{of_several}{_doubt(calls)}"
 
 
 def suggested_mib(peak_bytes: int, floor_bytes: int) -> float:
@@ -44,8 +57,8 @@ def suggested_mib(peak_bytes: int, floor_bytes: int) -> float:
     return round(math.ceil(round(wanted / step, 3)) * step, 6)
 
 
-def _doubt(call: Measurement) -> str:
-    reused_bytes = may_be_reused(call.reusable_bytes, call.duration_ns)
+def _doubt(calls: Sequence[Measurement]) -> str:
+    reused_bytes = max(may_be_reused(call.reusable_bytes, call.duration_ns) for call in calls)
     if reused_bytes < NOTEWORTHY_BYTES:
         return ""
     return f"  (may need {reused_bytes / MIB:.0f} more: reused memory; ask again with --imu-isolate)"

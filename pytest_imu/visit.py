@@ -49,13 +49,15 @@ class Visit:
                 ended = self._take_in_until_end(None)
         except BaseException as error:
             ended = self._end_child()
+            if isinstance(error, KeyboardInterrupt):
+                raise self._interrupt() from None
             # A plugin that fails the test that runs too long fails the one that waits for it.
             if not isinstance(error, pytest.fail.Exception):
                 raise
             interruption = error
         if self._left is not None:
             # What it was told to do by the failure of the wait is not what it did by itself.
-            told = interruption is not None and self._left["left"] == {"by": "interrupt"}
+            told = interruption is not None and self._interrupted_at is not None
             self._take_leave({**self._left, "left": None} if told else self._left)
             if not told:
                 return
@@ -153,9 +155,20 @@ class Visit:
             case "exit":
                 pytest.exit(left["reason"], returncode=left["returncode"])
             case "interrupt":
-                raise KeyboardInterrupt
+                raise self._interrupt()
             case _:
                 self._fail(left["text"])
+
+    @property
+    def _interrupted_at(self) -> str | None:
+        """Where in the child an interrupt left the test; None where none did."""
+        left = None if self._left is None else self._left["left"]
+        return None if left is None else left.get("where")
+
+    def _interrupt(self) -> KeyboardInterrupt:
+        """Return an interrupt that says where the test was: its own traceback ends here."""
+        where = "" if self._interrupted_at is None else f" at {self._interrupted_at}"
+        return KeyboardInterrupt(f"{self._item.nodeid}{where}")
 
     def _warn_of_coverage(self, fault: str | None) -> None:
         if fault is None:

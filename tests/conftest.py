@@ -23,7 +23,7 @@ from pytest_imu.core.meter import measure
 
 DESCRIPTORS = Path("/proc/self/fd")
 TASKS = Path("/proc/self/task")
-CHILD_LIMIT_S = 10
+CHILD_LIMIT_S = 60
 """After this a forked child that hangs is ended by the kernel, and its test fails."""
 
 
@@ -154,6 +154,14 @@ def nothing_left_behind(peak_source_is_chosen: None) -> Iterator[None]:  # noqa:
     assert [] == [thread for thread in threading.enumerate() if thread.name == "imu-sampler"]
     assert children == child_processes()
     assert descriptors == open_descriptors()
+
+
+@pytest.fixture
+def interrupts_are_heard() -> Iterator[None]:
+    """Undo what a shell does to a job in the background: all that it starts would ignore SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

@@ -127,8 +127,9 @@ class Meter:
         seen = None if census is None else process_census().close(census)
         if seen is None and sampler is None:
             return measurement
-        memory_of_all = None if sampler is None else sampler.stop()
-        return dataclasses.replace(measurement, children=seen, children_memory=memory_of_all)
+        sampled = None if sampler is None else sampler.stop()
+        children_memory = None if sampled is None else sampled.beside(seen)
+        return dataclasses.replace(measurement, children=seen, children_memory=children_memory)
 
     def _close_memory(self, duration_ns: int) -> Measurement:
         window, self._window = self._window, None

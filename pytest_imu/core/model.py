@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypedDict, get_args
 
 Source = Literal["kernel", "sampled", "none"]
@@ -19,6 +19,8 @@ PHASES: tuple[Phase, ...] = ("setup", "call", "teardown")
 
 Unit = Literal["pss", "rss", "none"]
 """What was added up: proportional set sizes, resident set sizes (an overestimate), or nothing."""
+
+NONE_AT_A_SAMPLE = "no child process lived long enough to be there at a sample"
 
 LABELS: Mapping[Unit, str] = {
     "pss": "PSS, sampled",
@@ -108,6 +110,12 @@ class ChildrenMemory:
     def label(self) -> str:
         """What kind of number it is, in words."""
         return LABELS[self.unit]
+
+    def beside(self, seen: ChildrenSeen | None) -> ChildrenMemory:
+        """Return it as it stands beside the count of children: those that no sample met are not 0."""
+        if seen is None or self.most != 0 or self.peak_bytes is None:
+            return self
+        return replace(self, peak_bytes=None, reason=NONE_AT_A_SAMPLE)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plain form, made of numbers, strings and None."""

@@ -161,6 +161,30 @@ def test_block_comes_back_from_json(one: Measurement, name: str) -> None:
     assert block == Block.from_dict(json.loads(json.dumps(plain)))
 
 
+@pytest.mark.parametrize(
+    ("most", "peak_bytes", "seen", "expected_bytes"),
+    [
+        (0, 0, None, 0),
+        (0, 0, ChildrenSeen(count=2), None),
+        (0, 0, ChildrenSeen(count=None, reason="refused"), None),
+        (1, 7, ChildrenSeen(count=2), 7),
+        (0, None, ChildrenSeen(count=2), None),
+    ],
+)
+def test_children_that_no_sample_met(
+    most: int, peak_bytes: int | None, seen: ChildrenSeen | None, expected_bytes: int | None
+) -> None:
+    """The memory of children that lived between two samples is unknown, and not 0."""
+    known = None if peak_bytes is not None else "refused"
+    memory = ChildrenMemory(peak_bytes=peak_bytes, most=most, samples=2, unit="pss", reason=known)
+
+    found = memory.beside(seen)
+
+    assert expected_bytes == found.peak_bytes
+    assert (expected_bytes is None) == (found.reason is not None)
+    assert known is None or known == found.reason
+
+
 def test_derived_numbers_are_derived_again() -> None:
     """What a file says of a derived number is not believed."""
     plain = measurement(100, 300, 120).to_dict() | {"delta_bytes": 7, "peak_bytes": 7}

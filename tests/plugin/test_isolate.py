@@ -388,6 +388,67 @@ def test_subtests(pytester: pytest.Pytester) -> None:
     assert results[0].parseoutcomes() == results[1].parseoutcomes()
 
 
+@pytest.mark.skipif(pytest.version_tuple < (9,), reason="needs_subtests: pytest 9 brought them")
+def test_test_fails_by_its_subtests(pytester: pytest.Pytester) -> None:
+    """A test that passed but for a subtest has failed, also for `--lf`."""
+    pytester.makepyfile(
+        """
+        def test_sub(subtests):
+            for number in range(3):
+                with subtests.test("is not 1", number=number):
+                    assert number != 1
+
+        def test_passes():
+            pass
+        """
+    )
+
+    results = [run(pytester, isolate=isolate) for isolate in ("off", "all")]
+    again = run(pytester, "--lf", "-v")
+
+    assert results[0].parseoutcomes() == results[1].parseoutcomes()
+    results[1].stdout.fnmatch_lines(["FAILED *::test_sub - contains 1 failed subtest"])
+    again.stdout.no_fnmatch_line("*test_passes*")
+
+
+def test_fixture_error_shows_the_fixture_first(pytester: pytest.Pytester) -> None:
+    """A traceback from a fixture of a conftest has no line of the plugin in it."""
+    pytester.makeconftest(
+        """
+        import pytest
+
+        @pytest.fixture
+        def bad():
+            raise ValueError("of the fixture")
+
+        @pytest.fixture
+        def bad_end():
+            yield
+            raise ValueError("of its end")
+        """
+    )
+    pytester.makepyfile("def test_one(bad): pass\ndef test_two(bad_end): pass")
+
+    result = run(pytester)
+
+    result.assert_outcomes(passed=1, errors=2)
+    result.stdout.fnmatch_lines(["*of the fixture*", "*of its end*"])
+    result.stdout.no_fnmatch_line("*pytest_imu*")
+
+
+@pytest.mark.parametrize("plugin", ["terminal", "tmpdir"])
+def test_without_a_plugin_of_pytests_own(pytester: pytest.Pytester, plugin: str) -> None:
+    """The run needs neither a terminal reporter nor temporary folders."""
+    pytester.makepyfile("def test_it(): pass")
+
+    result = run(pytester, "-p", f"no:{plugin}")
+
+    assert pytest.ExitCode.OK == result.ret
+    assert {"test_it": "passed"} == {
+        name: test["outcome"] for name, test in read_tests(pytester).items()
+    }
+
+
 def test_large_report(pytester: pytest.Pytester) -> None:
     """A report of many MiB comes home whole."""
     pytester.makepyfile("def test_it(): print('x' * 8_000_000); assert False")
@@ -578,7 +639,11 @@ def test_stops_after_the_failure(pytester: pytest.Pytester, args: tuple[str, ...
     ("statement", "status", "line"),
     [
         ("pytest.exit('enough', returncode=7)", 7, "!* _pytest.outcomes.Exit: enough !*"),
-        ("raise KeyboardInterrupt", pytest.ExitCode.INTERRUPTED, "!* KeyboardInterrupt !*"),
+        (
+            "raise KeyboardInterrupt",
+            pytest.ExitCode.INTERRUPTED,
+            "!* KeyboardInterrupt: *::test_ends at *.py:9 *",
+        ),
         ("request.session.shouldstop = 'by hand'", pytest.ExitCode.INTERRUPTED, "!* by hand !*"),
     ],
 )

@@ -203,6 +203,26 @@ def test_skipped():
     assert [("kept", False)] * 2 == [(one["verdict"], one["unreliable"]) for [one] in budgets]
 
 
+@pytest.mark.needs_kernel_peaks
+def test_suggestion_for_all_parameters(pytester: pytest.Pytester) -> None:
+    """A function's marker is one for all of its parameters: the largest that any of them needs."""
+    pytester.makepyfile(
+        test_it="""
+        import pytest
+
+        @pytest.mark.parametrize("mib", [1, 40, 8], ids=["a", "b::c", "[d]"])
+        def test_sizes(mib):
+            b"x" * (mib << 20)
+        """
+    )
+
+    result, _ = run(pytester, "--imu-suggest")
+
+    line = r"^  @pytest.mark.max_peak_mib\(50\) +test_it.py::test_sizes  \(the largest of 3\)$"
+    assert 1 == len(re.findall(line, str(result.stdout), re.MULTILINE))
+    assert 1 == str(result.stdout).count("@pytest")
+
+
 def test_nothing_to_suggest(pytester: pytest.Pytester) -> None:
     """Where no test passed, that is said."""
     pytester.makepyfile("def test_fails(): assert 0")

@@ -1,0 +1,91 @@
+"""Child processes of tests: said beside the row, and measured where that is asked for."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import pytest
+
+from pytest_imu.core.units import MIB
+
+pytestmark = pytest.mark.needs_proc
+
+HELD_MIB = 64
+PYTHON_MIB = 24
+"""More than a bare Python's own memory."""
+SUITE = f"""
+    import os
+    import subprocess
+    import sys
+
+    HOLDER = "held = b'x' * ({HELD_MIB} << 20); print(flush=True); input()"
+
+    left = []
+
+    def hold():
+        pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        holder = subprocess.Popen([sys.executable, "-S", "-c", HOLDER], **pipes)
+        holder.stdout.readline()
+        return holder
+
+    def test_waits_for_two():
+        hold().communicate(b"\\n")
+        hold().communicate(b"\\n")
+
+    def test_none():
+        pass
+
+    def test_leaves_two():
+        left.extend([hold(), hold()])
+
+    def test_ends_them():
+        for holder in left:
+            holder.communicate(b"\\n")
+"""
+
+
+@pytest.fixture(autouse=True)
+def only_named_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Load what a run names and nothing else that happens to be installed."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    monkeypatch.setenv("COLUMNS", "120")  # room for the names beside their remarks
+
+
+def run(pytester: pytest.Pytester, *args: str) -> tuple[pytest.RunResult, dict[str, Any]]:
+    """Run the suite measured; return the result and each test's call as the JSON file has it."""
+    pytester.makepyfile(test_it=SUITE)
+    result = pytester.runpytest_subprocess("-p", "imu", "--imu", "--imu-json=run.json", *args)
+    result.assert_outcomes(passed=4)
+    tests = json.loads(pytester.path.joinpath("run.json").read_text(encoding="ascii"))["tests"]
+    return result, {test["nodeid"].partition("::")[2]: test["phases"]["call"] for test in tests}
+
+
+def test_children_are_said(pytester: pytest.Pytester) -> None:
+    """A row names the children that lived meanwhile; their number is exact from Python 3.12 on."""
+    result, calls = run(pytester)
+
+    is_exact = sys.version_info >= (3, 12)
+    waited_for = "2 children" if is_exact else "1 or more children"
+    result.stdout.fnmatch_lines_random(
+        [
+            f"*::test_waits_for_two ({waited_for} not counted)",
+            "*::test_leaves_two (2 children not counted)",
+            f"*::test_ends_them ({'2' if is_exact else '2 or more'} children not counted)",
+        ]
+    )
+    assert (None, None) == (calls["test_none"]["children"], calls["test_none"]["children_memory"])
+
+
+def test_children_are_measured(pytester: pytest.Pytester) -> None:
+    """`--imu-children` adds up what all of them held, and leaves the test's own numbers as they are."""
+    result, calls = run(pytester, "--imu-children")
+
+    # Both ends of a window are samples, and so whom a test finds or leaves is always met.
+    for name, count in {"test_none": 0, "test_leaves_two": 2, "test_ends_them": 2}.items():
+        memory = calls[name]["children_memory"]
+        assert ("pss", count, None) == (memory["unit"], memory["most"], memory["reason"])
+        assert count * HELD_MIB * MIB <= memory["peak_bytes"] <= count * (HELD_MIB + PYTHON_MIB) * MIB
+        assert calls[name]["peak_bytes"] < HELD_MIB * MIB
+    result.stdout.fnmatch_lines(["*children*", "children: the most * PSS, sampled"])
