@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
 import threading
@@ -20,6 +21,7 @@ from pytest_imu.core.model import CounterReading
 MIN_VERSION = (3, 19)
 WARM_UP_WINDOWS = 2
 FORKED = "callgrind counts the process that forked this one"
+STOPPED = "the counting was stopped inside the window"
 
 
 class Sender(Protocol):
@@ -29,26 +31,21 @@ class Sender(Protocol):
         """Return when they were obeyed; CallgrindUnavailableError says why they were not."""
 
 
-class Callgrind:
-    """Counts events of this process, all its threads included, inside windows, by simulation.
+class ProcessCounts:
+    """What valgrind counts of this process: one set of counters, which all windows share.
 
-    Every window begins with empty caches, and right after a garbage collection where those are not
-    switched off: what counts is the block, and not what ran before it. Windows may nest and overlap: at
-    every boundary what was counted since the last one is given to all windows that are open, and the
-    caches are emptied. Once callgrind has failed, every window says why, and it is not tried again.
+    At every boundary of a window what was counted since the last one is given to all windows that are
+    open, and the caches are emptied. Once callgrind has failed, every window says why, and it is not
+    tried again.
     """
-
-    label = "callgrind, simulated caches"
 
     def __init__(
         self,
-        events: Sequence[str],
         *,
         tool: Callable[[], str | None] = running_tool,
         sender: Sender | None = None,
         take_dump: Callable[[], Dump] | None = None,
     ) -> None:
-        self.events = tuple(check_event(event) for event in events)
         self._tool = tool
         self._start_folder = Path.cwd()  # now, before a test changes it
         self._sender = sender
@@ -70,12 +67,11 @@ class Callgrind:
             except Exception as error:  # noqa: BLE001 - no fault of valgrind reaches the block
                 self._fail(error)
 
-    def open(self) -> CallgrindWindow:
-        """Begin to count."""
-        window = CallgrindWindow(self)
+    def open(self, window: CallgrindWindow) -> None:
+        """Begin to count for a window."""
         self.prepare()
         if self._is_forked_child:
-            return window
+            return
         with self._lock:
             try:
                 if self._is_ready:
@@ -87,7 +83,6 @@ class Callgrind:
                     self._switch_on()
             except Exception as error:  # noqa: BLE001 - no fault of valgrind reaches the block
                 self._fail(error)
-        return window
 
     def end(self, window: CallgrindWindow) -> None:
         """Stop counting, for all windows that are open: none shall count the reading of another."""
@@ -100,16 +95,14 @@ class Callgrind:
             except Exception as error:  # noqa: BLE001 - no fault of valgrind reaches the block
                 self._fail(error)
 
-    def read(self, window: CallgrindWindow) -> tuple[CounterReading, ...]:
-        """Return what the window counted, and go on counting for the windows that are still open."""
+    def close(self, window: CallgrindWindow) -> str | None:
+        """End a window, and count on for those that are still open; return why it has no counts."""
         if self._is_forked_child:
-            return uncounted(self.events, FORKED, source="callgrind")
+            return FORKED
         with self._lock:
             if window in self._open_windows:
                 self._close(window)
-        if self._reason is not None:
-            return uncounted(self.events, self._reason, source="callgrind")
-        return tuple(reading_of(event, window.costs) for event in self.events)
+        return self._reason
 
     def _close(self, window: CallgrindWindow) -> None:
         try:
@@ -120,17 +113,14 @@ class Callgrind:
         except Exception as error:  # noqa: BLE001 - no fault of valgrind reaches the block
             self._fail(error)
 
-    def stop(self) -> None:
-        """Stop counting; valgrind itself goes on as long as the process."""
+    def stop(self, source: Callgrind) -> None:
+        """End one source's windows; valgrind itself goes on as long as the process."""
         if self._is_forked_child:
             return
         with self._lock:
-            self._open_windows.clear()
-            try:
-                if self._counting:
-                    self._switch_off()
-            except Exception as error:  # noqa: BLE001 - no fault of valgrind reaches the block
-                self._fail(error)
+            for window in [one for one in self._open_windows if one.source is source]:
+                window.fault = STOPPED
+                self._close(window)
 
     @property
     def _is_forked_child(self) -> bool:
@@ -199,20 +189,60 @@ class Callgrind:
         self._open_windows.clear()
 
 
+@functools.lru_cache(maxsize=1)
+def process_counts(pid: int) -> ProcessCounts:  # noqa: ARG001 - what a fork inherits is another process's
+    """Return the one set of counters of this process, whose id is *pid*."""
+    return ProcessCounts()
+
+
+class Callgrind:
+    """Counts events of this process, all its threads included, inside windows, by simulation.
+
+    Every window begins with empty caches, and right after a garbage collection where those are not
+    switched off: what counts is the block, and not what ran before it. Windows may nest and overlap,
+    also with those of another source in this process.
+    """
+
+    label = "callgrind, simulated caches"
+
+    def __init__(self, events: Sequence[str], *, counts: ProcessCounts | None = None) -> None:
+        self.events = tuple(check_event(event) for event in events)
+        self._counts = process_counts(os.getpid()) if counts is None else counts
+
+    def prepare(self) -> None:
+        """Count nothing, the first time: it shows whether all of it works."""
+        self._counts.prepare()
+
+    def open(self) -> CallgrindWindow:
+        """Begin to count."""
+        window = CallgrindWindow(self, self._counts)
+        self._counts.open(window)
+        return window
+
+    def stop(self) -> None:
+        """Stop counting; a window that is still open is lost."""
+        self._counts.stop(self)
+
+
 class CallgrindWindow:
     """One open window on a Callgrind."""
 
-    def __init__(self, source: Callgrind) -> None:
-        self._source = source
+    def __init__(self, source: Callgrind, counts: ProcessCounts) -> None:
+        self.source = source
         self.costs: Counter[str] = Counter()
+        self.fault: str | None = None
+        self._counts = counts
 
     def end(self) -> None:
-        """Stop counting."""
-        self._source.end(self)
+        """Stop counting, for all windows that are open: none shall count the reading of another."""
+        self._counts.end(self)
 
     def read(self, duration_ns: int) -> tuple[CounterReading, ...]:  # noqa: ARG002 - simulated time means nothing
         """Return what was counted."""
-        return self._source.read(self)
+        fault = self._counts.close(self) or self.fault
+        if fault is not None:
+            return uncounted(self.source.events, fault, source="callgrind")
+        return tuple(reading_of(event, self.costs) for event in self.source.events)
 
 
 def reading_of(event: str, costs: Mapping[str, int]) -> CounterReading:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from pytest_imu.core.callgrind import Callgrind, reading_of
+from pytest_imu.core.callgrind import Callgrind, ProcessCounts, process_counts, reading_of
 from pytest_imu.core.callgrind_output import Dump
 from pytest_imu.core.callgrind_requests import CallgrindUnavailableError
 from pytest_imu.core.meter import Meter
@@ -41,12 +42,8 @@ class Scripted:
 
 def source_of(valgrind: Scripted, *events: str, tool: str | None = "callgrind") -> Callgrind:
     """Return a source that talks to a scripted valgrind."""
-    return Callgrind(
-        events or ("instructions",),
-        tool=lambda: tool,
-        sender=valgrind.send,
-        take_dump=valgrind.take,
-    )
+    counts = ProcessCounts(tool=lambda: tool, sender=valgrind.send, take_dump=valgrind.take)
+    return Callgrind(events or ("instructions",), counts=counts)
 
 
 def reading(source: Callgrind) -> CounterReading:
@@ -82,6 +79,7 @@ def test_garbage_is_collected_before(*, is_enabled: bool, collections: int) -> N
     """The outermost window alone begins with a collection, and only where those are switched on."""
     source = source_of(Scripted(5, 20, 100))
     source.prepare()
+    gc.collect()  # so that none is due in the next lines by itself
     before = gc.get_stats()[2]["collections"]
     if not is_enabled:
         gc.disable()
@@ -106,12 +104,37 @@ def test_overlapping_windows_share_what_is_counted() -> None:
 
 def test_stop_switches_off() -> None:
     """A source that is stopped inside a window leaves nothing switched on, and a later one works."""
-    valgrind = Scripted(7)
+    valgrind = Scripted(3, 7)
     source = source_of(valgrind)
-    source.open()
+    window = source.open()
     source.stop()
-    assert "stop" == valgrind.orders[-1]
+    assert ["stop", "dump"] == valgrind.orders[-2:]
+    assert [(None, "the counting was stopped inside the window")] == [
+        (one.value, one.reason) for one in window.read(1)
+    ]
     assert 7 == reading(source).value
+
+
+def test_sources_of_one_process_share_its_counters() -> None:
+    """A second source, of a pytest inside a test say, takes nothing from the first one's window."""
+    valgrind = Scripted(5, 20, 30, 40, 100)
+    counts = ProcessCounts(tool=lambda: "callgrind", sender=valgrind.send, take_dump=valgrind.take)
+    outer_source = Callgrind(["instructions"], counts=counts)
+    outer = outer_source.open()
+    inner_source = Callgrind(["instructions"], counts=counts)
+    inner_source.prepare()
+    assert 20 == reading(inner_source).value
+    inner_source.open()
+    inner_source.stop()
+    outer.end()
+    assert 5 + 20 + 30 + 40 + 100 == outer.read(1)[0].value
+
+
+def test_counters_are_one_set_a_process() -> None:
+    """Asked for again they are the same; those of another process are not this one's."""
+    mine = process_counts(os.getpid())
+    assert mine is process_counts(os.getpid())
+    assert mine is not process_counts(0)
 
 
 @pytest.mark.parametrize(
