@@ -77,9 +77,11 @@ class ReusableGauge:
         *,
         free_bytes: Callable[[], int | None] = free_bytes,
         clock_ns: Callable[[], int] = time.perf_counter_ns,
+        cpu_ns: Callable[[], int] = time.thread_time_ns,
     ) -> None:
         self._free_bytes = free_bytes
         self._clock_ns = clock_ns
+        self._cpu_ns = cpu_ns
         self._lowest: _Answer | None = None
         self._first_ns: int | None = None
         self._spent_ns = 0
@@ -112,11 +114,12 @@ class ReusableGauge:
         if self._spent_ns > GRACE_NS + MAX_SHARE * (now_ns - self._first_ns):
             return None
         self.asked += 1
+        # The thread's own time, as for trims: what others run meanwhile is no cost of the asking's.
+        begin_ns = self._cpu_ns()
         free_bytes = self._free_bytes()
-        end_ns = self._clock_ns()
-        self._spent_ns += end_ns - now_ns
-        until_ns = end_ns + (end_ns - now_ns) * ANSWER_HOLDS
-        return _Answer(free_bytes, rss_bytes, until_ns)
+        cost_ns = self._cpu_ns() - begin_ns
+        self._spent_ns += cost_ns
+        return _Answer(free_bytes, rss_bytes, self._clock_ns() + cost_ns * ANSWER_HOLDS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -218,18 +218,23 @@ def test_stderr_belongs_to_its_writers(capfd: pytest.CaptureFixture[str]) -> Non
 
 
 class Scripted:
-    """An allocator and a clock of one's own."""
+    """An allocator and two clocks of one's own: the world's and the thread's."""
 
-    def __init__(self, *, ask_costs_ns: int = 0) -> None:
+    def __init__(self, *, ask_costs_ns: int = 0, others_take_ns: int = 0) -> None:
         self.now_ns = 0
+        self._used_ns = 0
+        self._others_take_ns = others_take_ns
         self.asked = 0
         self.free_mib: float | None = 7
         self._ask_costs_ns = ask_costs_ns
-        self.gauge = ReusableGauge(free_bytes=self._ask, clock_ns=lambda: self.now_ns)
+        self.gauge = ReusableGauge(
+            free_bytes=self._ask, clock_ns=lambda: self.now_ns, cpu_ns=lambda: self._used_ns
+        )
 
     def _ask(self) -> int | None:
         self.asked += 1
-        self.now_ns += self._ask_costs_ns
+        self.now_ns += self._ask_costs_ns + self._others_take_ns
+        self._used_ns += self._ask_costs_ns
         return None if self.free_mib is None else round(self.free_mib * MIB)
 
     def read_mib(self, rss_mib: float) -> float | None:
@@ -285,6 +290,13 @@ def test_dear_asking_keeps_to_its_share() -> None:
     process.now_ns += 1
     assert 7 == process.read_mib(400)
     assert 3 == process.asked
+
+
+def test_busy_machine_costs_nothing() -> None:
+    """What other processes ran meanwhile is in the clock's time, and not charged to the asking."""
+    process = Scripted(others_take_ns=100_000_000)
+    process.read_mib(100)
+    assert [7] * 9 == [process.read_mib(300) for _ in range(9)]
 
 
 def test_cheap_asking_is_always_allowed() -> None:

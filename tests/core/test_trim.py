@@ -42,7 +42,12 @@ class FakeHeap:
 
     def trimmer(self) -> Trimmer:
         """Return a trimmer of this heap."""
-        return Trimmer(malloc_trim=self.malloc_trim, rss_bytes=self.read_rss, clock_ns=self.clock_ns)
+        return Trimmer(
+            malloc_trim=self.malloc_trim,
+            rss_bytes=self.read_rss,
+            clock_ns=self.clock_ns,
+            cpu_ns=self.clock_ns,
+        )
 
 
 def trimmed(heap: FakeHeap, times: int, *, between_ns: int = 0) -> int:
@@ -113,6 +118,17 @@ def test_memory_that_grows_meanwhile_is_no_debt() -> None:
     assert 1 + 52 == trimmed(heap, 1000)
 
 
+def test_busy_machine_costs_nothing() -> None:
+    """What other processes ran meanwhile is in the clock's time, and not charged to the trims."""
+    heap = FakeHeap(100 * MS)
+    trimmer = Trimmer(
+        malloc_trim=heap.malloc_trim, rss_bytes=heap.read_rss, clock_ns=heap.clock_ns, cpu_ns=lambda: 0
+    )
+    for _ in range(1000):
+        trimmer.trim()
+    assert 1000 == heap.trims
+
+
 def test_watching_ends() -> None:
     """A hundred trims after a dear one are watched, by two readings each, and then none is."""
     heap = FakeHeap(MS)
@@ -131,7 +147,9 @@ def test_reader_that_raises_is_heard() -> None:
     def refuse() -> int:
         raise PermissionError
 
-    trimmer = Trimmer(malloc_trim=heap.malloc_trim, rss_bytes=refuse, clock_ns=heap.clock_ns)
+    trimmer = Trimmer(
+        malloc_trim=heap.malloc_trim, rss_bytes=refuse, clock_ns=heap.clock_ns, cpu_ns=heap.clock_ns
+    )
     trimmer.trim()
     with pytest.raises(PermissionError):
         trimmer.trim()
@@ -144,7 +162,7 @@ def test_without_malloc_trim_nothing_is_done() -> None:
     def no_clock() -> int:
         pytest.fail("the clock was read")
 
-    trimmer = Trimmer(malloc_trim=None, rss_bytes=heap.read_rss, clock_ns=no_clock)
+    trimmer = Trimmer(malloc_trim=None, rss_bytes=heap.read_rss, clock_ns=no_clock, cpu_ns=no_clock)
     trimmer.trim()
     assert 0 == heap.readings
     assert not trimmer.available
