@@ -154,6 +154,7 @@ def test_nothing_is_nothing(shell: Shell) -> None:
     assert float(parts(seen["full"][0])["total"]) > 1024
 
 
+@pytest.mark.usefixtures("interrupts_are_heard")
 def test_every_kind_of_command(shell: Shell, tmp_path: Path) -> None:
     """Awaiting, raising, interrupted, malformed, nested, magic and quiet commands have one line each."""
     (tmp_path / "script.py").write_text("from_script = 3\n", encoding="utf-8")
@@ -406,6 +407,8 @@ def test_perf(shell: Shell) -> None:
         lines("raw", "%imu perf --raw page-faults")
         run("touch(10)")
         lines("raw counted", "touch(5000)")
+        lines("raw alone", "%imu perf --raw")
+        lines("on", "%imu perf on")
         lines("two", "%imu perf page-faults,task-clock minor-faults")
         lines("two counted", "pass")
         lines("off", "%imu perf off")
@@ -416,6 +419,7 @@ def test_perf(shell: Shell) -> None:
     """)
     say = "in each command with perf stat; %imu perf off stops it"
     assert [f"counting page-faults {say}"] == seen["start"][:-1]
+    assert [f"counting page-faults {say}"] == seen["raw alone"][:1] == seen["on"][:1]
     report, counted = seen["counted"]
     assert ("'touch(5000)'", "") == command_and_notes(report)
     count = r"perf value for page-faults averages to [\d,]+/second, (\d,\d+) in all, samples: [▁-█]+"
@@ -506,6 +510,7 @@ def test_wrong_words_say_what_is_accepted(shell: Shell) -> None:
         *("%imu save nowhere/x.json", "%imu save .", "%imu plot 'a"),
         *("%imu limit", "%imu limit 8", "%imu limit 1MiB", "%imu limit " + "9" * 18 + "TiB"),
         *("%imu run", "%imu run -r", "%imu run -r x a = 1", "%imu run -r 0 a = 1", "%imu run -r 3"),
+        "%imu run await x",
         *("%%imu -r 0\na = 1", "%%imu -z\na = 1", "%%imu x\na = 1", "%%imu 'x\na = 1"),
         "%%imu -j nowhere/x.json\na = 1",
     ]
@@ -547,6 +552,7 @@ def test_wrong_words_say_what_is_accepted(shell: Shell) -> None:
         "%imu run -r x a = 1": "%imu run: -r 'x' is not accepted; a whole number from 1 to 1000000 is",
         "%imu run -r 0 a = 1": "%imu run: -r '0' is not accepted; a whole number from 1 to 1000000 is",
         "%imu run -r 3": "%imu run needs a statement: %imu run [-r N] STATEMENT",
+        "%imu run await x": "%imu run and %%imu take no await outside a function; a plain command does",
         "%%imu -r 0\na = 1": "%%imu: argument -r: -r '0' is not accepted; a whole number from 1 to "
         "1000000 is; accepted: [-r N] [-q] [-j FILE]",
         "%%imu -z\na = 1": "%%imu: unrecognized arguments: -z; accepted: [-r N] [-q] [-j FILE]",

@@ -398,7 +398,7 @@ def test_hypothesis(pytester: pytest.Pytester) -> None:
 
         seen = []
 
-        @settings(derandomize=True, database=None, deadline=dt.timedelta(seconds=1))
+        @settings(derandomize=True, database=None, deadline=dt.timedelta(minutes=1))
         @given(st.sampled_from([34, 40, 35]))
         def test_examples(mib):
             seen.append(mib)
@@ -408,7 +408,7 @@ def test_hypothesis(pytester: pytest.Pytester) -> None:
             assert {34, 40, 35} == set(seen)
 
         @pytest.mark.max_peak_mib(20)
-        @settings(derandomize=True, database=None, deadline=dt.timedelta(seconds=1))
+        @settings(derandomize=True, database=None, deadline=dt.timedelta(minutes=1))
         @given(st.sampled_from([34, 40, 35]))
         def test_over(mib):
             b"x" * (mib << 20)
