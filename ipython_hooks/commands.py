@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import json
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -92,7 +94,8 @@ def _perf(session: Session, rest: str) -> None:
         session.say(["counting nothing"])
         return
     raw = "--raw" in words
-    names = [word for word in words if word != "--raw"] or [CACHE_MISSES]
+    counted = session.counters.events if session.counters else (CACHE_MISSES,)
+    names = [word for word in words if word not in ("on", "--raw")] or counted
     try:
         events = [check_event(event) for name in names for event in name.split(",")]
     except ValueError as error:
@@ -219,7 +222,11 @@ def measure_cell(session: Session, line: str, cell: str) -> Repeated | None:
 
 def _measured(session: Session, source: str, *, runs: int) -> Repeated:
     shell = session.shell
-    code = compile(shell.transform_cell(source), "<imu>", "exec")
+    flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT  # to tell it from a mistake
+    code = compile(shell.transform_cell(source), "<imu>", "exec", flags)
+    if code.co_flags & inspect.CO_COROUTINE:
+        message = "%imu run and %%imu take no await outside a function; a plain command does"
+        raise CommandError(message)
     # In the person's own namespace: what the statement assigns is there afterwards.
     measured = repeat(
         source.strip(),

@@ -28,9 +28,9 @@ def report_line(record: CommandRecord, *, decimals: int, command_width: int) -> 
     """Return the ancestor's line: what a command used, how far it peaked, and where that leaves us."""
     measurement = record.measurement
     command = command_text(record.command, command_width)
-    if measurement.source == "none":
-        return f"{command} n/a in {format_seconds(measurement.duration_ns)}: {measurement.reason}"
     notes = "".join(f"; {note}" for note in record.notes)
+    if measurement.source == "none":
+        return f"{command} n/a in {format_seconds(measurement.duration_ns)}: {measurement.reason}{notes}"
     above = format_mib(record.above_current_bytes, decimals=decimals)
     sampled = " (sampled, a lower bound)" if measurement.source == "sampled" else ""
     return (

@@ -6,7 +6,7 @@ import mmap
 import time
 from collections.abc import Callable, Iterator
 
-from pytest_imu.core.perf_command import find_perf
+from pytest_imu.core.perf_command import PerfUnavailableError, find_perf
 from pytest_imu.core.perf_output import EventSample, parse
 from pytest_imu.core.perf_process import PerfProcess
 from pytest_imu.core.units import format_count
@@ -35,7 +35,12 @@ def trial(event: str, *, seconds: float, pid: int | None, emit: Callable[[str], 
         shown += _emit_new(process.take_output(), event, len(shown), emit)
     finally:
         process.stop()
-    emit(_average_line(event, shown, elapsed_s))
+    counted = [sample.value for sample in shown if sample.value is not None]
+    if not counted:
+        reasons = sorted({sample.reason for sample in shown if sample.reason})
+        message = f"{event} is n/a, {' and '.join(reasons) or 'no sample came'}"
+        raise PerfUnavailableError(message)
+    emit(f"perf value for {event} averages to {sum(counted) / elapsed_s:,.0f}/second")
 
 
 def _emit_new(
@@ -44,14 +49,6 @@ def _emit_new(
     for sample in parse(output, events=[event], separator=";")[already:]:
         emit(f"  {sample.reason if sample.value is None else format_count(sample.value)}")
         yield sample
-
-
-def _average_line(event: str, samples: list[EventSample], elapsed_s: float) -> str:
-    counted = [sample.value for sample in samples if sample.value is not None]
-    if not counted:
-        reasons = {sample.reason for sample in samples if sample.reason}
-        return f"perf value for {event}: n/a, {' and '.join(sorted(reasons)) or 'no sample came'}"
-    return f"perf value for {event} averages to {sum(counted) / elapsed_s:,.0f}/second"
 
 
 def fill_memory() -> None:

@@ -48,6 +48,16 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(workers.Controller(settings, reporter), "imu-workers")
 
 
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """Say of a simulated run that it is one."""
+    settings = config.stash[SETTINGS]
+    if settings.simulate == "off" or settings.off:
+        return None
+    from pytest_imu.simulation import header  # noqa: PLC0415 - only where asked for
+
+    return header(config, settings)
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Under `--imu-simulate=budgets` leave only the tests that have a budget on events."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_imu.core import platforms
+from pytest_imu.core.callgrind_command import running_tool
 
 if TYPE_CHECKING:
     from pytest_imu.record import TestRecord
@@ -69,7 +70,8 @@ class RunLog:
             "worker": self._worker,
             "pid": self._pid,
             "time": self._now().isoformat(timespec="milliseconds"),
-            "rss_bytes": platforms.rss_bytes_or_none(),
+            # Under valgrind it would be valgrind's.
+            "rss_bytes": platforms.rss_bytes_or_none() if running_tool() is None else None,
         }
         # Opened for every line and written in one piece: nothing is buffered here when the kernel
         # kills the process, no line mixes with another worker's, and no test can close the file.

@@ -135,10 +135,10 @@ def simulated_lines(entries: Sequence[Entry], settings: Settings) -> list[str]:
 
 
 def traced_lines(entries: Sequence[Entry]) -> list[str]:
-    """Return what else traced the tests, and thereby put its own memory into their numbers."""
+    """Return what else traced the tests, and thereby put its own share into their numbers."""
     traced = Counter(entry.measurement.tracer for entry in entries if entry.measurement.tracer)
     return [
-        f"traced by {printable(tracer)} in {plural(count, 'row')}: its own memory is in their numbers"
+        f"traced by {printable(tracer)} in {plural(count, 'row')}: its own share is in their numbers"
         for tracer, count in traced.items()
     ]
 

@@ -51,6 +51,8 @@ def begin(config: pytest.Config) -> None:
         _refuse(f"valgrind already runs this process, with its tool {tool}")
     if mark is not None:
         _refuse("valgrind started this process, and cannot be seen around it")
+    if sys.flags.ignore_environment:
+        _refuse("with python -I or -E the hash seed cannot be fixed, and counts would differ")
     if sys.platform != "linux":
         _refuse(f"callgrind is used on Linux only, and this is {sys.platform}; off is accepted")
     caches = Settings.from_config(config).caches or Caches()
@@ -79,6 +81,13 @@ def keep_budgeted(config: pytest.Config, items: list[pytest.Item]) -> None:
 def simulated_caches_of(settings: Settings) -> str:
     """Return the caches of this run, also where only the workers simulate them."""
     return simulated_caches() or str(settings.caches or Caches())
+
+
+def header(config: pytest.Config, settings: Settings) -> str | None:
+    """Return the line of pytest's header that says what is simulated; None where no test runs."""
+    if _runs_no_test(config):
+        return None
+    return f"imu: simulated caches {simulated_caches_of(settings)}; memory is not measured"
 
 
 def _is_budgeted(item: pytest.Item) -> bool:

@@ -16,6 +16,8 @@ from pytest_imu.settings import Settings, SortKey
 
 SETUP_MARGIN_BYTES = MIB // 2
 """Nearer than that two peaks cannot be told apart, and a row would tell nobody anything."""
+NAME_COLUMNS = 26
+"""What a name is never cut below: a line that runs over tells more than one that names nobody."""
 SORT_WORDS = {
     "peak": "largest peak first",
     "delta": "largest delta first",
@@ -64,9 +66,23 @@ def arrange(entries: Sequence[Entry], settings: Settings) -> list[Entry]:
     shown = [entry for entry in entries if _is_large_enough(entry, settings)]
     if settings.sort == "name":
         shown.sort(key=lambda entry: entry.row.nodeid)
+    elif event := _event_to_sort_by(entries, settings.sort):
+        shown.sort(key=lambda entry: -(_value_of(entry.measurement, event) or 0))
     else:
         shown.sort(key=lambda entry: _largest_first(entry.measurement, settings.sort))
     return shown[: settings.top] if settings.top else shown
+
+
+def _event_to_sort_by(entries: Sequence[Entry], sort: SortKey) -> str | None:
+    """Return the first event that was counted where sizes were asked for and none is known."""
+    measured = [entry.measurement for entry in entries]
+    if sort in ("time", "name") or any(one.source != "none" for one in measured):
+        return None
+    return next((reading.event for one in measured for reading in one.counters), None)
+
+
+def _value_of(measurement: Measurement, event: str) -> float | None:
+    return next((reading.value for reading in measurement.counters if reading.event == event), None)
 
 
 def _is_large_enough(entry: Entry, settings: Settings) -> bool:
@@ -85,7 +101,7 @@ def _largest_first(measurement: Measurement, sort: SortKey) -> tuple[bool, int]:
 
 
 def table(entries: Sequence[Entry], *, width: int, blocks: bool, encoding: str = "utf-8") -> list[str]:
-    """Return the table's lines, heading first, none of them wider than *width*."""
+    """Return the table's lines, heading first, none wider than *width* unless names would be lost."""
     labels, measured, workers = [("test", "")], [], ["worker"]
     for entry in entries:
         labels.append((printable(entry.row.nodeid), entry.remarks))
@@ -105,7 +121,7 @@ def table(entries: Sequence[Entry], *, width: int, blocks: bool, encoding: str =
         *([workers] if any(workers[1:]) else []),
     ]
     numbers = align_right(list(zip(*columns, strict=True)))
-    room = max(10, width - len(numbers[0]) - 2)
+    room = max(NAME_COLUMNS, width - len(numbers[0]) - 2)
     shown = (_fitted(encodable(name, encoding), room, remarks) for name, remarks in labels)
     return [f"{left}  {label}" for left, label in zip(numbers, shown, strict=True)]
 
@@ -126,7 +142,7 @@ def _peak_column(measured: Sequence[Measurement]) -> list[str]:
 
 def _fitted(name: str, room: int, remarks: str) -> str:
     """Return a name, cut as far as it takes, with its remarks, which are what the row has to say."""
-    kept = room = max(10, room - len(remarks))
+    kept = room = max(NAME_COLUMNS, room - len(remarks))
     while _columns(cut := cut_middle(name, kept)) > room:
         kept -= 1
     return cut + remarks
@@ -192,4 +208,6 @@ def counts_line(shown: Sequence[Entry], entries: Sequence[Entry], settings: Sett
     more = ""
     if len(shown) + under < len(entries):
         more = f"; --imu-top=0 shows {'the rest' if under else 'all'}"
-    return f"{rows}, {SORT_WORDS[settings.sort]}{left_out}{more}"
+    event = _event_to_sort_by(entries, settings.sort)
+    order = SORT_WORDS[settings.sort] if event is None else f"most {event} first"
+    return f"{rows}, {order}{left_out}{more}"

@@ -156,7 +156,7 @@ class Measurement:
     """What the allocators held free as the window opened; None where that is not known. The true
     peak lies between `peak_bytes` and that much more."""
     tracer: str | None = None
-    """What traced the block: its own memory is in the numbers."""
+    """What traced the block: its own share is in the numbers."""
     children: ChildrenSeen | None = None
     """The child processes that lived during the block; None where there were none."""
     children_memory: ChildrenMemory | None = None

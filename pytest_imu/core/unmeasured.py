@@ -16,7 +16,7 @@ def unreadable(error: Exception, duration_ns: int) -> Measurement:
     return without_memory(f"memory could not be read: {type(error).__name__}: {error}", duration_ns)
 
 
-def without_memory(reason: str, duration_ns: int) -> Measurement:
+def without_memory(reason: str, duration_ns: int, *, tracer: str | None = None) -> Measurement:
     """Return the measurement of a window that has a time and no sizes."""
     return Measurement(
         before_bytes=None,
@@ -25,6 +25,7 @@ def without_memory(reason: str, duration_ns: int) -> Measurement:
         duration_ns=duration_ns,
         source="none",
         reason=reason,
+        tracer=tracer,
     )
 
 
@@ -50,9 +51,9 @@ class NoWindow:
     def __init__(self, reason: str) -> None:
         self._reason = reason
 
-    def close(self, duration_ns: int, **remarks: Unpack[Remarks]) -> Measurement:  # noqa: ARG002 - they are about sizes
-        """End the window."""
-        return without_memory(self._reason, duration_ns)
+    def close(self, duration_ns: int, **remarks: Unpack[Remarks]) -> Measurement:
+        """End the window; of the remarks the tracer is not about sizes alone."""
+        return without_memory(self._reason, duration_ns, tracer=remarks.get("tracer"))
 
     def peek(self) -> tuple[int | None, int | None]:
         """Return that nothing is known."""

@@ -28,7 +28,7 @@ def test_no_memory_is_measured_under_valgrind(tool: str) -> None:
 
 
 def test_window_without_sizes() -> None:
-    """Its measurement has a time, a reason, and no number; nothing is read and nothing is trimmed."""
+    """Its measurement has a time, a reason, a tracer, and no number; nothing is read or trimmed."""
     trimmer = Trimmer(malloc_trim=refuse, rss_bytes=refuse)
     window = NoPeak(SIMULATED).open(trimmer)
     assert (None, (None, None)) == (window.before_bytes, window.peek())
@@ -37,7 +37,7 @@ def test_window_without_sizes() -> None:
     sizes = (measured.before_bytes, measured.after_bytes, measured.rss_peak_bytes)
     assert (None, None, None) == sizes
     assert (None, None) == (measured.peak_bytes, measured.delta_bytes)
-    assert (None, None) == (measured.reusable_bytes, measured.tracer)
+    assert (None, "coverage") == (measured.reusable_bytes, measured.tracer)
 
 
 def test_noise_of_nothing_is_not_known() -> None:

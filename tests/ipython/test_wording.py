@@ -120,14 +120,18 @@ def test_notes_follow_the_numbers() -> None:
     assert (
         "the command raised",
         "reused up to 120.0 MiB that Python had kept",
-        "traced by coverage, whose own memory is in the numbers",
+        "traced by coverage, whose own share is in the numbers",
         "the result is kept alive by Out[5]",
         "2 children not counted",
     ) == notes
     assert line(record(notes=notes)).endswith(
         "total RAM usage 125.6 MiB; the command raised; reused up to 120.0 MiB that Python had kept; "
-        "traced by coverage, whose own memory is in the numbers; the result is kept alive by Out[5]; "
+        "traced by coverage, whose own share is in the numbers; the result is kept alive by Out[5]; "
         "2 children not counted"
+    )
+    nothing = dataclasses.replace(ONES, source="none", reason="simulated run")
+    assert line(record(nothing, notes=("the command raised",))).endswith(
+        ": simulated run; the command raised"
     )
 
 

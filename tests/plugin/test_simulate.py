@@ -35,6 +35,7 @@ SUITE = """
         assert bytearray(2**20).count(1) == 0
 
     @pytest.mark.max_events("page-faults", 10)
+    @pytest.mark.max_events("branch-misses", 1_000_000)
     def test_unknown():
         pass
 
@@ -101,7 +102,8 @@ def test_simulated_run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("PYTHONHASHSEED", "7")
     monkeypatch.setenv("IMU_TEST", "a b=c")
     pytester.makepyfile(SUITE)
-    result = simulate(pytester, "-rP", "--imu-json=out.json", "--junitxml=out.xml", "--imu-simulate")
+    files = ("--imu-json=out.json", "--imu-log=out.jsonl", "--junitxml=out.xml")
+    result = simulate(pytester, "-rP", *files, "--imu-simulate")
     result.assert_outcomes(passed=4, failed=1)
     assert pytest.ExitCode.TESTS_FAILED == result.ret
     seed_of_zero = subprocess.run(
@@ -113,10 +115,12 @@ def test_simulated_run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatc
     ).stdout.strip()
     result.stdout.fnmatch_lines(
         [
+            f"imu: simulated caches {CACHES}; memory is not measured",
             'L1-dcache-load-misses * is over max_events("L1-dcache-load-misses", 10) by *; simulated',
             f"environment ['7', None, None, 'a b=c'] {seed_of_zero}",
-            "peak  delta  total   time  cache-misses  L1-dcache-load-misses  page-faults  test",
-            " n/a    n/a    n/a *kept",
+            "peak *  cache-misses  L1-dcache-load-misses  branch-misses  page-faults  test",
+            " n/a    n/a    n/a *:test_broken",
+            "5 of 5 tests, most cache-misses first",
             "n/a in 5 rows: simulated run: valgrind's own memory would be in the numbers",
             f"counts simulated by callgrind: {CACHES}",
             "1 budget not checked: page-faults not supported by callgrind",
@@ -124,11 +128,14 @@ def test_simulated_run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatc
         ]
     )
     result.stdout.no_fnmatch_line("*warning*")
+    log = (pytester.path / "out.jsonl").read_text(encoding="utf-8").splitlines()
+    assert {None} == {json.loads(one)["rss_bytes"] for one in log}
     document = json.loads((pytester.path / "out.json").read_text(encoding="utf-8"))
     assert f"callgrind, simulated caches {CACHES}" == document["environment"]["counter_source"]
     tests = by_name(document)
     kept, memory = tests["test_kept"], tests["test_memory"]
     assert 2**20 / 64 < count(tests["test_broken"], "cache-misses") < 2**20 / 64 + 10_000
+    assert 0 < count(tests["test_unknown"], "branch-misses") < 1_000_000
     assert "callgrind" == kept["phases"]["call"]["counters"]["cache-misses"]["source"]
     assert ["half"] == [block["name"] for block in kept["blocks"]]
     assert [("kept", 2)] == [(one["verdict"], one["warmup"]) for one in kept["budgets"]]
@@ -168,6 +175,7 @@ def test_workers_are_simulated(pytester: pytest.Pytester) -> None:
 
 
 @pytest.mark.needs_valgrind
+@pytest.mark.usefixtures("interrupts_are_heard")
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_signals_reach_the_run(pytester: pytest.Pytester, ending: signal.Signals) -> None:
     """The process that was started is the one that runs the tests: a signal ends it as ever."""
@@ -194,7 +202,10 @@ def test_signals_reach_the_run(pytester: pytest.Pytester, ending: signal.Signals
         assert b"x" == os.read(reading, 1)
         os.close(reading)
         process.send_signal(ending)
-        output, _ = process.communicate(timeout=100)
+        try:
+            output, _ = process.communicate(timeout=100)
+        finally:
+            process.kill()  # it has ended, unless the test has failed
     expected = pytest.ExitCode.INTERRUPTED if ending == signal.SIGINT else -ending
     assert expected == process.returncode
     assert (ending == signal.SIGINT) == ("KeyboardInterrupt" in output)
@@ -296,6 +307,15 @@ def test_valgrind_that_will_not_do(
     result.stderr.fnmatch_lines(
         [f"ERROR: --imu-simulate: valgrind: {reason}; install valgrind, 3.19 or newer"]
     )
+
+
+@pytest.mark.parametrize("flag", ["-I", "-E"])
+def test_python_that_hears_no_environment_is_refused(pytester: pytest.Pytester, flag: str) -> None:
+    """Where the hash seed cannot be fixed the flag is a usage error that says why."""
+    python, *rest = command("--imu-simulate")
+    result = pytester.run(python, flag, *rest)
+    assert pytest.ExitCode.USAGE_ERROR == result.ret
+    result.stderr.fnmatch_lines(["ERROR: --imu-simulate: with python -I or -E the hash seed *"])
 
 
 @pytest.mark.parametrize(

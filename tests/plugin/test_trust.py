@@ -263,7 +263,7 @@ def test_tracer_is_named(pytester: pytest.Pytester, conftest: str, said: str | N
     pytester.makepyfile(test_it="def test_one(): pass")
     result, tests = run(pytester, "--imu")
     assert said == tests["test_one"]["phases"]["call"]["tracer"]
-    line = f"traced by {said} in 1 row: its own memory is in their numbers"
+    line = f"traced by {said} in 1 row: its own share is in their numbers"
     assert (said is not None) == (line in result.outlines)
 
 
@@ -272,4 +272,4 @@ def test_coverage_is_named(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(test_it="def test_one(): pass")
     result, tests = run(pytester, "--imu", "-p", "pytest_cov", "--cov=.")
     assert "coverage" == tests["test_one"]["phases"]["call"]["tracer"]
-    result.stdout.fnmatch_lines(["traced by coverage in 1 row: its own memory is in their numbers"])
+    result.stdout.fnmatch_lines(["traced by coverage in 1 row: its own share is in their numbers"])
