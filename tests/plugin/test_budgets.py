@@ -49,7 +49,6 @@ OVER_ONE = """
 @pytest.fixture
 def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Return a function that runs pytest in 80 columns, with this plugin and no other."""
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     monkeypatch.setenv("COLUMNS", "80")
     pytester.makepyfile(spikes=SPIKES)
     return functools.partial(pytester.runpytest_subprocess, "-p", "imu")

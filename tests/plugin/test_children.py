@@ -47,10 +47,9 @@ SUITE = f"""
 
 
 @pytest.fixture(autouse=True)
-def only_named_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Load what a run names and nothing else that happens to be installed."""
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-    monkeypatch.setenv("COLUMNS", "120")  # room for the names beside their remarks
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give the names room beside their remarks."""
+    monkeypatch.setenv("COLUMNS", "120")
 
 
 def run(pytester: pytest.Pytester, *args: str) -> tuple[pytest.RunResult, dict[str, Any]]:

@@ -13,13 +13,6 @@ BOUND_BYTES = 2**19
 """How far a peak may be off on Linux: 0.5 MiB."""
 
 
-@pytest.fixture(autouse=True)
-def only_named_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Load what a run names and nothing else that happens to be installed."""
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
-
-
 def run(
     pytester: pytest.Pytester,
 ) -> tuple[pytest.RunResult, list[dict[str, Any]], list[dict[str, Any]]]:

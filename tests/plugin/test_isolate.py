@@ -14,14 +14,6 @@ MIB = 2**20
 PHASES = ["setup", "call", "teardown"]
 
 
-@pytest.fixture(autouse=True)
-def only_named_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Load what a run names and nothing else that happens to be installed."""
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-    for name in ("PYTEST_ADDOPTS", "CI", "BUILD_NUMBER"):  # on CI pytest's summary is another one
-        monkeypatch.delenv(name, raising=False)
-
-
 def run(pytester: pytest.Pytester, *args: str, isolate: str = "all") -> pytest.RunResult:
     """Run pytest with this plugin, isolated, and a JSON file and a log."""
     files = ("--imu-json=run.json", "--imu-log=run.jsonl")

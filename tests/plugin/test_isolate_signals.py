@@ -45,14 +45,6 @@ COMMAND = [sys.executable, "-m", "pytest", "-p", "imu", "-s", "--imu-isolate=all
 LIMIT_S = 60
 
 
-@pytest.fixture(autouse=True)
-def only_named_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Load what a run names and nothing else that happens to be installed."""
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-    for name in ("PYTEST_ADDOPTS", "CI", "BUILD_NUMBER"):  # on CI pytest's summary is another one
-        monkeypatch.delenv(name, raising=False)
-
-
 @contextmanager
 def waiting(pytester: pytest.Pytester, source: str) -> Iterator[tuple[subprocess.Popen[str], int, int]]:
     """Run pytest up to the test that waits; give the run, the child and the nursery."""

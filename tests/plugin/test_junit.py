@@ -43,13 +43,6 @@ TESTS = """
 """
 
 
-@pytest.fixture(autouse=True)
-def only_named_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Load what a run names and nothing else that happens to be installed."""
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
-
-
 def run(pytester: pytest.Pytester, *args: str) -> dict[str, Properties]:
     """Run pytest with this plugin and --junit-xml; return the properties of each test, each once."""
     cases = run_for_cases(pytester, *args)

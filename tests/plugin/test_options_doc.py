@@ -23,7 +23,6 @@ def said_by_pytest(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[str], list[str]]:
     """Return a function that runs pytest with a help option, wide, and returns its lines."""
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     monkeypatch.setenv("COLUMNS", "200")
     return lambda option: pytester.runpytest_subprocess("-p", "imu", option).outlines
 

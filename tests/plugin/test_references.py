@@ -136,13 +136,6 @@ TESTS = """
 """
 
 
-@pytest.fixture(autouse=True)
-def only_named_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Load what a run names and nothing else that happens to be installed."""
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
-
-
 def test_nothing_outlives_its_test(pytester: pytest.Pytester) -> None:
     """What a test made dies as early with the plugin, measuring or not, as it does without it: for a
     test that passed, or was over its budget, at once.

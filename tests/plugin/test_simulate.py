@@ -55,7 +55,6 @@ SUITE = """
 @pytest.fixture(autouse=True)
 def few_plugins(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     """Load no other plugin, which takes seconds under valgrind; keep temporary files in one place."""
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     monkeypatch.delenv("PYTHONHASHSEED", raising=False)
     temporary = pytester.path / "temporary"
     temporary.mkdir()

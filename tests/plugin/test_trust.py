@@ -12,11 +12,6 @@ from pytest_imu.core.units import MIB
 from pytest_imu.suggestions import suggested_mib
 
 
-@pytest.fixture(autouse=True)
-def _only_ours(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-
-
 def run(pytester: pytest.Pytester, *args: str) -> tuple[pytest.RunResult, dict[str, Any]]:
     """Run pytest with this plugin alone; return the result and the tests of its JSON file, by name."""
     result = pytester.runpytest_subprocess("-p", "imu", "--imu-json=run.json", *args)

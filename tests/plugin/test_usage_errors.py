@@ -48,9 +48,8 @@ needs_typed_ini = pytest.mark.skipif(
 
 
 @pytest.fixture
-def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
+def run(pytester: pytest.Pytester) -> Run:
     """Return a function that runs pytest with this plugin and no other, on a test that leaves a file."""
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     pytester.makepyfile(test_runs=RUNS)
     return functools.partial(pytester.runpytest_subprocess, "-p", "imu")
 

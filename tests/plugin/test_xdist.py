@@ -55,13 +55,6 @@ EVERY_KIND = """
 """
 
 
-@pytest.fixture(autouse=True)
-def only_named_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Load what a run names and nothing else that happens to be installed."""
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
-
-
 def run(pytester: pytest.Pytester, *args: str) -> pytest.RunResult:
     """Run pytest with this plugin and xdist."""
     return pytester.runpytest_subprocess("-p", "imu", "-p", "xdist", *args)
