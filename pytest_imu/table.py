@@ -16,7 +16,7 @@ from pytest_imu.settings import Settings, SortKey
 
 SETUP_MARGIN_BYTES = MIB // 2
 """Nearer than that two peaks cannot be told apart, and a row would tell nobody anything."""
-NAME_COLUMNS = 26
+NAME_COLUMNS = 30
 """What a name is never cut below: a line that runs over tells more than one that names nobody."""
 SORT_WORDS = {
     "peak": "largest peak first",
