@@ -39,7 +39,7 @@ BREACH = 'page-faults 2,00? is over max_events("page-faults", 500) by 1,50? (30?
 
 def run(pytester: pytest.Pytester, *args: str) -> pytest.RunResult:
     """Run pytest in a process of its own."""
-    return pytester.runpytest_subprocess("-p", "no:cacheprovider", *args)
+    return pytester.runpytest_subprocess("-p", "imu", "-p", "no:cacheprovider", *args)
 
 
 def without_perf(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
