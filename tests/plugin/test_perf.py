@@ -122,7 +122,8 @@ def test_event_budget_alone_switches_counting_on(pytester: pytest.Pytester) -> N
 def test_each_worker_counts_for_itself(pytester: pytest.Pytester) -> None:
     """Under xdist the counts are as without, and the legend warns of the neighbours."""
     pytester.makepyfile(TOUCHING)
-    result = run(pytester, "--imu-perf=page-faults", "-n", "2", "--imu-json=out.json")
+    workers = ("-p", "xdist", "-n", "2")
+    result = run(pytester, "--imu-perf=page-faults", *workers, "--imu-json=out.json")
     result.assert_outcomes(passed=2, failed=1)
     result.stdout.fnmatch_lines(["counts of several workers: they share the caches, *"])
     document = json.loads((pytester.path / "out.json").read_text(encoding="utf-8"))
