@@ -28,6 +28,7 @@ class RunLog:
         self._path = path
         self._worker = worker
         self._pid = os.getpid()
+        self._is_simulated = running_tool() is not None  # the RSS would be valgrind's
         self.error: OSError | None = None
         """The last line's failure, if any line could not be written."""
 
@@ -70,8 +71,7 @@ class RunLog:
             "worker": self._worker,
             "pid": self._pid,
             "time": self._now().isoformat(timespec="milliseconds"),
-            # Under valgrind it would be valgrind's.
-            "rss_bytes": platforms.rss_bytes_or_none() if running_tool() is None else None,
+            "rss_bytes": None if self._is_simulated else platforms.rss_bytes_or_none(),
         }
         # Opened for every line and written in one piece: nothing is buffered here when the kernel
         # kills the process, no line mixes with another worker's, and no test can close the file.
