@@ -21,8 +21,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pytest_imu import measure
+from pytest_imu.core.counters.perf.stat import PerfStat
 from pytest_imu.core.meter import Meter
-from pytest_imu.core.perf_stat import PerfStat
 
 MICROSECONDS = 1e6
 MILLISECONDS = 1e3

@@ -91,7 +91,7 @@ def prepared(case: Case) -> Callable[[], object]:
 
 def by_measure(case: Case) -> float:
     """Measure a block with pytest-imu."""
-    from pytest_imu import measure  # noqa: PLC0415 - what is imported adds to this process's memory
+    from pytest_imu import measure
 
     body = prepared(case)
     with measure() as meter:

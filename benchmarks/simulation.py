@@ -20,7 +20,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from pytest_imu.core.callgrind_command import Caches, callgrind_command
+from pytest_imu.core.counters.callgrind.command import Caches, callgrind_command
 
 MILLISECONDS = 1e3
 EVENTS = ("instructions", "L1-dcache-load-misses", "cache-misses")
@@ -28,7 +28,7 @@ WINDOWS = 20
 
 SCRIPT = """
 import json, sys, time
-from pytest_imu.core.callgrind import Callgrind
+from pytest_imu.core.counters.callgrind.counts import Callgrind
 
 def words():
     table = {}

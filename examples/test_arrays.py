@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from pytest_imu.fixture import ImuFixture
+from pytest_imu.recording.fixture import ImuFixture
 
 Array = npt.NDArray[np.float64]
 

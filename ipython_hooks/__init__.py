@@ -12,10 +12,10 @@ MAGICS = "ImuMagics"
 
 def load_ipython_extension(ipython: InteractiveShell) -> None:
     """Begin to report after each command, and say how to stop it."""
-    from ipython_hooks import commands  # noqa: PLC0415 - nothing is imported before it is used
-    from ipython_hooks.arguments import CommandError  # noqa: PLC0415 - nothing is imported before it is used
-    from ipython_hooks.magics import ImuMagics  # noqa: PLC0415 - nothing is imported before it is used
-    from pytest_imu.core.callgrind_command import (  # noqa: PLC0415 - nothing is imported before it is used
+    from ipython_hooks import commands
+    from ipython_hooks.arguments import CommandError
+    from ipython_hooks.magics import ImuMagics
+    from pytest_imu.core.counters.callgrind.command import (
         running_under_callgrind,
     )
 

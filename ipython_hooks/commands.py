@@ -18,11 +18,11 @@ from ipython_hooks.arguments import (
     split_run_options,
     unwritable,
 )
+from ipython_hooks.limit import LimitUnavailableError
 from ipython_hooks.records import largest
 from ipython_hooks.repeat import Repeated, repeat
 from pytest_imu.core import document
-from pytest_imu.core.counters import CACHE_MISSES, check_event
-from pytest_imu.core.limit import LimitUnavailableError
+from pytest_imu.core.counters.source import CACHE_MISSES, check_event
 from pytest_imu.core.units import format_bytes, parse_bytes
 
 if TYPE_CHECKING:
@@ -71,14 +71,14 @@ def _status(session: Session, rest: str) -> None:
 
 
 def _caches() -> str:
-    from pytest_imu.core.sources import simulated_caches  # noqa: PLC0415 - only where something counts
+    from pytest_imu.core.counters.choice import simulated_caches
 
     caches = simulated_caches()
     return "" if caches is None else f" {caches}"
 
 
 def _peaks() -> str:
-    from pytest_imu.core.memory import peak_source  # noqa: PLC0415 - chosen when first asked
+    from pytest_imu.core.memory.source import peak_source
 
     try:
         return peak_source().label
@@ -160,7 +160,7 @@ def _print_table(session: Session, records: Sequence[Any]) -> None:
 
 
 def _save(session: Session, rest: str) -> None:
-    from ipython_hooks import saving  # noqa: PLC0415 - only where asked for
+    from ipython_hooks import saving
 
     path = path_of("save", rest)
     try:
@@ -171,7 +171,7 @@ def _save(session: Session, rest: str) -> None:
 
 
 def _plot(session: Session, rest: str) -> Any:
-    from ipython_hooks import plot  # noqa: PLC0415 - only where asked for
+    from ipython_hooks import plot
 
     path = path_of("plot", rest) if rest else None
     try:

@@ -72,7 +72,7 @@ def keys_are_read(descriptor: int) -> bool:
     """Return whether a debugger, an editor or a pager has the terminal: the screen is theirs then."""
     if sys.platform == "win32":
         return False
-    import termios  # noqa: PLC0415 - Unix only
+    import termios
 
     try:
         return not termios.tcgetattr(descriptor)[3] & termios.ICANON

@@ -8,7 +8,7 @@ from typing import Any
 from ipython_hooks.records import CommandRecord
 from ipython_hooks.repeat import Repeated
 from ipython_hooks.watcher import CellResult
-from pytest_imu.core.reusable import NOTEWORTHY_BYTES, may_be_reused
+from pytest_imu.core.memory.reusable import NOTEWORTHY_BYTES, may_be_reused
 from pytest_imu.core.units import format_mib
 
 SMALL_TYPES = (bool, int, float, complex, str, bytes, CommandRecord, Repeated)

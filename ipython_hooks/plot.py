@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ipython_hooks.records import CommandRecord
-from ipython_hooks.wording import command_text
+from ipython_hooks.records import CommandRecord, command_text
 from pytest_imu.core.units import mib
 
 LABEL_WIDTH = 28
@@ -18,7 +17,7 @@ def plot(records: Sequence[CommandRecord], path: Path | None = None) -> Any:
 
     Raises ImportError where matplotlib is not installed, OSError where the file cannot be written.
     """
-    from matplotlib.figure import Figure  # noqa: PLC0415 - an extra
+    from matplotlib.figure import Figure
 
     measured = [record for record in records if record.measurement.after_bytes is not None]
     figure = Figure(figsize=(10, max(2.5, 0.35 * len(measured) + 1.5)), layout="constrained")

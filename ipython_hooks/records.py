@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from pytest_imu.core.model import Measurement
-from pytest_imu.core.units import NANOSECONDS_PER_SECOND, mib
+from pytest_imu.core.units import (
+    NANOSECONDS_PER_SECOND,
+    cut_middle,
+    format_mib,
+    format_seconds,
+    mib,
+    printable,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -30,9 +37,7 @@ class CommandRecord:
         return None if peak is None or after is None else max(0, peak - after)
 
     def __repr__(self) -> str:
-        from ipython_hooks import wording  # noqa: PLC0415 - the words are made of records
-
-        return wording.report_line(self, decimals=1, command_width=60)
+        return report_line(self, decimals=1, command_width=60)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plain form, flat, so that `pandas.DataFrame` takes a list of them as it is."""
@@ -60,6 +65,28 @@ def largest(records: Sequence[CommandRecord], *, by: str, count: int) -> list[Co
         return value or 0
 
     return sorted(records, key=size, reverse=True)[:count]
+
+
+def report_line(record: CommandRecord, *, decimals: int, command_width: int) -> str:
+    """Return the ancestor's line: what a command used, how far it peaked, and where that leaves us."""
+    measurement = record.measurement
+    command = command_text(record.command, command_width)
+    notes = "".join(f"; {note}" for note in record.notes)
+    if measurement.source == "none":
+        return f"{command} n/a in {format_seconds(measurement.duration_ns)}: {measurement.reason}{notes}"
+    above = format_mib(record.above_current_bytes, decimals=decimals)
+    sampled = " (sampled, a lower bound)" if measurement.source == "sampled" else ""
+    return (
+        f"{command} used {format_mib(measurement.delta_bytes, decimals=decimals)} MiB RAM "
+        f"in {format_seconds(measurement.duration_ns)}, "
+        f"peaked {above} MiB above current{sampled}, "
+        f"total RAM usage {format_mib(measurement.after_bytes, decimals=decimals)} MiB{notes}"
+    )
+
+
+def command_text(command: str, width: int) -> str:
+    """Return a command as typed, on one line, in quotes, cut in the middle."""
+    return f"'{cut_middle(printable(command.strip()), width)}'"
 
 
 def _mib(size_bytes: int | None) -> float | None:

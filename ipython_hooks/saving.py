@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest_imu
 from ipython_hooks.records import CommandRecord
 from pytest_imu.core import document
-from pytest_imu.core.sources import source_text
+from pytest_imu.core.counters.choice import source_text
 
 
 def save(path: Path, records: Sequence[CommandRecord]) -> None:
@@ -16,7 +17,10 @@ def save(path: Path, records: Sequence[CommandRecord]) -> None:
     if path.is_dir():
         raise IsADirectoryError(None, "it is a folder", str(path))
     counted = source_text(record.measurement for record in records)
-    environment = {**document.describe_machine(trim=True), "counter_source": counted}
+    environment = {
+        **document.describe_machine(trim=True, version=pytest_imu.__version__),
+        "counter_source": counted,
+    }
     document.write(path, map(test_of, records), environment)
 
 

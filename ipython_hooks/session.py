@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ipython_hooks import notes, wording
+from ipython_hooks.limit import MemoryLimit
 from ipython_hooks.options import Options
 from ipython_hooks.records import CommandRecord
 from ipython_hooks.watcher import CellResult, CellWatcher
-from pytest_imu.core.children import process_census
-from pytest_imu.core.counters import CounterSource
-from pytest_imu.core.limit import MemoryLimit
+from pytest_imu.core.children.census import process_census
+from pytest_imu.core.counters.source import CounterSource
 from pytest_imu.core.meter import Meter
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Session:
             self.counters = None
         self._said_uncounted.clear()
         if events:
-            from pytest_imu.core.sources import source_of_counts  # noqa: PLC0415 - only where asked for
+            from pytest_imu.core.counters.choice import source_of_counts
 
             self.counters = source_of_counts(events, idle_s=self.options.perf_idle_s)
 
@@ -93,7 +93,7 @@ class Session:
             self.live.stop()
             self.live = None
         if on:
-            from ipython_hooks.live import Live  # noqa: PLC0415 - psutil, only where asked for
+            from ipython_hooks.live import Live
 
             self.live = Live(self.shell, self.options)
             self.live.start()
@@ -107,7 +107,7 @@ class Session:
         """Show lines of text, quietly where the front end can."""
         style = self.options.style
         if style == "html" or (style == "auto" and self.in_kernel):
-            from IPython.display import display  # noqa: PLC0415 - a kernel has it already
+            from IPython.display import display
 
             plain = {"text/plain": "\n".join(lines), "text/html": wording.quiet_html(lines)}
             display(plain, raw=True)  # type: ignore[no-untyped-call]  # IPython is partly typed

@@ -5,10 +5,14 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
-from ipython_hooks.records import CommandRecord
+from ipython_hooks.records import CommandRecord, command_text, report_line
 from pytest_imu.core.model import CounterReading
-from pytest_imu.core.text import align_right, cut_middle, printable
-from pytest_imu.core.units import format_count, format_mib, format_seconds
+from pytest_imu.core.units import (
+    align_right,
+    format_count,
+    format_mib,
+    format_seconds,
+)
 
 BARS = "▁▂▃▄▅▆▇█"
 SPARKLINE_WIDTH = 20
@@ -22,28 +26,6 @@ def report_lines(
         line for one in record.measurement.counters if (line := counter_line(one, raw=raw_samples))
     ]
     return [report_line(record, decimals=decimals, command_width=command_width), *counted]
-
-
-def report_line(record: CommandRecord, *, decimals: int, command_width: int) -> str:
-    """Return the ancestor's line: what a command used, how far it peaked, and where that leaves us."""
-    measurement = record.measurement
-    command = command_text(record.command, command_width)
-    notes = "".join(f"; {note}" for note in record.notes)
-    if measurement.source == "none":
-        return f"{command} n/a in {format_seconds(measurement.duration_ns)}: {measurement.reason}{notes}"
-    above = format_mib(record.above_current_bytes, decimals=decimals)
-    sampled = " (sampled, a lower bound)" if measurement.source == "sampled" else ""
-    return (
-        f"{command} used {format_mib(measurement.delta_bytes, decimals=decimals)} MiB RAM "
-        f"in {format_seconds(measurement.duration_ns)}, "
-        f"peaked {above} MiB above current{sampled}, "
-        f"total RAM usage {format_mib(measurement.after_bytes, decimals=decimals)} MiB{notes}"
-    )
-
-
-def command_text(command: str, width: int) -> str:
-    """Return a command as typed, on one line, in quotes, cut in the middle."""
-    return f"'{cut_middle(printable(command.strip()), width)}'"
 
 
 def counter_line(reading: CounterReading, *, raw: bool) -> str | None:

@@ -10,23 +10,28 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pytest_imu.core.meter import measure
     from pytest_imu.core.model import Measurement
+    from pytest_imu.recording.recorder import BudgetWarning
 
     __version__: str
 
-__all__ = ["Measurement", "__version__", "measure"]
+__all__ = ["BudgetWarning", "Measurement", "__version__", "measure"]
 
 
 def __getattr__(name: str) -> object:
     if name == "measure":
-        from pytest_imu.core.meter import measure  # noqa: PLC0415 - imported on first use
+        from pytest_imu.core.meter import measure
 
         return measure
+    if name == "BudgetWarning":
+        from pytest_imu.recording.recorder import BudgetWarning
+
+        return BudgetWarning
     if name == "Measurement":
-        from pytest_imu.core.model import Measurement  # noqa: PLC0415 - imported on first use
+        from pytest_imu.core.model import Measurement
 
         return Measurement
     if name == "__version__":
-        from importlib.metadata import version  # noqa: PLC0415 - 20 ms, and rarely asked for
+        from importlib.metadata import version
 
         return version("pytest-imu")
     message = f"module {__name__!r} has no attribute {name!r}"

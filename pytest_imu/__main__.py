@@ -30,7 +30,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _event(text: str) -> str:
-    from pytest_imu.core.counters import check_event  # noqa: PLC0415 - for this command only
+    from pytest_imu.core.counters.source import check_event
 
     try:
         return check_event(text)
@@ -57,9 +57,9 @@ def _pid(text: str) -> int:
 
 
 def _doctor(*, as_json: bool) -> int:
-    import json  # noqa: PLC0415 - for this command only
+    import json
 
-    from pytest_imu import doctor  # noqa: PLC0415 - for this command only
+    from pytest_imu.doctor import checks as doctor
 
     checks = list(doctor.examine())
     if as_json:
@@ -73,8 +73,8 @@ def _perf(event: str, *, seconds: float, pid: int | None) -> int:
     if sys.platform != "linux":
         print(f"perf is part of Linux, and this is {sys.platform}", file=sys.stderr)
         return 1
-    from pytest_imu.core.perf_command import PerfUnavailableError  # noqa: PLC0415 - see above
-    from pytest_imu.perf_trial import trial  # noqa: PLC0415 - Windows has no fcntl
+    from pytest_imu.core.counters.perf.command import PerfUnavailableError
+    from pytest_imu.doctor.perf_trial import trial
 
     try:
         trial(event, seconds=seconds, pid=pid, emit=functools.partial(print, flush=True))

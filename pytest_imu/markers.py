@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_imu.core.counters import CACHE_MISSES, is_event
+from pytest_imu.core.counters.source import CACHE_MISSES, is_event
 
 if TYPE_CHECKING:
     from pytest_imu.core.budgets import AnyBudget, Budget, Metric
+
+BUDGETS: pytest.StashKey[tuple[AnyBudget, ...]] = pytest.StashKey()
+"""Where a test's budgets are kept, on the item."""
 
 PEAK_LINE = (
     'max_peak_mib(limit, /, *, phase="call"): fail the test if its memory peak is over limit MiB above '
@@ -114,7 +117,7 @@ def _read(
 
 
 def _read_size(item: pytest.Item, mark: pytest.Mark) -> tuple[tuple[str, str], AnyBudget | None, bool]:
-    from pytest_imu.core.budgets import BUDGET_PHASES, Budget  # noqa: PLC0415 - only where there is a marker
+    from pytest_imu.core.budgets import BUDGET_PHASES, Budget
 
     phase = mark.kwargs.get("phase", "call")
     unknown = sorted(set(mark.kwargs) - {"phase"})
@@ -136,7 +139,7 @@ def _read_size(item: pytest.Item, mark: pytest.Mark) -> tuple[tuple[str, str], A
 def _read_count(
     item: pytest.Item, mark: pytest.Mark, warmup: int
 ) -> tuple[tuple[str, str], AnyBudget | None, bool]:
-    from pytest_imu.core.budgets import EventBudget  # noqa: PLC0415 - only where there is a marker
+    from pytest_imu.core.budgets import EventBudget
 
     is_cache = mark.name == "max_cache_misses"
     arguments = (CACHE_MISSES, *mark.args) if is_cache else mark.args

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import pytest
 
-from pytest_imu.core.counters import CACHE_MISSES
+from pytest_imu.core.counters.source import CACHE_MISSES
 
 IMU_HELP = "Report the memory of every test after the run."
 

@@ -9,12 +9,11 @@ from typing import Any
 import pytest
 
 from pytest_imu import workers
-from pytest_imu.fixture import imu
-from pytest_imu.keys import BUDGETS, LOG, REPORTER, SETTINGS
-from pytest_imu.markers import MARKER_LINES, budgets_by_item
+from pytest_imu.markers import BUDGETS, MARKER_LINES, budgets_by_item
 from pytest_imu.options import add_options
-from pytest_imu.reporting import Reporter, check_paths, run_log
-from pytest_imu.settings import Settings, read_simulate
+from pytest_imu.recording.fixture import imu
+from pytest_imu.report.reporter import REPORTER, Reporter, check_paths, run_log
+from pytest_imu.settings import SETTINGS, Settings, read_simulate
 
 __all__ = ["imu"]
 
@@ -29,7 +28,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     """Under `--imu-simulate` start again under valgrind, or see to it that the workers are."""
     # Behind xdist's own hook, which comes first and decides how many workers there will be.
     if not config.option.no_imu and read_simulate(config) != "off":
-        from pytest_imu.simulation import begin  # noqa: PLC0415 - only where asked for
+        from pytest_imu.simulation.restart import begin
 
         begin(config)
 
@@ -39,9 +38,9 @@ def pytest_configure(config: pytest.Config) -> None:
     settings = config.stash[SETTINGS] = Settings.from_config(config)
     for line in MARKER_LINES:
         config.addinivalue_line("markers", line)
-    log = config.stash[LOG] = run_log(config, settings)
+    config.pluginmanager.register(workers.Teller(), "imu-teller")
     if not workers.is_worker(config):
-        check_paths(settings, log)
+        check_paths(config, settings)
         reporter = config.stash[REPORTER] = Reporter(config, settings)
         config.pluginmanager.register(reporter, "imu-reporter")
         # Without xdist nobody calls its hooks; whether it will is not known yet, for it configures last.
@@ -53,7 +52,7 @@ def pytest_report_header(config: pytest.Config) -> str | None:
     settings = config.stash[SETTINGS]
     if settings.simulate == "off" or settings.off:
         return None
-    from pytest_imu.simulation import header  # noqa: PLC0415 - only where asked for
+    from pytest_imu.simulation.restart import header
 
     return header(config, settings)
 
@@ -63,7 +62,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Under `--imu-simulate=budgets` leave only the tests that have a budget on events."""
     settings = config.stash[SETTINGS]
     if settings.simulate == "budgets" and not settings.off:
-        from pytest_imu.simulation import keep_budgeted  # noqa: PLC0415 - only where asked for
+        from pytest_imu.simulation.restart import keep_budgeted
 
         keep_budgeted(config, items)
 
@@ -80,18 +79,18 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         item.stash[BUDGETS] = own
     # Installed but not asked for, the plugin is free: what isolates and measures is imported here.
     if settings.isolate != "off":
-        from pytest_imu.core.callgrind_command import running_tool  # noqa: PLC0415 - see above
-        from pytest_imu.isolation import Isolation  # noqa: PLC0415 - see above
+        from pytest_imu.core.counters.callgrind.command import running_tool
+        from pytest_imu.isolation.hooks import Isolation
 
         # Under valgrind there is no memory to keep apart, and a forked child is not counted.
         if running_tool() is None:
             # Before the recorder: what comes later is called first, and it measures before the fork.
             config.pluginmanager.register(Isolation(session, settings), "imu-isolation")
     if budgets or settings.measure_all:
-        from pytest_imu.recorder import Recorder, counter_source  # noqa: PLC0415 - see above
+        from pytest_imu.recording.recorder import Recorder, counter_source
 
         counters = counter_source(settings, budgets.values())
-        recorder = Recorder(settings, config.stash[LOG], counters)
+        recorder = Recorder(settings, run_log(config, settings), counters)
         config.pluginmanager.register(recorder, "imu-recorder")
 
 
@@ -108,7 +107,7 @@ def pytest_report_to_serializable() -> Generator[None, dict[str, Any] | None, di
 def pytest_report_from_serializable(data: dict[str, Any]) -> None:
     """Rebuild what came with a report, before pytest rebuilds the report."""
     if isinstance(data.get("imu"), dict):
-        from pytest_imu.record import PhaseRecord  # noqa: PLC0415 - only where a report has one
+        from pytest_imu.recording.record import PhaseRecord
 
         data["imu"] = PhaseRecord.from_dict(data["imu"])
         data["user_properties"] = [_with_shared_name(one) for one in data["user_properties"]]

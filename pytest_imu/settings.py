@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import pytest
 
-from pytest_imu.core.counters import CACHE_MISSES, check_event
+from pytest_imu.core.counters.source import CACHE_MISSES, check_event
 from pytest_imu.options import OPTIONS
 
 if TYPE_CHECKING:
     from pytest_imu.core.budgets import Budget, Metric
-    from pytest_imu.core.callgrind_command import Caches
+    from pytest_imu.core.counters.callgrind.command import Caches
     from pytest_imu.core.tolerance import Tolerance
 
+SETTINGS: pytest.StashKey[Settings] = pytest.StashKey()
+"""Where the settings are kept, on the config."""
 SortKey = Literal["peak", "delta", "total", "time", "name"]
 OnBreach = Literal["fail", "warn"]
 Isolate = Literal["off", "budgets", "all"]
@@ -136,7 +138,7 @@ class _Values:
         limit_mib = self.read(name, parse_mib)
         if limit_mib is None:
             return ()
-        from pytest_imu.core.budgets import Budget  # noqa: PLC0415 - only where there is a default
+        from pytest_imu.core.budgets import Budget
 
         return (Budget(metric=metric, limit_mib=limit_mib, origin=self._find(name)[1]),)
 
@@ -240,13 +242,13 @@ def _parse_simulate(value: str) -> str:
 
 
 def _parse_caches(value: str) -> Caches:
-    from pytest_imu.core.callgrind_command import parse_caches  # noqa: PLC0415 - as for tolerance
+    from pytest_imu.core.counters.callgrind.command import parse_caches
 
     return parse_caches(value)
 
 
 def _parse_tolerance(value: object) -> Tolerance:
-    from pytest_imu.core.tolerance import parse_tolerance  # noqa: PLC0415 - only where one is asked for
+    from pytest_imu.core.tolerance import parse_tolerance
 
     return parse_tolerance(value)
 

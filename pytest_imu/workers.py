@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_imu.keys import REPORTER
-from pytest_imu.reporting import Reporter
+from pytest_imu.report.reporter import REPORTER, Reporter
 from pytest_imu.settings import Settings
+
+if TYPE_CHECKING:
+    from pytest_imu.recording.recorder import Recorder
 
 USAGE_ERROR = "imu_usage_error"
 SKIPPED = "imu_skipped_budgets"
@@ -42,26 +44,26 @@ def tell_skipped(config: pytest.Config, budgets: int) -> None:
         config.stash[REPORTER].skipped_budgets = budgets
 
 
-def tell_log_fault(config: pytest.Config, fault: str) -> None:
-    """Note that a line of the run log could not be written."""
-    if is_worker(config):
-        _output(config)[LOG_FAULT] = fault
-    else:
-        config.stash[REPORTER].log_fault = fault
-
-
-def tell_noise(config: pytest.Config, noise_bytes: int | None) -> None:
-    """Note this process's noise floor."""
-    if is_worker(config):
-        _output(config)[NOISE] = noise_bytes
-    else:
-        config.stash[REPORTER].hear_noise(noise_bytes)
-
-
 def _output(config: pytest.Config) -> dict[str, Any]:
     # xdist's own attribute: a dict of plain values that it sends to the controller at the end.
     output: dict[str, Any] = config.__dict__["workeroutput"]
     return output
+
+
+class Teller:
+    """Tells home, as this process ends its tests, what the recorder noted besides their numbers."""
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Hand over how much noise there was, and whether the run log has lines missing."""
+        config = session.config
+        recorder: Recorder | None = config.pluginmanager.get_plugin("imu-recorder")
+        if recorder is None:
+            return
+        if is_worker(config):
+            _output(config).update({NOISE: recorder.noise_bytes, LOG_FAULT: recorder.log_fault})
+        else:
+            config.stash[REPORTER].hear(recorder.noise_bytes, recorder.log_fault)
 
 
 class Controller:
@@ -83,6 +85,5 @@ class Controller:
         output = getattr(node, "workeroutput", {})  # none where the worker was killed
         if USAGE_ERROR in output:
             raise pytest.UsageError(output[USAGE_ERROR])
-        self._reporter.hear_noise(output.get(NOISE))
-        self._reporter.log_fault = output.get(LOG_FAULT, self._reporter.log_fault)
+        self._reporter.hear(output.get(NOISE), output.get(LOG_FAULT))
         self._reporter.skipped_budgets = output.get(SKIPPED, self._reporter.skipped_budgets)

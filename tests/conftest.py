@@ -156,6 +156,14 @@ def nothing_left_behind(peak_source_is_chosen: None) -> Iterator[None]:  # noqa:
     assert descriptors == open_descriptors()
 
 
+@pytest.fixture(autouse=True)
+def only_named_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let runs of pytest inside these tests load what they name, and nothing else that is installed."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    for name in ("PYTEST_ADDOPTS", "CI", "BUILD_NUMBER"):  # on CI pytest's summary is another one
+        monkeypatch.delenv(name, raising=False)
+
+
 @pytest.fixture
 def interrupts_are_heard() -> Iterator[None]:
     """Undo what a shell does to a job in the background: all that it starts would ignore SIGINT."""

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from pytest_imu import doctor
-from pytest_imu.core.perf_command import PerfCommand, PerfUnavailableError
+from pytest_imu.core.counters.perf.command import PerfCommand, PerfUnavailableError
+from pytest_imu.doctor import checks as doctor
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pytest_imu.core.counters import CACHE_MISSES
+from pytest_imu.core.counters.source import CACHE_MISSES
+from pytest_imu.core.memory.reusable import may_be_reused
 from pytest_imu.core.model import PHASES, Measurement, Phase, Source
-from pytest_imu.core.reusable import may_be_reused
 from pytest_imu.core.tolerance import EXACT, Tolerance
 from pytest_imu.core.units import MIB, format_limit, format_mib, mib
 

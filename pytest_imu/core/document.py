@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-import pytest_imu
-from pytest_imu.core import memory, meter
+from pytest_imu.core import meter
+from pytest_imu.core.memory import source as memory
 
 SCHEMA = 1
 
@@ -55,7 +55,7 @@ def write(path: Path, tests: Iterable[dict[str, Any]], environment: dict[str, An
         file.write("\n]}\n")
 
 
-def describe_machine(*, trim: bool) -> dict[str, Any]:
+def describe_machine(*, trim: bool, version: str) -> dict[str, Any]:
     """Return what the numbers depend on: interpreter, platform, and how memory is measured."""
     return {
         "python": platform.python_version(),
@@ -63,7 +63,7 @@ def describe_machine(*, trim: bool) -> dict[str, Any]:
         "platform": platform.platform(),
         "machine": platform.machine(),
         "cpu_count": os.cpu_count(),
-        "pytest_imu": pytest_imu.__version__,
+        "pytest_imu": version,
         **_describe_measuring(trim=trim),
     }
 

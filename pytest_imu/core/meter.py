@@ -11,18 +11,19 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, cast, overload
 
-from pytest_imu.core import memory, platforms
-from pytest_imu.core.children import CensusStart, process_census
-from pytest_imu.core.counters import CounterSource, CounterWindow
-from pytest_imu.core.memory import MemoryWindow, PeakSource
+from pytest_imu.core.children.census import CensusStart, process_census
+from pytest_imu.core.counters.source import CounterSource, CounterWindow
+from pytest_imu.core.memory import platforms
+from pytest_imu.core.memory import source as memory
+from pytest_imu.core.memory.no_memory import unreadable
+from pytest_imu.core.memory.reusable import process_gauge
+from pytest_imu.core.memory.source import MemoryWindow, PeakSource
+from pytest_imu.core.memory.trim import Trimmer, find_malloc_trim
 from pytest_imu.core.model import ChildrenMemory, Measurement, Source
-from pytest_imu.core.reusable import process_gauge
 from pytest_imu.core.tracers import active_tracer
-from pytest_imu.core.trim import Trimmer, find_malloc_trim
-from pytest_imu.core.unmeasured import unreadable
 
 if TYPE_CHECKING:
-    from pytest_imu.core.descendants import ChildrenSampler
+    from pytest_imu.core.children.sampler import ChildrenSampler
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -116,7 +117,7 @@ class Meter:
         # Before the memory's window and after it: what this itself needs shall not be in it.
         self._census = process_census().open()
         if self._children:
-            from pytest_imu.core.descendants import ChildrenSampler  # noqa: PLC0415 - only where asked for
+            from pytest_imu.core.children.sampler import ChildrenSampler
 
             self._sampler = ChildrenSampler()
             self._sampler.start()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 
-from pytest_imu.core import children
+from pytest_imu.core.children import census as children
 
 _MONITORING_TOOLS = range(6)
 

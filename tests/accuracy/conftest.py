@@ -50,13 +50,11 @@ def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def run_plugin(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> RunPlugin:
+def run_plugin(pytester: pytest.Pytester) -> RunPlugin:
     """Return a function that runs the folder's tests measured; it takes further arguments for pytest.
 
     It returns the tests as the JSON file has them, by their names.
     """
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
     pytester.path.joinpath("cases.py").write_bytes(CASES_FILE.read_bytes())
 
     def run(*arguments: str) -> Mapping[str, Mapping[str, Any]]:

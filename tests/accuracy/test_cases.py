@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_imu.core.file_pages import find_madvise
+from pytest_imu.isolation.file_pages import find_madvise
 
 if TYPE_CHECKING:
     from tests.accuracy.cases import Case

@@ -14,10 +14,10 @@ from typing import Any, Unpack
 import pytest
 
 import pytest_imu
-from pytest_imu.core.memory import MemoryWindow
+from pytest_imu.core.memory.source import MemoryWindow
+from pytest_imu.core.memory.trim import Trimmer
 from pytest_imu.core.meter import Meter, measure, process_trimmer
 from pytest_imu.core.model import Measurement, Remarks
-from pytest_imu.core.trim import Trimmer
 
 
 def measurement(
@@ -392,7 +392,7 @@ class TestPublicNames:
 
     def test_public_names_are_listed(self) -> None:
         """dir() lists what is public, and everything listed is there."""
-        assert ["Measurement", "__version__", "measure"] == dir(pytest_imu)
+        assert ["BudgetWarning", "Measurement", "__version__", "measure"] == dir(pytest_imu)
         for name in dir(pytest_imu):
             assert getattr(pytest_imu, name)
 

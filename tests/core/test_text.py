@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pytest_imu.core import text
-from pytest_imu.core.text import align_right, cut_middle, plural, printable
+from pytest_imu.core import units as text
+from pytest_imu.core.units import align_right, cut_middle, plural, printable
 
 fuzz = settings(derandomize=True, database=None, deadline=None, max_examples=300)
 any_text = st.text(st.characters())  # surrogates and control characters too

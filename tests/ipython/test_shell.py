@@ -135,7 +135,7 @@ def test_nothing_is_nothing(shell: Shell) -> None:
     with the kernel's own counting is off by no more than the resolution that is stated.
     """
     seen = shell("""
-        from pytest_imu.core.memory import peak_source
+        from pytest_imu.core.memory.source import peak_source
         seen["resolution"] = peak_source().resolution_bytes
         run("pass")
         seen["fresh"] = [report("pass") for _ in range(9)]
@@ -291,7 +291,7 @@ def test_notes(shell: Shell) -> None:
 def test_broken_reader(shell: Shell) -> None:
     """Where memory cannot be read every line says n/a and why, commands tell it, the shell goes on."""
     seen = shell("""
-        from pytest_imu.core import memory
+        from pytest_imu.core.memory import source as memory
         def broken():
             raise OSError("no /proc today")
         memory.peak_source = broken
@@ -376,7 +376,7 @@ def test_on_off_status(shell: Shell) -> None:
 def test_switched_off_and_on_inside_a_command(shell: Shell) -> None:
     """A command that switches the report off, or off and on, is not reported; no window stays open."""
     seen = shell(r"""
-        from pytest_imu.core import memory
+        from pytest_imu.core.memory import source as memory
         seen["off"] = run("%imu off\na = 1")
         seen["on"] = run("%imu on\na = 1")
         seen["both"] = run("%imu off\n%imu on")
@@ -449,7 +449,7 @@ def test_perf_that_dies(shell: Shell) -> None:
     seen = shell("""
         run("%imu perf page-faults")
         run("pass")
-        from pytest_imu.core.children import helper_pids
+        from pytest_imu.core.children.census import helper_pids
         pid, = helper_pids()
         os.kill(pid, signal.SIGKILL)
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
@@ -485,8 +485,8 @@ def test_no_perf_is_said_once(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> 
     """On a machine without perf the reason is said once, and memory is reported as ever."""
     monkeypatch.setenv("PATH", "")
     seen = shell("""
-        from pytest_imu.core import perf_stat
-        from pytest_imu.core.perf_command import PerfUnavailableError
+        from pytest_imu.core.counters.perf import stat as perf_stat
+        from pytest_imu.core.counters.perf.command import PerfUnavailableError
         def absent():
             raise PerfUnavailableError("there is no perf here")
         perf_stat.PerfStat.__init__.__kwdefaults__["find"] = absent
@@ -647,7 +647,7 @@ def test_saved_session_has_the_shape_of_a_test_run(shell: Shell, tmp_path: Path)
     less what is pytest's own in its environment, and with the notes on each command.
     """
     (tmp_path / "test_it.py").write_text("def test_it(): pass\n", encoding="utf-8")
-    pytest_command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    pytest_command = [sys.executable, "-m", "pytest", "-q", "-p", "imu", "-p", "no:cacheprovider"]
     done = subprocess.run(
         [*pytest_command, "--imu", "--imu-json=run.json", "test_it.py"],
         cwd=tmp_path,

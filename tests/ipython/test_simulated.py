@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_imu.core.callgrind_command import Caches, callgrind_command
-from pytest_imu.core.valgrind import find_valgrind
+from pytest_imu.core.counters.callgrind.command import Caches, callgrind_command, find_valgrind
 
 pytest.importorskip("IPython", reason="needs_ipython: pip install 'pytest-imu[ipython]'")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ipython_hooks import wording
+from ipython_hooks import records, wording
 from ipython_hooks.notes import notes_on
 from ipython_hooks.records import CommandRecord, largest
 from ipython_hooks.repeat import Repeated
@@ -42,7 +42,7 @@ def record(measurement: Measurement = ONES, **changes: Any) -> CommandRecord:
 
 def line(one: CommandRecord, *, decimals: int = 1, command_width: int = 60) -> str:
     """Return the line for a command."""
-    return wording.report_line(one, decimals=decimals, command_width=command_width)
+    return records.report_line(one, decimals=decimals, command_width=command_width)
 
 
 def test_line() -> None:
@@ -104,7 +104,7 @@ def test_unreadable_is_not_zero() -> None:
 )
 def test_command_is_one_line_of_at_most_60(command: str, expected: str) -> None:
     """A command stands as typed, on one line, without control characters, cut in the middle past 60."""
-    assert expected == wording.command_text(command, 60)
+    assert expected == records.command_text(command, 60)
 
 
 def test_notes_follow_the_numbers() -> None:

@@ -1,0 +1,1 @@
+"""Other processes: this one's children."""

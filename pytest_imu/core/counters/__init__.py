@@ -1,0 +1,1 @@
+"""Sources that count events."""

@@ -1,0 +1,1 @@
+"""Counting in caches that callgrind simulates."""

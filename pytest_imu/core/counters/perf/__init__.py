@@ -1,0 +1,1 @@
+"""Counting with `perf stat`."""

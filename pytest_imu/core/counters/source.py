@@ -1,0 +1,70 @@
+"""What a source of event counts looks like to those who open windows on it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from pytest_imu.core.model import CountedBy, CounterReading
+
+CACHE_MISSES = "cache-misses"
+"""What is counted where nobody names an event."""
+
+# What perf lets stand in an event: names, modifiers, PMU terms and raw codes. No blanks, no quotes,
+# no leading dash that could pass for an option.
+_EVENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/=@-]*")
+
+
+def is_event(event: object) -> bool:
+    """Tell whether this may reach a command line as the name of an event."""
+    return isinstance(event, str) and _EVENT.fullmatch(event) is not None
+
+
+def check_event(event: str) -> str:
+    """Return the event if it may reach a command line; ValueError says what is accepted."""
+    if not is_event(event):
+        message = f"{event!r} is not accepted; an event as `perf list` names it is"
+        raise ValueError(message)
+    return event
+
+
+class CounterWindow(Protocol):
+    """Counting that is under way."""
+
+    def end(self) -> None:
+        """Stop counting; cheap, so that what follows is not counted. Never raises."""
+
+    def read(self, duration_ns: int) -> tuple[CounterReading, ...]:
+        """Return what was counted, an event after the other; rates are per second of *duration_ns*.
+
+        Never raises: what could not be counted is None, with its reason.
+        """
+
+
+class CounterSource(Protocol):
+    """Something that counts events of this process."""
+
+    label: str
+    events: tuple[str, ...]
+
+    def prepare(self) -> None:
+        """Start whatever it takes, so that the window's own opening costs nothing. Never raises."""
+
+    def open(self) -> CounterWindow:
+        """Begin to count. Never raises."""
+
+    def stop(self) -> None:
+        """End whatever was started."""
+
+
+def uncounted(
+    events: Sequence[str], reason: str, *, source: CountedBy = "perf"
+) -> tuple[CounterReading, ...]:
+    """Return readings that say why nothing was counted, and what would have."""
+    from pytest_imu.core.model import CounterReading
+
+    return tuple(
+        CounterReading(event=event, value=None, reason=reason, source=source) for event in events
+    )

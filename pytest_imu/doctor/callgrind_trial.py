@@ -1,0 +1,40 @@
+"""A trial of callgrind: a tiny program under it, which counts itself, as the doctor does."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from pytest_imu.core.counters.callgrind.command import Caches, callgrind_command
+
+TRIAL_TIMEOUT_S = 30
+CHILD = Path(__file__).with_name("callgrind_child.py")
+LONGEST_TEXT = 200
+
+
+class SimulationFailedError(Exception):
+    """Nothing was counted; the text is the reason, fit to be shown."""
+
+
+def count_simulated(valgrind: str, event: str) -> float:
+    """Return how often *event* happens while a Python under *valgrind* reads 1 MiB; takes seconds."""
+    # Isolated and without site, which take seconds, it finds the package by the folder that it is told.
+    words = ["-I", "-S", "-B", str(CHILD), str(CHILD.parents[2]), event]
+    with tempfile.TemporaryDirectory(prefix="imu-") as folder:
+        command = callgrind_command(
+            valgrind, python=[sys.executable, *words], caches=Caches(), out_folder=Path(folder)
+        )
+        try:
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=TRIAL_TIMEOUT_S, check=False
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise SimulationFailedError(str(error)) from None
+    try:
+        return float(done.stdout)
+    except ValueError:
+        said = (done.stdout or done.stderr).strip()[-LONGEST_TEXT:]
+        message = f"status {done.returncode}: {said}" if done.returncode else said or "it said nothing"
+        raise SimulationFailedError(message) from None

@@ -1,0 +1,165 @@
+"""The doctor: what this machine can measure, and for each "no" why, and what would mend it."""
+
+from __future__ import annotations
+
+import mmap
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pytest_imu.core import meter
+from pytest_imu.core.counters.callgrind import command as valgrind
+from pytest_imu.core.counters.callgrind.command import ValgrindUnavailableError
+from pytest_imu.core.counters.perf import command as perf_command
+from pytest_imu.core.counters.perf.command import PerfCommand, PerfUnavailableError
+from pytest_imu.core.counters.perf.stat import PerfStat
+from pytest_imu.core.memory import platforms
+from pytest_imu.core.memory import source as memory
+from pytest_imu.core.memory.source import KernelPeak
+from pytest_imu.core.meter import Meter
+from pytest_imu.core.model import CounterReading
+from pytest_imu.core.units import format_count, format_mib, printable
+from pytest_imu.doctor.callgrind_trial import SimulationFailedError, count_simulated
+
+SCHEMA = 1
+EVENTS = ("cache-misses", "cache-references", "instructions", "page-faults", "task-clock")
+SIMULATED_EVENT = "cache-misses"
+SIMULATED_NAME = f"simulated {SIMULATED_EVENT}"
+HARMLESS_PARANOID = 2
+"""Up to this level the kernel lets everyone count what their own processes do."""
+
+MEND_PEAK = "let this process write /proc/self/clear_refs: no gVisor, no hidepid, not set-user-id"
+MEND_PERF = "install perf: linux-perf (Debian), linux-tools-generic (Ubuntu), perf (Fedora, Arch)"
+MEND_REFUSED = (
+    "sysctl kernel.perf_event_paranoid=2 on the host; in docker also --cap-add PERFMON "
+    "(before 20.10.10: --security-opt seccomp=unconfined)"
+)
+MEND_NO_PMU = "use a machine whose processor's counters are visible: most virtual machines hide them"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One line of the doctor's: *ok*, or why not and what would mend it."""
+
+    name: str
+    ok: bool
+    value: str
+    mend: str | None = None
+
+
+def examine(
+    *,
+    platform: str = sys.platform,
+    find: Callable[[], PerfCommand] = perf_command.find_perf,
+    paranoid: Callable[[], int | None] = perf_command.paranoid_level,
+    find_valgrind: Callable[[], tuple[str, str]] = valgrind.find_valgrind,
+) -> Iterator[Check]:
+    """Return what every part of this machine says, each tried for real."""
+    yield from _memory_checks()
+    if platform != "linux":
+        yield Check(name="perf", ok=False, value=f"perf is part of Linux, and this is {platform}")
+        return
+    yield from _perf_checks(find, paranoid)
+    yield from _valgrind_checks(find_valgrind)
+
+
+def _memory_checks() -> Iterator[Check]:
+    source = memory.peak_source()
+    with Meter() as meter_window:
+        pass
+    measured = meter_window.measurement
+    reader = platforms.platform_readers().label
+    value = f"{format_mib(measured.after_bytes)} MiB now, from {reader}"
+    yield Check(name="memory", ok=measured.after_bytes is not None, value=measured.reason or value)
+    exact = isinstance(source, KernelPeak)
+    yield Check(
+        name="peak",
+        ok=exact,
+        value=source.label
+        + (f", to {format_mib(source.resolution_bytes, decimals=2)} MiB" if exact else ""),
+        mend=None if exact else MEND_PEAK,
+    )
+    trims = meter.process_trimmer().available
+    yield Check(name="trim", ok=trims, value="malloc_trim" if trims else "only glibc has malloc_trim")
+
+
+def _perf_checks(find: Callable[[], PerfCommand], paranoid: Callable[[], int | None]) -> Iterator[Check]:
+    try:
+        command = find()
+    except PerfUnavailableError as error:
+        yield Check(name="perf", ok=False, value=str(error), mend=MEND_PERF)
+        return
+    yield Check(name="perf", ok=True, value=f"{command.version_text}, {command.path}")
+    yield Check(
+        name="perf --control",
+        ok=command.has_control,
+        value="yes" if command.has_control else "no: it came with perf 5.10",
+        mend=None if command.has_control else MEND_PERF,
+    )
+    level = paranoid()
+    fine = level is not None and level <= HARMLESS_PARANOID
+    yield Check(
+        name="perf_event_paranoid",
+        ok=fine,
+        value="cannot be read" if level is None else str(level),
+        mend=None if fine else MEND_REFUSED,
+    )
+    yield from map(_event_check, _counted(find))
+
+
+def _counted(find: Callable[[], PerfCommand]) -> tuple[CounterReading, ...]:
+    counters = PerfStat(EVENTS, find=find)
+    try:
+        with Meter(counters=counters) as window, mmap.mmap(-1, 2**20) as block:
+            block.write(bytes(2**20))
+    finally:
+        counters.stop()
+    return window.measurement.counters
+
+
+def _event_check(reading: CounterReading) -> Check:
+    if reading.value is not None:
+        unit = " ms" if reading.event.endswith("-clock") else ""
+        value = f"{reading.value:,}{unit} while 1 MiB was filled"
+        return Check(name=reading.event, ok=True, value=value)
+    reason = reading.reason or "not counted"
+    mend = MEND_NO_PMU if reason.startswith("not ") else MEND_REFUSED
+    return Check(name=reading.event, ok=False, value=reason, mend=mend)
+
+
+def _valgrind_checks(find_valgrind: Callable[[], tuple[str, str]]) -> Iterator[Check]:
+    try:
+        path, version = find_valgrind()
+    except ValgrindUnavailableError as error:
+        yield Check(name="valgrind", ok=False, value=str(error), mend=valgrind.MEND)
+        return
+    yield Check(name="valgrind", ok=True, value=f"{version}, {path}")
+    try:
+        simulated = count_simulated(path, SIMULATED_EVENT)
+    except SimulationFailedError as error:
+        yield Check(name=SIMULATED_NAME, ok=False, value=str(error), mend=valgrind.MEND)
+    else:
+        value = f"{format_count(simulated)} while 1 MiB was read"
+        yield Check(name=SIMULATED_NAME, ok=True, value=value)
+
+
+def text_lines(checks: list[Check]) -> list[str]:
+    """Return the checks for people: aligned, each mend under its "no"."""
+    width = max(len(check.name) for check in checks)
+    lines = []
+    for check in checks:
+        lines.append(f"{'yes' if check.ok else 'no ':3}  {check.name:{width}}  {printable(check.value)}")
+        if check.mend:
+            lines.append(f"{'':{width + 7}}mend: {check.mend}")
+    return lines
+
+
+def document(checks: list[Check]) -> dict[str, Any]:
+    """Return the checks for programs."""
+    return {"schema": SCHEMA, "checks": [asdict(check) for check in checks]}
+
+
+def memory_can_be_measured(checks: list[Check]) -> bool:
+    """Tell whether the doctor's exit status is 0."""
+    return any(check.name == "memory" and check.ok for check in checks)

@@ -1,0 +1,112 @@
+"""Runs tests in forked children of a process that has run none: the session's side of it."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import pytest
+
+from pytest_imu.core.children.census import helper_pids
+from pytest_imu.isolation import coverage_data as child_coverage
+from pytest_imu.isolation.child import Child
+from pytest_imu.isolation.file_pages import FilePages, resident_file_pages
+from pytest_imu.isolation.forkserver import Nursery
+from pytest_imu.isolation.forkserver_process import Send
+from pytest_imu.isolation.messages import flush_output
+from pytest_imu.isolation.parent import Visit
+from pytest_imu.markers import BUDGETS
+from pytest_imu.settings import Settings
+
+
+class Isolation:
+    """The hooks that send a test to a child instead of running it here."""
+
+    def __init__(self, session: pytest.Session, settings: Settings) -> None:
+        self._session = session
+        self._settings = settings
+        self._numbers = {
+            item: number
+            for number, item in enumerate(session.items)
+            if settings.isolate == "all" or BUDGETS in item.stash
+        }
+        self._nursery: Nursery | None = None
+        self._child: Child | None = None
+        self._file_pages = FilePages()
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> None:
+        """Fork the process that has run no test, before any runs here."""
+        config = session.config
+        if not self._numbers or config.option.collectonly:
+            return
+        with contextlib.suppress(KeyError, AttributeError, OSError):
+            # Made here: each child would make a numbered folder of its own. Where that fails, the
+            # tests that need it say why; with -p no:tmpdir there is none.
+            config.__dict__["_tmp_path_factory"].getbasetemp()
+        flush_output(config)
+        self._file_pages = resident_file_pages()
+        self._nursery = Nursery(self._in_child, prepare=self._in_nursery)
+        helper_pids().add(self._nursery.pid)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+        """Run an isolated test in a child, and tell its reports to those who listen here."""
+        number = self._numbers.get(item)
+        nursery = self._nursery
+        if number is None or nursery is None or not nursery.is_mine:
+            return None
+        measured = self._settings.measure_all or BUDGETS in item.stash
+        Visit(item, nursery, measured=measured).run(number)
+        self._finalise_what_is_left_here(item, nextitem)
+        return True
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self) -> None:
+        """End the process that forks."""
+        self._close()
+
+    @pytest.hookimpl
+    def pytest_unconfigure(self) -> None:
+        """End the process that forks, where the session did not come to its own end."""
+        self._close()
+
+    def _close(self) -> None:
+        nursery, self._nursery = self._nursery, None
+        if nursery is not None:
+            nursery.close()
+            helper_pids().discard(nursery.pid)
+
+    def _in_nursery(self) -> None:
+        child_coverage.begin_in_nursery()
+        self._child = Child(self._session)
+
+    def _in_child(self, number: int, send: Send) -> None:
+        self._file_pages.map_again()  # or their first use would count as the test's memory
+        self._nursery = None  # here the test runs
+        if self._child is not None:
+            self._child.run(self._session.items[number], send)
+
+    def _finalise_what_is_left_here(self, item: pytest.Item, nextitem: pytest.Item | None) -> None:
+        """Finalise the fixtures of tests that ran in this process and that the next one does not need.
+
+        pytest does so in each test's teardown, and an isolated test's is in its child.
+        """
+        state = self._session._setupstate  # noqa: SLF001 - as pytest's runner ends it
+        if not state.stack:
+            return
+        if self._session.shouldfail or self._session.shouldstop:
+            nextitem = None
+        capture: Any = self._session.config.pluginmanager.get_plugin("capturemanager")
+        captured = (
+            contextlib.nullcontext() if capture is None else capture.item_capture("teardown", item)
+        )
+        with captured:
+            call = pytest.CallInfo.from_call(
+                lambda: state.teardown_exact(nextitem),
+                when="teardown",
+                reraise=(pytest.exit.Exception, KeyboardInterrupt),
+            )
+        if call.excinfo is not None:
+            report = item.ihook.pytest_runtest_makereport(item=item, call=call)
+            item.ihook.pytest_runtest_logreport(report=report)

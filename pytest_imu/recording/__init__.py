@@ -1,0 +1,1 @@
+"""Takes each test's numbers, in the process that runs it."""

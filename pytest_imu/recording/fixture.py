@@ -1,0 +1,42 @@
+"""The `imu` fixture: named blocks inside a test."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_imu.recording.record import RECORD
+from pytest_imu.settings import SETTINGS
+
+if TYPE_CHECKING:
+    from pytest_imu.core.meter import Meter
+    from pytest_imu.recording.record import TestRecord
+    from pytest_imu.settings import Settings
+
+
+class ImuFixture:
+    """Measures named blocks of the test that asks for it."""
+
+    def __init__(self, record: TestRecord | None, settings: Settings) -> None:
+        self._record = record
+        self._settings = settings
+
+    def measure(self, name: str) -> Meter:
+        """Measure a block: `with imu.measure("load") as m: ...`, then `m.peak_bytes` and the rest.
+
+        The block appears under its test, by *name*, in the JSON file and with `-v` in the section.
+        """
+        if not isinstance(name, str) or not name:
+            message = f"imu.measure({name!r}): a block's name is a text that is not empty"
+            raise TypeError(message)
+        from pytest_imu.recording.blocks import BlockMeter
+
+        asked = self._settings
+        return BlockMeter(name, self._record, trim=asked.trim, gc=asked.gc, children=asked.children)
+
+
+@pytest.fixture
+def imu(request: pytest.FixtureRequest) -> ImuFixture:
+    """Measure named blocks: `with imu.measure("load") as m: ...`, then `m.peak_bytes` and the rest."""
+    return ImuFixture(request.node.stash.get(RECORD, None), request.config.stash[SETTINGS])

@@ -1,0 +1,145 @@
+"""What a test measures, on its way: gathered while it runs, sent home with its reports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from pytest_imu.core.budgets import NO_TERMS, AnyBudget, Terms, Verdict, check, unchecked
+from pytest_imu.core.counters.source import CounterSource
+from pytest_imu.core.memory.reusable import NOTEWORTHY_BYTES
+from pytest_imu.core.model import Block, Measurement, Phase
+
+RECORD: pytest.StashKey[TestRecord] = pytest.StashKey()
+ATTEMPTS: pytest.StashKey[int] = pytest.StashKey()
+"""Where what is measured, and the number of attempts, are kept on the item."""
+NOT_TO_ITS_END = "the test did not run to its end"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhaseRecord:
+    """What one phase's report carries, as its attribute `imu`."""
+
+    attempt: int
+    measurement: Measurement | None
+    blocks: tuple[Block, ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plain form, which crosses from an xdist worker to its controller."""
+        return {
+            "attempt": self.attempt,
+            "measurement": None if self.measurement is None else self.measurement.to_dict(),
+            "blocks": [block.to_dict() for block in self.blocks],
+            "verdicts": [verdict.to_dict() for verdict in self.verdicts],
+        }
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> PhaseRecord:
+        """Rebuild the record from its plain form."""
+        measurement = plain["measurement"]
+        return cls(
+            attempt=plain["attempt"],
+            measurement=None if measurement is None else Measurement.from_dict(measurement),
+            blocks=tuple(Block.from_dict(block) for block in plain["blocks"]),
+            verdicts=tuple(Verdict.from_dict(verdict) for verdict in plain["verdicts"]),
+        )
+
+
+class TestRecord:
+    """What one attempt at one test has measured so far; it dies with the attempt."""
+
+    __test__ = False  # pytest would collect a class of this name
+    __slots__ = (
+        "attempt",
+        "counters",
+        "new_blocks",
+        "new_verdicts",
+        "open_budgets",
+        "outcome",
+        "passed",
+        "phases",
+    )
+
+    def __init__(
+        self, *, attempt: int, budgets: Sequence[AnyBudget], counters: CounterSource | None = None
+    ) -> None:
+        self.attempt = attempt
+        self.counters = counters
+        self.open_budgets = tuple(budgets)
+        self.phases: dict[Phase, Measurement] = {}
+        self.passed = True
+        self.outcome: str | None = None
+        self.new_blocks: tuple[Block, ...] = ()
+        self.new_verdicts: tuple[Verdict, ...] = ()
+
+    @property
+    def keeps_memory(self) -> bool:
+        """Whether more stands now than did before the test, as far as that can be told."""
+        deltas = (measurement.delta_bytes for measurement in self.phases.values())
+        return sum(delta or 0 for delta in deltas) >= NOTEWORTHY_BYTES
+
+    def add_block(self, block: Block) -> None:
+        """Keep a named block for the next report."""
+        self.new_blocks += (block,)
+
+    def judge(self, *, last: bool, terms: Terms = NO_TERMS) -> list[Verdict]:
+        """Hold every budget that can be decided now against the phases; return the broken ones.
+
+        What reaches over all phases is decided after the last, or as soon as it is broken.
+        """
+        verdicts, still_open = [], []
+        for budget in self.open_budgets:
+            verdict = check(budget, self.phases, terms)
+            early = budget.phase == "all" and not last
+            if early and (budget.name == "max_delta_mib" or verdict.outcome != "broken"):
+                still_open.append(budget)
+            elif verdict.outcome == "kept" and not self.passed:
+                verdicts.append(unchecked(budget, NOT_TO_ITS_END))
+            else:
+                verdicts.append(verdict)
+        self.open_budgets = tuple(still_open)
+        self.new_verdicts += tuple(verdicts)
+        return [verdict for verdict in verdicts if verdict.outcome == "broken"]
+
+    def note_failure(self, phase: str) -> None:
+        """Take in that a phase has failed or was skipped.
+
+        A unittest.TestCase tells that only with the report: what was called kept before is unchecked.
+        A subtest tells it while the phase still runs, and then it does not count.
+        """
+        if self.passed and any(name == phase for name in self.phases):
+            self.passed = False
+            self.new_verdicts = tuple(
+                unchecked(verdict.budget, NOT_TO_ITS_END) if verdict.outcome == "kept" else verdict
+                for verdict in self.new_verdicts
+            )
+
+    def take(self, phase: str | None) -> PhaseRecord:
+        """Return what is new since the last report, for this phase's report."""
+        taken = PhaseRecord(
+            attempt=self.attempt,
+            measurement=next((m for name, m in self.phases.items() if name == phase), None),
+            blocks=self.new_blocks,
+            verdicts=self.new_verdicts,
+        )
+        self.new_blocks, self.new_verdicts = (), ()
+        return taken
+
+
+def combined_outcome(so_far: str | None, report: pytest.TestReport) -> str:
+    """Return a test's outcome after one more phase, in pytest's own words."""
+    outcome: str = report.outcome
+    if hasattr(report, "wasxfail"):
+        outcome = "xfailed" if report.skipped else "xpassed"
+    elif report.failed and report.when != "call":
+        outcome = "error"
+    if so_far in (None, "passed"):
+        return outcome
+    # What came before the call's own report came from its subtests, and of those only failures count.
+    if so_far != "failed" and (outcome == "error" or report.when == "call"):
+        return outcome
+    return str(so_far)

@@ -1,0 +1,1 @@
+"""Turns the rows that come home into output."""

@@ -1,0 +1,42 @@
+"""The JSON file of a test run: its rows, and what they depend on besides the tests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pytest_imu
+from pytest_imu.core import document
+from pytest_imu.core.counters.callgrind.command import Caches
+from pytest_imu.core.counters.choice import source_text
+from pytest_imu.report.rows import Row
+from pytest_imu.settings import SETTINGS, Settings
+
+
+def write(path: Path, rows: Sequence[Row], config: pytest.Config, *, noise_bytes: int | None) -> None:
+    """Write the run's document; raises OSError."""
+    environment = {
+        **_environment(config),
+        "noise_floor_bytes": noise_bytes,
+        "counter_source": _counter_source(rows, config.stash[SETTINGS]),
+    }
+    document.write(path, (row.to_dict() for row in rows), environment)
+
+
+def _counter_source(rows: Sequence[Row], settings: Settings) -> str | None:
+    caches = str(settings.caches or Caches()) if settings.simulate != "off" else None
+    return source_text((one for row in rows for one in row.phases.values()), caches=caches)
+
+
+def _environment(config: pytest.Config) -> dict[str, Any]:
+    distributions = config.pluginmanager.list_plugin_distinfo()
+    plugins = {distribution.project_name: distribution.version for _, distribution in distributions}
+    return {
+        **document.describe_machine(trim=config.stash[SETTINGS].trim, version=pytest_imu.__version__),
+        "pytest": metadata.version("pytest"),
+        "plugins": dict(sorted(plugins.items())),
+    }

@@ -1,0 +1,109 @@
+"""One row a test and attempt, put together from the reports that come home."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from pytest_imu.core.budgets import Verdict
+from pytest_imu.core.model import PHASES, Block, Measurement, Phase
+from pytest_imu.recording.record import PhaseRecord, combined_outcome
+
+
+@dataclass(slots=True, kw_only=True)
+class Row:
+    """What is known of one attempt at one test."""
+
+    nodeid: str
+    attempt: int = 1
+    worker: str | None = None
+    outcome: str | None = None
+    """In pytest's words; None as long as no report has decided it."""
+    setup: Measurement | None = None
+    call: Measurement | None = None
+    teardown: Measurement | None = None
+    blocks: tuple[Block, ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
+    properties: list[tuple[str, object]] = field(default_factory=list)
+    """Those of the call's report, which its teardown's has too."""
+
+    @property
+    def phases(self) -> dict[Phase, Measurement]:
+        """What was measured, by phase; made on demand, for a dict takes more than the row itself."""
+        by_phase = zip(PHASES, (self.setup, self.call, self.teardown), strict=True)
+        return {phase: measurement for phase, measurement in by_phase if measurement is not None}
+
+    def add(self, report: pytest.TestReport, record: PhaseRecord) -> None:
+        """Take in one phase's report and what came with it."""
+        # That the setup passed decides nothing yet: the test may be interrupted before it passes.
+        if report.when != "setup" or not report.passed:
+            self.outcome = combined_outcome(self.outcome, report)
+        if hasattr(report, "imu_crashed"):  # isolation's word for a child that died
+            self.outcome = "crashed"
+        self.blocks += record.blocks
+        self.verdicts += record.verdicts
+        if record.measurement is not None and report.when is not None:
+            setattr(self, report.when, record.measurement)
+        # From an xdist worker each report brings a copy of its own, and pytest keeps all reports.
+        if report.user_properties == self.properties:
+            report.user_properties = self.properties
+        self.properties = report.user_properties
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plain form, as it stands in the JSON file."""
+        phases = self.phases
+        return {
+            "nodeid": self.nodeid,
+            "attempt": self.attempt,
+            "worker": self.worker,
+            "outcome": self.outcome or "interrupted",
+            "phases": {phase: phases[phase].to_dict() if phase in phases else None for phase in PHASES},
+            "blocks": [block.to_dict() for block in self.blocks],
+            "budgets": [verdict.to_dict() for verdict in self.verdicts],
+        }
+
+
+class Rows:
+    """Every row of the run, in the order in which the tests began."""
+
+    def __init__(self) -> None:
+        self._rows: list[Row] = []
+        self._running: dict[tuple[str | None, str], Row] = {}
+
+    def add(self, report: pytest.TestReport) -> None:
+        """Take in a report of a test that was measured, or that took its worker down."""
+        record: PhaseRecord | None = getattr(report, "imu", None)
+        worker = getattr(report, "worker_id", None)
+        if record is None:
+            if report.when not in PHASES:
+                self._add_crash(report)
+            return
+        key = (worker, report.nodeid)
+        row = self._running.get(key)
+        if row is None or row.attempt != record.attempt:
+            row = Row(nodeid=report.nodeid, attempt=record.attempt, worker=worker)
+            self._rows.append(row)
+            self._running[key] = row
+        row.add(report, record)
+        if report.when == "teardown":
+            del self._running[key]
+
+    def _add_crash(self, report: pytest.TestReport) -> None:
+        """Take in what xdist reports for the test that took its worker down."""
+        gateway = getattr(getattr(report, "node", None), "gateway", None)
+        worker = getattr(gateway, "id", None)
+        row = self._running.pop((worker, report.nodeid), None)
+        if row is None:
+            row = Row(nodeid=report.nodeid, worker=worker)
+            self._rows.append(row)
+        row.outcome = "crashed"
+
+    def all(self) -> list[Row]:
+        """Return every attempt of every test."""
+        return list(self._rows)
+
+    def last_attempts(self) -> list[Row]:
+        """Return the last attempt of every test: the one that counted."""
+        return list({row.nodeid: row for row in self._rows}.values())

@@ -1,0 +1,220 @@
+"""The terminal section: rows in, lines of text out."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from pytest_imu.core.budgets import REUSED, Verdict, event_reason
+from pytest_imu.core.memory.no_memory import SIMULATED
+from pytest_imu.core.memory.source import peak_source
+from pytest_imu.core.units import MIB, encodable, format_mib, plural, printable
+from pytest_imu.report.rows import Row
+from pytest_imu.report.suggestions import suggestion_lines
+from pytest_imu.report.table import Entry, arrange, counts_line, entries_of, is_scaled, table
+from pytest_imu.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of the section and its colour, if any."""
+
+    text: str
+    colour: str | None = None
+
+    @property
+    def markup(self) -> dict[str, bool]:
+        """The colour as pytest's terminal writer takes it."""
+        return {} if self.colour is None else {self.colour: True}
+
+
+def lines(
+    rows: Sequence[Row],
+    settings: Settings,
+    *,
+    width: int,
+    verbosity: int,
+    encoding: str = "utf-8",
+    noise_bytes: int | None = None,
+) -> list[Line]:
+    """Return what the section says; nothing at all where there is nothing to say."""
+    broken = [Line(text, "red") for text in broken_lines(rows)]
+    shown: list[Line] = []
+    if verbosity < 0:
+        shown = broken
+    else:
+        if settings.report and not settings.off:
+            report = report_lines(
+                rows,
+                settings,
+                width=width,
+                verbosity=verbosity,
+                encoding=encoding,
+                noise_bytes=noise_bytes,
+            )
+            shown += [Line(text) for text in report] + broken
+        shown += [Line(text, "yellow") for text in unchecked_lines(rows)]
+        shown += [Line(text, "yellow") for text in unreliable_lines(rows, noise_bytes)]
+    if settings.suggest and not settings.off:
+        shown += [Line(text) for text in suggestion_lines(rows, noise_bytes)]
+    return [Line(encodable(line.text, encoding), line.colour) for line in shown]
+
+
+def report_lines(
+    rows: Sequence[Row],
+    settings: Settings,
+    *,
+    width: int,
+    verbosity: int,
+    encoding: str = "utf-8",
+    noise_bytes: int | None = None,
+) -> list[str]:
+    """Return the table with its counts and its legend."""
+    entries = entries_of(rows)
+    if not entries:
+        return ["no test was measured"]
+    shown = arrange(entries, settings)
+    return [
+        *table(shown, width=width, blocks=verbosity > 0, encoding=encoding),
+        counts_line(shown, entries, settings),
+        legend_line(entries, noise_bytes),
+        *unmeasured_lines(entries),
+        *simulated_lines(entries, settings),
+        *traced_lines(entries),
+        *children_lines(entries),
+        *counter_lines(entries),
+    ]
+
+
+SOURCE_LEGENDS = {
+    "kernel": "kernel peaks{}",
+    "sampled": "~ sampled, a lower bound",
+}
+
+
+def legend_line(entries: Sequence[Entry], noise_bytes: int | None = None) -> str:
+    """Return the line that says what the columns mean and where the peaks come from."""
+    used = {entry.measurement.source for entry in entries}
+    # Rounded up: 0.25 is not "to 0.2".
+    resolution_bytes = peak_source().resolution_bytes if "kernel" in used else None
+    exact = "" if resolution_bytes is None else f", to {math.ceil(resolution_bytes / MIB * 10) / 10}"
+    sources = [text.format(exact) for source, text in SOURCE_LEGENDS.items() if source in used]
+    noise = [] if noise_bytes is None else [f"noise ± {format_mib(noise_bytes)} MiB"]
+    return "; ".join(["RSS in MiB: peak above start, delta kept, total at end", *sources, *noise])
+
+
+def unmeasured_lines(entries: Sequence[Entry]) -> list[str]:
+    """Return why some numbers are n/a, each reason once."""
+    reasons: Counter[str] = Counter()
+    for entry in entries:
+        if entry.measurement.source == "none" and entry.measurement.reason:
+            reasons[entry.measurement.reason] += 1
+        for reading in entry.measurement.counters:
+            if reading.reason is not None:
+                reasons[event_reason(reading.event, reading.reason)] += 1
+    return [
+        f"n/a in {plural(count, 'row')}: {printable(why)}{EXPLAINED.get(why, '')}"
+        for why, count in reasons.items()
+    ]
+
+
+EXPLAINED = {SIMULATED: ": valgrind's own memory would be in the numbers"}
+
+
+def simulated_lines(entries: Sequence[Entry], settings: Settings) -> list[str]:
+    """Return which caches were simulated, where any were."""
+    readings = [reading for entry in entries for reading in entry.measurement.counters]
+    if not any(reading.source == "callgrind" and reading.value is not None for reading in readings):
+        return []
+    from pytest_imu.core.counters.choice import simulated_caches_of
+
+    return [f"counts simulated by callgrind: {simulated_caches_of(settings.caches)}"]
+
+
+def traced_lines(entries: Sequence[Entry]) -> list[str]:
+    """Return what else traced the tests, and thereby put its own share into their numbers."""
+    traced = Counter(entry.measurement.tracer for entry in entries if entry.measurement.tracer)
+    return [
+        f"traced by {printable(tracer)} in {plural(count, 'row')}: its own share is in their numbers"
+        for tracer, count in traced.items()
+    ]
+
+
+def children_lines(entries: Sequence[Entry]) -> list[str]:
+    """Return what the children's column is made of, and why it has no number where it has none."""
+    memories = [entry.measurement.children_memory for entry in entries]
+    labels = dict.fromkeys(one.label for one in memories if one is not None and one.most is not None)
+    reasons = Counter(one.reason for one in memories if one is not None and one.reason)
+    return [
+        *(f"children: the most that all together held, {label}" for label in labels),
+        *(f"n/a in {plural(count, 'row')}: {printable(why)}" for why, count in reasons.items()),
+    ]
+
+
+def counter_lines(entries: Sequence[Entry]) -> list[str]:
+    """Return what has to be known about the counts, where there are any."""
+    readings = [reading for entry in entries for reading in entry.measurement.counters]
+    lines = []
+    if any(is_scaled(reading) for reading in readings):
+        lines.append("* scaled: perf had the event on the hardware for a part of the time only")
+    counted = any(reading.value is not None and reading.source == "perf" for reading in readings)
+    if counted and any(entry.row.worker for entry in entries):
+        lines.append("counts of several workers: they share the caches, and disturb each other there")
+    return lines
+
+
+def broken_lines(rows: Sequence[Row]) -> list[str]:
+    """Return every broken budget, a line each."""
+    return [
+        f"{printable(row.nodeid)}: {verdict.reason}"
+        for row in rows
+        for verdict in row.verdicts
+        if verdict.outcome == "broken"
+    ]
+
+
+WAYS_OUT = {REUSED: "--imu-isolate=budgets runs these tests where there is none"}
+
+
+def unchecked_lines(rows: Sequence[Row]) -> list[str]:
+    """Return every budget that nothing could be held against although its test passed, by reason."""
+    named: dict[str, list[str]] = {}
+    for row, verdict in _verdicts_of_passed(rows):
+        if verdict.outcome == "unchecked":
+            names = named.setdefault(verdict.reason or "", [])
+            names.append(f"  {printable(row.nodeid)}: {verdict.budget}{_reached(verdict)}")
+    lines = []
+    for reason, names in named.items():
+        way_out = f"; {WAYS_OUT[reason]}" if reason in WAYS_OUT else ""
+        lines += [f"{plural(len(names), 'budget')} not checked: {printable(reason)}{way_out}", *names]
+    return lines
+
+
+def unreliable_lines(rows: Sequence[Row], noise_bytes: int | None) -> list[str]:
+    """Return every budget that noise decides: its number is nearer to the limit than that."""
+    names = [
+        f"  {printable(row.nodeid)}: {verdict.budget} {verdict.outcome}{_reached(verdict)}"
+        for row in rows
+        for verdict in row.verdicts
+        if verdict.unreliable
+    ]
+    if not names:
+        return []
+    noise = f"the noise of {format_mib(noise_bytes)} MiB"
+    return [f"{plural(len(names), 'budget')} unreliable, nearer to the limit than {noise}:", *names]
+
+
+def _verdicts_of_passed(rows: Sequence[Row]) -> Iterator[tuple[Row, Verdict]]:
+    for row in rows:
+        if row.outcome in ("passed", "xpassed"):
+            for verdict in row.verdicts:
+                yield row, verdict
+
+
+def _reached(verdict: Verdict) -> str:
+    """Return how far the number came, where there is one."""
+    if verdict.actual_bytes is None:
+        return ""
+    return f" at {format_mib(verdict.actual_bytes, decimals=2)} MiB"

@@ -1,0 +1,223 @@
+"""The table of the section: one line a test's call, or its setup where that took more."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pytest_imu.core.budgets import FULLY_RUNNING_PERCENT
+from pytest_imu.core.memory.reusable import NOTEWORTHY_BYTES, may_be_reused
+from pytest_imu.core.model import ChildrenMemory, CounterReading, Measurement
+from pytest_imu.core.units import (
+    MIB,
+    align_right,
+    cut_middle,
+    encodable,
+    format_count,
+    format_limit,
+    format_mib,
+    format_seconds,
+    plural,
+    printable,
+)
+from pytest_imu.report.rows import Row
+from pytest_imu.settings import Settings, SortKey
+
+SETUP_MARGIN_BYTES = MIB // 2
+"""Nearer than that two peaks cannot be told apart, and a row would tell nobody anything."""
+NAME_COLUMNS = 30
+"""What a name is never cut below: a line that runs over tells more than one that names nobody."""
+SORT_WORDS = {
+    "peak": "largest peak first",
+    "delta": "largest delta first",
+    "total": "largest total first",
+    "time": "longest first",
+    "name": "by name",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One line of the table: a test's call, or its setup where that took more."""
+
+    row: Row
+    measurement: Measurement
+    is_setup: bool = False
+
+    @property
+    def remarks(self) -> str:
+        """What stands behind the name, in brackets."""
+        remarks = ["setup"] if self.is_setup else []
+        if self.measurement.children is not None and self.measurement.children_memory is None:
+            remarks.append(self.measurement.children.words)
+        return f" ({'; '.join(remarks)})" if remarks else ""
+
+
+def entries_of(rows: Sequence[Row]) -> list[Entry]:
+    """Return what the table can show: every call that ran, and every setup that took more than it."""
+    entries = []
+    for row in rows:
+        call, setup = row.phases.get("call"), row.phases.get("setup")
+        if setup is not None and _shows_more(setup, call):
+            entries.append(Entry(row=row, measurement=setup, is_setup=True))
+        if call is not None:
+            entries.append(Entry(row=row, measurement=call))
+    return entries
+
+
+def _shows_more(setup: Measurement, call: Measurement | None) -> bool:
+    call_peak_bytes = (call.peak_bytes or 0) if call is not None else 0
+    return (setup.peak_bytes or 0) > call_peak_bytes + SETUP_MARGIN_BYTES
+
+
+def arrange(entries: Sequence[Entry], settings: Settings) -> list[Entry]:
+    """Return the entries to show: large enough, sorted, and no more than asked for."""
+    shown = [entry for entry in entries if _is_large_enough(entry, settings)]
+    if settings.sort == "name":
+        shown.sort(key=lambda entry: entry.row.nodeid)
+    elif event := _event_to_sort_by(entries, settings.sort):
+        shown.sort(key=lambda entry: -(_value_of(entry.measurement, event) or 0))
+    else:
+        shown.sort(key=lambda entry: _largest_first(entry.measurement, settings.sort))
+    return shown[: settings.top] if settings.top else shown
+
+
+def _event_to_sort_by(entries: Sequence[Entry], sort: SortKey) -> str | None:
+    """Return the first event that was counted where sizes were asked for and none is known."""
+    measured = [entry.measurement for entry in entries]
+    if sort in ("time", "name") or any(one.source != "none" for one in measured):
+        return None
+    return next((reading.event for one in measured for reading in one.counters), None)
+
+
+def _value_of(measurement: Measurement, event: str) -> float | None:
+    return next((reading.value for reading in measurement.counters if reading.event == event), None)
+
+
+def _is_large_enough(entry: Entry, settings: Settings) -> bool:
+    peak_bytes = entry.measurement.peak_bytes
+    return peak_bytes is None or peak_bytes >= settings.min_mib * MIB
+
+
+def _largest_first(measurement: Measurement, sort: SortKey) -> tuple[bool, int]:
+    value = {
+        "peak": measurement.peak_bytes,
+        "delta": measurement.delta_bytes,
+        "total": measurement.after_bytes,
+        "time": measurement.duration_ns,
+    }[sort]
+    return value is None, -(value or 0)
+
+
+def table(entries: Sequence[Entry], *, width: int, blocks: bool, encoding: str = "utf-8") -> list[str]:
+    """Return the table's lines, heading first, none wider than *width* unless names would be lost."""
+    labels, measured, workers = [("test", "")], [], ["worker"]
+    for entry in entries:
+        labels.append((printable(entry.row.nodeid), entry.remarks))
+        measured.append(entry.measurement)
+        workers.append(entry.row.worker or "")
+        for block in entry.row.blocks if blocks and not entry.is_setup else ():
+            labels.append((f"  block {printable(block.name)}", ""))
+            measured.append(block.measurement)
+            workers.append("")
+    columns = [
+        _peak_column(measured),
+        ["delta", *(format_mib(one.delta_bytes) for one in measured)],
+        ["total", *(format_mib(one.after_bytes) for one in measured)],
+        ["time", *(format_seconds(one.duration_ns) for one in measured)],
+        *_children_columns(measured),
+        *_event_columns(measured),
+        *([workers] if any(workers[1:]) else []),
+    ]
+    numbers = align_right(list(zip(*columns, strict=True)))
+    room = max(NAME_COLUMNS, width - len(numbers[0]) - 2)
+    shown = (_fitted(encodable(name, encoding), room, remarks) for name, remarks in labels)
+    return [f"{left}  {label}" for left, label in zip(numbers, shown, strict=True)]
+
+
+def _peak_column(measured: Sequence[Measurement]) -> list[str]:
+    """Return the peaks under their heading, each with what may have been reused, the numbers aligned."""
+    peaks, reused = ["peak"], [""]
+    for one in measured:
+        sampled = "~" if one.source == "sampled" else ""
+        peaks.append(sampled + format_mib(one.peak_bytes))
+        reused_bytes = may_be_reused(one.reusable_bytes, one.duration_ns)
+        shown = reused_bytes >= NOTEWORTHY_BYTES and one.peak_bytes is not None
+        reused.append(f" (+{reused_bytes / MIB:.0f} reusable)" if shown else "")
+    room = max(map(len, reused))
+    numbers = align_right([[peak] for peak in peaks])
+    return [number + more.ljust(room) for number, more in zip(numbers, reused, strict=True)]
+
+
+def _fitted(name: str, room: int, remarks: str) -> str:
+    """Return a name, cut as far as it takes, with its remarks, which are what the row has to say."""
+    kept = room = max(NAME_COLUMNS, room - len(remarks))
+    while _columns(cut := cut_middle(name, kept)) > room:
+        kept -= 1
+    return cut + remarks
+
+
+def _columns(text: str) -> int:
+    # A terminal gives two columns to Chinese, Japanese and Korean characters.
+    return sum(2 if unicodedata.east_asian_width(char) in "FW" else 1 for char in text)
+
+
+def _children_columns(measured: Sequence[Measurement]) -> list[list[str]]:
+    """Return the column of the children's memory, where that was asked for."""
+    memories = [one.children_memory for one in measured]
+    if not any(memories):
+        return []
+    sampled = ("" if memory is None else _sampled(memory) for memory in memories)
+    return [["children", *sampled]]
+
+
+def _sampled(memory: ChildrenMemory) -> str:
+    return "n/a" if memory.peak_bytes is None else f"~{format_mib(memory.peak_bytes)}"
+
+
+def _event_columns(measured: Sequence[Measurement]) -> list[list[str]]:
+    """Return a column for each event that was counted anywhere, with its rate behind the first."""
+    readings = [{reading.event: reading for reading in one.counters} for one in measured]
+    columns = []
+    for event in dict.fromkeys(event for counted in readings for event in counted):
+        own = [counted.get(event) for counted in readings]
+        columns.append([event, *("" if one is None else _count(one) for one in own)])
+        # A rate of what is simulated, fifty times slower, would say nothing.
+        timed = any(one is not None and one.source == "perf" for one in own)
+        if len(columns) == 1 and timed:
+            columns.append(["/s", *("" if one is None else _rate(one) for one in own)])
+    return columns
+
+
+def _rate(reading: CounterReading) -> str:
+    return "" if reading.per_second is None else f"{reading.per_second:,.0f}"
+
+
+def _count(reading: CounterReading) -> str:
+    if reading.value is None:
+        return "n/a"
+    return format_count(reading.value) + ("*" if is_scaled(reading) else "")
+
+
+def is_scaled(reading: CounterReading) -> bool:
+    """Tell whether perf counted for a part of the time only, and scaled what it saw."""
+    return reading.running_percent is not None and reading.running_percent < FULLY_RUNNING_PERCENT
+
+
+def counts_line(shown: Sequence[Entry], entries: Sequence[Entry], settings: Settings) -> str:
+    """Return how many of how many are shown, and in which order."""
+    tests = sum(not entry.is_setup for entry in entries)
+    setups = len(entries) - tests
+    rows = f"{len(shown)} of {plural(tests, 'test')}"
+    if setups:
+        parts = f"{plural(tests, 'test')}, {plural(setups, 'setup')}"
+        rows = f"{len(shown)} of {plural(len(entries), 'row')} ({parts})"
+    under = sum(not _is_large_enough(entry, settings) for entry in entries)
+    left_out = f"; {under} under {format_limit(settings.min_mib)} MiB left out" if under else ""
+    more = ""
+    if len(shown) + under < len(entries):
+        more = f"; --imu-top=0 shows {'the rest' if under else 'all'}"
+    event = _event_to_sort_by(entries, settings.sort)
+    order = SORT_WORDS[settings.sort] if event is None else f"most {event} first"
+    return f"{rows}, {order}{left_out}{more}"

@@ -1,0 +1,1 @@
+"""Runs pytest again under valgrind, which simulates caches."""

@@ -1,0 +1,435 @@
+"""`perf stat` as a source of counts: exact windows with the real perf, every failure with stand-ins."""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import signal
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_imu.core.counters.perf.command import PerfCommand, PerfUnavailableError
+from pytest_imu.core.counters.perf.output import EventSample
+from pytest_imu.core.counters.perf.stat import PerfStat, reading_of
+from pytest_imu.core.meter import Meter
+from pytest_imu.core.model import CounterReading
+
+PAGE_BYTES = mmap.PAGESIZE
+
+
+def touch_pages(pages: int) -> None:
+    """Write to each of many fresh pages: a page fault each."""
+    with mmap.mmap(-1, pages * PAGE_BYTES) as block:
+        for start in range(0, pages * PAGE_BYTES, PAGE_BYTES):
+            block[start] = 1
+
+
+@pytest.fixture
+def counting() -> Iterator[Callable[..., PerfStat]]:
+    """Return a function that makes a PerfStat, which is ended after the test."""
+    made: list[PerfStat] = []
+
+    def make(events: Sequence[str], **arguments: Any) -> PerfStat:
+        made.append(PerfStat(events, **arguments))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.stop()
+
+
+def counted(source: PerfStat, body: Callable[[], object]) -> dict[str, CounterReading]:
+    """Run *body* inside a window and return what each event counted."""
+    with Meter(counters=source) as meter:
+        body()
+    return {reading.event: reading for reading in meter.measurement.counters}
+
+
+# In a process of its own: the one that runs the tests has pages that a fork has left write-protected, a
+# garbage collection that may come in any window, and threads of xdist's.
+EXACT = """
+import functools, gc, json, mmap
+from pytest_imu.core.meter import Meter
+from pytest_imu.core.counters.perf.stat import PerfStat
+
+gc.disable()
+source = PerfStat(["page-faults"])
+
+def touch_pages(pages):
+    with mmap.mmap(-1, pages * mmap.PAGESIZE) as block:
+        for start in range(0, pages * mmap.PAGESIZE, mmap.PAGESIZE):
+            block[start] = 1
+
+def counted(body):
+    with Meter(counters=source) as meter:
+        body()
+    return meter.measurement.counters[0].value
+
+def nested():
+    touch_pages(1000)
+    inner.append(counted(functools.partial(touch_pages, 500)))
+    touch_pages(1000)
+
+inner = []
+for body in (functools.partial(touch_pages, 10), nested):
+    counted(body)  # first use of the code above has faults of its own
+windows = [counted(functools.partial(touch_pages, pages) if pages else int)  # int() touches nothing
+           for pages in (0, 1000, 0, 5000, 1000)]
+outer = counted(nested)
+source.stop()
+print(json.dumps([windows, inner[-1], outer]))
+"""
+
+
+@pytest.mark.needs_perf
+def test_windows_are_exact(run_python: Callable[..., Any]) -> None:
+    """Pages touched in a window are its page faults, to within 2 of an empty window's; an inner window
+    has its own faults alone, the outer one those of both.
+    """
+    windows, inner, outer = run_python(EXACT)
+    for pages, value in zip((0, 1000, 0, 5000, 1000), windows, strict=True):
+        assert 0 <= value - pages <= 2
+    assert 0 <= inner - 500 <= 2
+    assert 0 <= outer - 2500 <= 20  # the script's own lists and calls are in it
+
+
+@pytest.mark.needs_perf
+def test_threads_from_before_and_within_are_counted(counting: Callable[..., PerfStat]) -> None:
+    """Threads that stand before perf comes, and threads that a window starts, are in its task-clock."""
+    go, work_s = threading.Event(), 0.2
+
+    def burn() -> None:
+        end = time.thread_time() + work_s
+        while time.thread_time() < end:
+            pass
+
+    def wait_and_burn() -> None:
+        go.wait()
+        burn()
+
+    before = threading.Thread(target=wait_and_burn)
+    before.start()
+    source = counting(["task-clock"])
+
+    def body() -> None:
+        within = threading.Thread(target=burn)
+        within.start()
+        go.set()
+        within.join()
+        before.join()
+
+    value = counted(source, body)["task-clock"].value
+    assert value is not None
+    # Two of the kernel's clocks: the thread's own and perf's agree to about 0.1 %. With one of the
+    # threads left out it would be half.
+    assert value >= 0.99 * 2 * work_s * 1000
+
+
+@pytest.mark.needs_perf
+def test_rate_and_samples(counting: Callable[..., PerfStat]) -> None:
+    """A window of half a second has its rate per second, and samples of a tenth that add up."""
+    source = counting(["task-clock"])
+    source.prepare()
+
+    def body() -> None:
+        end = time.monotonic() + 0.5
+        while time.monotonic() < end:
+            pass
+
+    start_s = time.monotonic()
+    reading = counted(source, body)["task-clock"]
+    took_s = time.monotonic() - start_s
+    assert reading.value is not None
+    assert reading.per_second is not None
+    # A tenth in which the machine let nobody run has no sample: which there are is scripted below.
+    assert 2 <= len(reading.samples) <= 10 * took_s + 2
+    assert reading.value == pytest.approx(sum(reading.samples), abs=0.001)
+    assert reading.per_second <= 1010  # one thread runs 1000 ms a second
+    assert reading.running_percent == 100
+
+
+def test_samples_are_tenths_of_a_second() -> None:
+    """The ticks of half a second are five samples, each with what its own tenth counted."""
+    ticks = [
+        EventSample(
+            offset_s=3 + number / 512,
+            event="e",
+            value=number // 64,
+            reason=None,
+            unit="ms",
+            running_percent=100.0,
+        )
+        for number in range(256)
+    ]
+    reading = reading_of("e", ticks, 500_000_000)
+    in_tenths = [sum(n // 64 for n in range(256) if int(10 * n / 512) == tenth) for tenth in range(5)]
+    assert tuple(in_tenths) == reading.samples
+    assert (384, 768.0) == (reading.value, reading.per_second)
+
+
+@pytest.mark.needs_perf
+def test_one_perf_serves_all_windows(counting: Callable[..., PerfStat]) -> None:
+    """The first window starts perf, which then stays, and `stop()` ends it."""
+    starts: list[PerfCommand] = []
+
+    def find() -> PerfCommand:
+        from pytest_imu.core.counters.perf.command import find_perf
+
+        starts.append(find_perf())
+        return starts[-1]
+
+    source = counting(["page-faults"], find=find)
+    assert [] == starts
+    for _ in range(3):
+        assert counted(source, lambda: None)["page-faults"].reason is None
+    assert 1 == len(starts)
+    source.stop()
+    assert [] == perfs_of(os.getpid())
+
+
+@pytest.mark.needs_perf
+def test_idle_perf_is_ended_and_started_again(counting: Callable[..., PerfStat]) -> None:
+    """After the idle time perf is gone, and the next window has a new one."""
+    source = counting(["page-faults"], idle_s=0.0)
+    first = counted(source, lambda: touch_pages(100))["page-faults"]
+    for thread in threading.enumerate():
+        if thread.name == "imu-perf-idle":
+            thread.join()
+    assert [] == perfs_of(os.getpid())
+    second = counted(source, lambda: touch_pages(100))["page-faults"]
+    assert (None, None) == (first.reason, second.reason)
+
+
+@pytest.mark.needs_perf
+def test_an_event_that_perf_refuses_leaves_the_others(counting: Callable[..., PerfStat]) -> None:
+    """One unknown event is n/a with its name, and the others are counted."""
+    source = counting(["no-such-event", "page-faults"])
+    readings = counted(source, lambda: touch_pages(100))
+    assert "perf does not know the event 'no-such-event'" == readings["no-such-event"].reason
+    assert readings["page-faults"].value is not None
+
+
+@pytest.mark.needs_perf
+def test_perf_that_is_killed_loses_its_window_only_with_a_reason(
+    counting: Callable[..., PerfStat],
+) -> None:
+    """Perf that dies inside a window makes it n/a, and every later one, without an exception."""
+    source = counting(["page-faults"])
+
+    def kill_perf() -> None:
+        for pid in perfs_of(os.getpid()):
+            os.kill(pid, signal.SIGKILL)
+            wait_until_gone(pid)
+
+    during = counted(source, kill_perf)["page-faults"]
+    after = counted(source, lambda: None)["page-faults"]
+    assert (None, "perf ended: it said nothing") == (during.value, during.reason)
+    assert (None, "perf ended: it said nothing") == (after.value, after.reason)
+
+
+@pytest.mark.needs_perf
+def test_python_that_ends_takes_perf_along(run_python: Callable[..., Any]) -> None:
+    """An interpreter that ends without stopping perf leaves none behind, and neither does a kill."""
+    script = """
+        import os, sys, json
+        from pytest_imu.core.counters.perf.stat import PerfStat
+        source = PerfStat(["page-faults"])
+        source.open()
+        print(json.dumps([os.getpid(), source._process._process.pid]), flush=True)
+        if sys.argv[1] == "kill":
+            os._exit(0)
+    """
+    for way in ("end", "kill"):
+        _, perf = run_python(textwrap.dedent(script), way)
+        wait_until_gone(perf)
+
+
+@pytest.mark.needs_perf
+@pytest.mark.needs_root
+def test_real_refusal(run_python: Callable[..., Any]) -> None:
+    """A process that even its own user's perf may not attach to is told that perf was refused."""
+    script = """
+        import encodings.ascii, json, os
+        from pytest_imu.core.counters.perf import process as perf_process
+        from pytest_imu.core.counters.perf.stat import PerfStat
+        source = PerfStat(["page-faults"])
+        os.setuid(65534)
+        window = source.open()
+        window.end()
+        print(json.dumps(window.read(1)[0].reason))
+    """
+    assert run_python(textwrap.dedent(script)).startswith("perf was refused (perf_event_paranoid is ")
+
+
+@pytest.mark.needs_perf
+@pytest.mark.needs_fork
+def test_forked_child_does_not_touch_the_parents_perf(
+    counting: Callable[..., PerfStat], in_fork: Callable[[Callable[[], object]], Any]
+) -> None:
+    """A window in a forked child is n/a with its reason, and the parent goes on counting."""
+    source = counting(["page-faults"])
+    answers: list[Any] = []
+
+    def body() -> None:
+        answers.append(in_fork(lambda: counted(source, lambda: None)["page-faults"].reason))
+        touch_pages(1000)
+
+    value = counted(source, body)["page-faults"].value
+    assert ["perf counts the process that forked this one"] == answers
+    assert value is not None
+    assert value >= 1000
+
+
+@pytest.mark.needs_perf
+@pytest.mark.needs_cache_misses
+def test_cache_misses_are_counted(counting: Callable[..., PerfStat]) -> None:
+    """Reading 64 MiB, more than most caches hold, has cache misses."""
+    block = bytearray(64 * 2**20)
+    source = counting(["cache-misses"])
+    reading = counted(source, lambda: block.count(1))["cache-misses"]
+    assert reading.value is not None
+    assert reading.value > 0
+
+
+@pytest.mark.parametrize("event", ["", "-e", "a b", "page-faults,cycles", "x;y", "$(id)", "a'b", "\n"])
+def test_odd_event_is_refused_before_it_reaches_perf(event: str) -> None:
+    """What is not an event's name is a ValueError that says what is accepted."""
+    with pytest.raises(ValueError, match="an event as `perf list` names it is"):
+        PerfStat([event])
+
+
+A_MINUTE_S = 60.0
+AT_ONCE_S = 0.5
+STAND_INS = {
+    "dies at once": ("sys.exit(3)", "perf ended: it said nothing"),
+    "says why it dies": (
+        "sys.stderr.write('perf: the reason\\n'); sys.exit(255)",
+        "perf ended: perf: the reason",
+    ),
+    "is refused": (
+        "sys.stderr.write('Error:\\nNo permission to enable page-faults event.\\n'); sys.exit(255)",
+        "perf was refused (perf_event_paranoid is ",
+    ),
+    "hangs": ("time.sleep(60)", "perf did not answer within "),
+    "answers garbage": ("os.write(answers, b'hello\\n'); time.sleep(60)", "perf ended: it said nothing"),
+    "prints garbage": (
+        "os.write(log, b'\\x00\\xff;;;\\n' * 9); os.write(answers, b'ack\\n'); time.sleep(60)",
+        "no tick came from perf within ",
+    ),
+    "dies after its answer": (
+        "os.write(answers, b'ack\\n'); sys.exit(1)",
+        "perf ended: it said nothing",
+    ),
+}
+ENDS_THE_WAIT = {"hangs": "START_TIMEOUT_S", "prints garbage": "ANSWER_TIMEOUT_S"}
+"""The limits that are there for a stand-in; where it does not reach one, a slow machine shall not."""
+
+
+@pytest.mark.needs_proc
+@pytest.mark.parametrize("kind", STAND_INS)
+def test_perf_that_fails_gives_its_reason(
+    kind: str,
+    tmp_path: Path,
+    counting: Callable[..., PerfStat],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever perf does, the window ends in time, n/a with a reason, and perf is not tried again."""
+    for limit in ("START_TIMEOUT_S", "ANSWER_TIMEOUT_S"):
+        limit_s = AT_ONCE_S if ENDS_THE_WAIT.get(kind) == limit else A_MINUTE_S
+        monkeypatch.setattr(f"pytest_imu.core.counters.perf.process.{limit}", limit_s)
+    body, reason = STAND_INS[kind]
+    path = stand_in(tmp_path, body)
+    starts: list[PerfCommand] = []
+
+    def find() -> PerfCommand:
+        starts.append(PerfCommand(path=str(path), version=(6, 1)))
+        return starts[-1]
+
+    source = counting(["page-faults"], find=find)
+    for _ in range(2):
+        reading = counted(source, lambda: None)["page-faults"]
+        assert reading.value is None
+        assert reading.reason is not None
+        assert reading.reason.startswith(reason)
+    assert 1 == len(starts)
+
+
+def test_perf_without_control_is_too_old(counting: Callable[..., PerfStat]) -> None:
+    """A perf before 5.10 is n/a, and is not started."""
+    source = counting(["page-faults"], find=lambda: PerfCommand(path="/nowhere", version=(4, 19)))
+    reading = counted(source, lambda: None)["page-faults"]
+    assert "perf 4.19 is older than 5.10, which brought --control" == reading.reason
+
+
+def test_no_perf_at_all(counting: Callable[..., PerfStat]) -> None:
+    """Where none is found the reason is the finder's, and memory is measured all the same."""
+
+    def find() -> PerfCommand:
+        message = "perf is not installed"
+        raise PerfUnavailableError(message)
+
+    with Meter(counters=counting(["a", "b"], find=find)) as meter:
+        pass
+    assert ["perf is not installed"] * 2 == [one.reason for one in meter.measurement.counters]
+    assert meter.before_bytes is not None
+
+
+def test_ticks_in_which_nothing_ran_add_nothing() -> None:
+    """A window's total is of the ticks that counted; n/a only where none did."""
+
+    def sample(offset_s: float, value: float | None, reason: str | None = None) -> EventSample:
+        return EventSample(
+            offset_s=offset_s, event="e", value=value, reason=reason, unit="", running_percent=50.0
+        )
+
+    ticks = [sample(0.0, 3.0), sample(0.05, None, "not counted"), sample(0.12, 4.0), sample(0.13, 5.0)]
+    expected = CounterReading(event="e", value=12, per_second=24.0, running_percent=50.0, samples=(3, 9))
+    assert expected == reading_of("e", ticks, 500_000_000)
+    nothing = reading_of("e", [sample(0.0, None, "not counted")], 1)
+    assert (None, "not counted") == (nothing.value, nothing.reason)
+    unsupported = reading_of("e", [sample(0.0, None, "not supported")], 1)
+    assert "not supported by this machine" == unsupported.reason
+
+
+def stand_in(folder: Path, body: str) -> Path:
+    """Write a program that takes perf's place."""
+    path = folder / "perf"
+    path.write_text(
+        f"#!{sys.executable}\n"
+        "import os, sys, time\n"
+        "option = lambda name: sys.argv[sys.argv.index(name) + 1]\n"
+        "answers = int(option('--control').split(',')[1])\n"
+        "log = int(option('--log-fd'))\n"
+        f"{body}\n",
+        encoding="utf-8",
+    )
+    path.chmod(0o755)
+    return path
+
+
+def perfs_of(pid: int) -> list[int]:
+    """Return the ids of the perfs that are attached to a process."""
+    wanted = f"\0stat\0-p\0{pid}\0".encode()
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            if wanted in (process / "cmdline").read_bytes():
+                found.append(int(process.name))
+    return found
+
+
+def wait_until_gone(pid: int) -> None:
+    """Wait for the end of a process that is told to end; a zombie has ended."""
+    deadline = time.monotonic() + A_MINUTE_S
+    status = Path(f"/proc/{pid}/status")
+    while status.exists() and "State:\tZ" not in status.read_text(encoding="utf-8"):
+        assert time.monotonic() < deadline, f"process {pid} is still there"
+        os.sched_yield()

@@ -1,0 +1,84 @@
+"""Which source counts: perf in an ordinary process, callgrind in one that it runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pytest_imu.core.counters.callgrind.command import callgrind_command, find_valgrind, parse_caches
+from pytest_imu.core.counters.choice import MACHINES_OWN, simulated_caches, source_of_counts, source_text
+from pytest_imu.core.counters.perf.stat import PerfStat
+from pytest_imu.core.memory.no_memory import without_memory
+from pytest_imu.core.model import CountedBy, CounterReading
+
+CACHES = "I1=32768,8,64 D1=16384,8,64 LL=8388608,16,64"
+SCRIPT = """
+import json
+from pytest_imu.core.meter import Meter
+from pytest_imu.core.counters.choice import simulated_caches, source_of_counts
+
+with Meter(counters=source_of_counts(["cache-misses", "page-faults"])) as meter:
+    bytes(2**20).count(1)
+counters = [reading.to_dict() for reading in meter.measurement.counters]
+measured = [meter.source, meter.measurement.reason, meter.peak_bytes, meter.peek()]
+print(json.dumps([simulated_caches(), counters, measured]))
+"""
+
+
+def test_ordinary_process() -> None:
+    """Where no valgrind runs this process perf is the source, and no cache is simulated."""
+    assert isinstance(source_of_counts(["cache-misses"], idle_s=5), PerfStat)
+    assert simulated_caches() is None
+
+
+@pytest.mark.parametrize(
+    ("source", "value", "caches", "expected"),
+    [
+        ("perf", 5, None, "perf"),
+        ("perf", None, None, None),
+        ("callgrind", 0, CACHES, f"callgrind, simulated caches {CACHES}"),
+        ("callgrind", 0, None, "callgrind, simulated caches not known"),
+        ("callgrind", None, CACHES, None),
+    ],
+)
+def test_source_in_words(
+    source: CountedBy, value: int | None, caches: str | None, expected: str | None
+) -> None:
+    """A document says what counted, with the caches where they are simulated; None if nothing did."""
+    reading = CounterReading(event="cache-misses", value=value, source=source)
+    measured = dataclasses.replace(without_memory("", 1), counters=(reading,))
+    assert expected == source_text([without_memory("", 1), measured], caches=caches)
+
+
+@pytest.mark.needs_valgrind
+def test_process_under_callgrind(tmp_path: Path) -> None:
+    """Under callgrind the readings say that they are simulated, in which caches, and memory is none."""
+    command = callgrind_command(
+        find_valgrind()[0],
+        python=[sys.executable, "-c", SCRIPT],
+        caches=parse_caches(CACHES),
+        out_folder=tmp_path,
+    )
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    caches, [misses, faults], measured = json.loads(done.stdout)
+    assert CACHES == caches
+    assert ["callgrind", "callgrind"] == [misses["source"], faults["source"]]
+    assert misses["value"] > 2**20 / 64
+    assert (None, "not supported by callgrind") == (faults["value"], faults["reason"])
+    assert ["none", "simulated run", None, [None, None]] == measured
+
+
+@pytest.mark.needs_valgrind
+def test_caches_that_nobody_named(tmp_path: Path) -> None:
+    """Who starts valgrind by hand without sizes is told that they are the machine's own."""
+    script = "from pytest_imu.core.counters.choice import simulated_caches; print(simulated_caches())"
+    arguments = ["--tool=callgrind", "--cache-sim=yes", "--instr-atstart=no", "--I1=32768,8,64"]
+    out = f"--callgrind-out-file={tmp_path / 'out.%p'}"
+    command = [find_valgrind()[0], "-q", *arguments, out, sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    assert MACHINES_OWN == done.stdout.strip()

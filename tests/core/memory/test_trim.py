@@ -1,0 +1,221 @@
+"""Trimming: over a scripted heap, and over glibc's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from pytest_imu.core.memory.trim import WATCHED_TRIMS, Trimmer, find_malloc_trim
+from pytest_imu.core.units import MIB
+
+MS = 1_000_000
+
+
+@dataclass
+class FakeHeap:
+    """A heap whose trims take this long and give this much back, and the clock that they move."""
+
+    cost_ns: int
+    gives_back_mib: int = 0
+    now_ns: int = 0
+    rss_bytes: int = 10_000 * MIB
+    trims: int = 0
+    readings: int = 0
+
+    def malloc_trim(self) -> None:
+        """Trim."""
+        self.trims += 1
+        self.now_ns += self.cost_ns
+        self.rss_bytes -= self.gives_back_mib * MIB
+
+    def read_rss(self) -> int:
+        """Return the RSS."""
+        self.readings += 1
+        return self.rss_bytes
+
+    def clock_ns(self) -> int:
+        """Return the time."""
+        return self.now_ns
+
+    def trimmer(self) -> Trimmer:
+        """Return a trimmer of this heap."""
+        return Trimmer(
+            malloc_trim=self.malloc_trim,
+            rss_bytes=self.read_rss,
+            clock_ns=self.clock_ns,
+            cpu_ns=self.clock_ns,
+        )
+
+
+def trimmed(heap: FakeHeap, times: int, *, between_ns: int = 0) -> int:
+    """Return how many of so many trims were carried out."""
+    trimmer = heap.trimmer()
+    for _ in range(times):
+        trimmer.trim()
+        heap.now_ns += between_ns
+    return heap.trims
+
+
+@pytest.mark.parametrize("cost_ns", [0, 2_000, 100_000])
+def test_cheap_trims_always_run(cost_ns: int) -> None:
+    """What costs up to 0.1 ms runs before every window, and nobody asks what it brought."""
+    heap = FakeHeap(cost_ns)
+    assert 10_000 == trimmed(heap, 10_000)
+    assert 0 == heap.readings
+
+
+@pytest.mark.parametrize(("cost_ms", "gives_back_mib"), [(30, 200), (50, 200), (1, 4), (250, 1000)])
+def test_dear_trims_that_pay_go_on(cost_ms: int, gives_back_mib: int) -> None:
+    """A trim is paid for by what it gives back, at a quarter of a millisecond a MiB."""
+    assert 1000 == trimmed(FakeHeap(cost_ms * MS, gives_back_mib), 1000)
+
+
+def test_dear_trims_for_nothing_are_stopped() -> None:
+    """Trims that bring nothing are stopped once they took over 50 ms and 2 % of the run.
+
+    The first dear one is free, since nobody had reason to ask what it brought: then six of 10 ms
+    make 60 ms, and 70 ms of run allow 51.4.
+    """
+    assert 7 == trimmed(FakeHeap(10 * MS), 1000)
+
+
+def test_part_that_pays_is_taken_off() -> None:
+    """A trim that pays for half of its time may run twice as often."""
+    assert 1 + 11 == trimmed(FakeHeap(10 * MS, gives_back_mib=20), 1000)
+
+
+def test_stopped_trims_are_allowed_again() -> None:
+    """When the run has gone on so long that they are under 2 % of it again, the next one runs."""
+    heap = FakeHeap(10 * MS)
+    trimmer = heap.trimmer()
+    for _ in range(10):
+        trimmer.trim()
+    assert 7 == heap.trims
+    heap.now_ns = 500 * MS - 1  # 60 ms are over 50 ms + 2 % of this
+    trimmer.trim()
+    assert 7 == heap.trims
+    heap.now_ns = 500 * MS
+    trimmer.trim()
+    assert 8 == heap.trims
+    trimmer.trim()
+    assert 8 == heap.trims
+
+
+def test_unpaid_trims_stay_under_their_share() -> None:
+    """Over a run of 20 s, trims for nothing may take 2 % and the 50 ms that are always theirs."""
+    heap = FakeHeap(10 * MS)
+    unpaid_ns = (trimmed(heap, 10_000, between_ns=2 * MS) - 1) * heap.cost_ns
+    allowed_ns = 50 * MS + 0.02 * heap.now_ns
+    assert allowed_ns - heap.cost_ns < unpaid_ns <= allowed_ns + heap.cost_ns
+
+
+def test_memory_that_grows_meanwhile_is_no_debt() -> None:
+    """A trim during which another thread allocates costs its time and no more."""
+    heap = FakeHeap(MS, gives_back_mib=-100)
+    assert 1 + 52 == trimmed(heap, 1000)
+
+
+def test_busy_machine_costs_nothing() -> None:
+    """What other processes ran meanwhile is in the clock's time, and not charged to the trims."""
+    heap = FakeHeap(100 * MS)
+    trimmer = Trimmer(
+        malloc_trim=heap.malloc_trim, rss_bytes=heap.read_rss, clock_ns=heap.clock_ns, cpu_ns=lambda: 0
+    )
+    for _ in range(1000):
+        trimmer.trim()
+    assert 1000 == heap.trims
+
+
+def test_watching_ends() -> None:
+    """A hundred trims after a dear one are watched, by two readings each, and then none is."""
+    heap = FakeHeap(MS)
+    trimmer = heap.trimmer()
+    trimmer.trim()
+    heap.cost_ns = 2_000
+    for _ in range(WATCHED_TRIMS + 50):
+        trimmer.trim()
+    assert 2 * WATCHED_TRIMS == heap.readings
+
+
+def test_reader_that_raises_is_heard() -> None:
+    """What the reader raises goes to the window that asked for the trim."""
+    heap = FakeHeap(MS)
+
+    def refuse() -> int:
+        raise PermissionError
+
+    trimmer = Trimmer(
+        malloc_trim=heap.malloc_trim, rss_bytes=refuse, clock_ns=heap.clock_ns, cpu_ns=heap.clock_ns
+    )
+    trimmer.trim()
+    with pytest.raises(PermissionError):
+        trimmer.trim()
+
+
+def test_without_malloc_trim_nothing_is_done() -> None:
+    """Where the C library cannot trim, neither the clock nor the RSS is read."""
+    heap = FakeHeap(MS)
+
+    def no_clock() -> int:
+        pytest.fail("the clock was read")
+
+    trimmer = Trimmer(malloc_trim=None, rss_bytes=heap.read_rss, clock_ns=no_clock, cpu_ns=no_clock)
+    trimmer.trim()
+    assert 0 == heap.readings
+    assert not trimmer.available
+    assert heap.trimmer().available
+
+
+@pytest.mark.needs_malloc_trim
+def test_glibc_is_found() -> None:
+    """Where there is glibc, its malloc_trim is found and can be called."""
+    malloc_trim = find_malloc_trim()
+    assert malloc_trim is not None
+    assert malloc_trim() in {0, 1}
+
+
+@pytest.mark.needs_malloc_trim
+@pytest.mark.needs_kernel_peaks
+def test_freed_memory_is_measured_again(run_python: Callable[..., Any]) -> None:
+    """Small blocks that glibc kept when they were freed cost the next window what they cost the first.
+
+    Without trimming, the next window reuses them and hardly measures anything.
+    """
+    size_bytes, first, again, untrimmed = run_python(SMALL_BLOCKS)
+    assert 200 * MIB < size_bytes
+    assert pytest.approx(size_bytes, abs=MIB // 2) == first
+    assert pytest.approx(size_bytes, abs=MIB // 2) == again
+    assert untrimmed < 5 * MIB
+
+
+SMALL_BLOCKS = """
+import json, sys
+from pytest_imu import measure
+
+block_bytes = -(-(sys.getsizeof(bytes(1000)) + 8) // 16) * 16  # as glibc rounds it up
+count = 200 * 2**20 // 1040
+blocks = [None] * count
+
+
+def fill():
+    for number in range(count):
+        blocks[number] = bytes(1000)
+
+
+def free():
+    pins.append(bytes(1000))  # on top of the heap, so that glibc can give nothing back by itself
+    for number in range(count):
+        blocks[number] = None
+
+
+pins, peaks = [], []
+for trim in (True, True, False):
+    with measure(trim=trim) as m:
+        fill()
+    peaks.append(m.peak_bytes)
+    free()
+print(json.dumps([count * block_bytes, *peaks]))
+"""

@@ -1,0 +1,219 @@
+"""The hard cap: the allocation that would pass it raises MemoryError, and everything else goes on."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from ipython_hooks.limit import LimitUnavailableError, MemoryLimit
+from pytest_imu.core.units import MIB, UNITS, format_bytes, parse_bytes
+
+fuzz = settings(derandomize=True, database=None, deadline=None, max_examples=300)
+
+SCRIPT = """
+import json, resource, sys
+from pytest_imu.core.memory import platforms
+from ipython_hooks.limit import MemoryLimit
+MIB = 2**20
+rss_bytes = platforms.rss_bytes
+current = lambda: resource.getrlimit(resource.RLIMIT_DATA)
+def caught(function):
+    try:
+        function()
+    except MemoryError as error:
+        inner = error.__traceback__.tb_next
+        return [type(error).__name__, inner.tb_lineno - function.__code__.co_firstlineno]
+    return None
+"""
+
+
+@pytest.mark.needs_proc
+def test_plain_python_meets_the_cap_at_its_own_line(run_python: Callable[..., Any]) -> None:
+    """The allocation that would pass the cap raises, where it stands, and what was there is there."""
+    script = """
+kept = {"a": [1, 2, 3]}
+limit = MemoryLimit()
+limit.set(rss_bytes() + 128 * MIB)
+def body():
+    small = bytearray(32 * MIB)
+    large = bytearray(512 * MIB)
+    never = 1
+raised = caught(body)
+again = bytearray(64 * MIB)
+print(json.dumps([raised, kept, len(again), limit.total_bytes > 128 * MIB]))
+"""
+    expected = [["MemoryError", 2], {"a": [1, 2, 3]}, 64 * MIB, True]
+    assert expected == run_python(SCRIPT + script)
+
+
+@pytest.mark.needs_proc
+def test_numpy_meets_the_cap_at_its_own_line(run_python: Callable[..., Any]) -> None:
+    """An allocation of numpy's raises a MemoryError too, and its arrays survive."""
+    script = """
+import numpy as np
+kept = np.arange(1000)
+limit = MemoryLimit()
+limit.set(rss_bytes() + 128 * MIB)
+def body():
+    small = np.ones(4 * MIB)
+    large = np.ones(64 * MIB)
+    never = 1
+print(json.dumps([caught(body)[1], int(kept.sum()), np.ones(4 * MIB).nbytes]))
+"""
+    assert [2, 499_500, 32 * MIB] == run_python(SCRIPT + script)
+
+
+@pytest.mark.needs_proc
+def test_cap_is_where_it_was_asked_for(run_python: Callable[..., Any]) -> None:
+    """Filled MiB by MiB, the process comes to within 8 MiB of the cap, and not past it."""
+    script = """
+limit = MemoryLimit()
+limit.set(rss_bytes() + 128 * MIB)
+held = []
+try:
+    while len(held) < 1000:
+        held.append(bytearray(MIB))
+except MemoryError:
+    pass
+print(json.dumps(limit.total_bytes - rss_bytes()))
+"""
+    assert 0 <= run_python(SCRIPT + script) <= 8 * MIB
+
+
+@pytest.mark.needs_proc
+def test_lift_restores_what_was_there(run_python: Callable[..., Any]) -> None:
+    """However often the cap was set anew, lifting it brings back the limit from before the first."""
+    script = """
+own = 64 * 2**30
+resource.setrlimit(resource.RLIMIT_DATA, (own, current()[1]))
+before = current()
+limit = MemoryLimit()
+limit.lift()
+unchanged = current() == before
+limit.set(rss_bytes() + 128 * MIB)
+first = current()
+limit.set(rss_bytes() + 256 * MIB)
+second = current()
+limit.lift()
+lifted = [current() == before, limit.total_bytes]
+limit.lift()
+print(json.dumps([
+    unchanged, first[0] < second[0] < own, first[1] == before[1], *lifted, current() == before,
+    len(bytearray(512 * MIB)),
+]))
+"""
+    assert [True, True, True, True, None, True, 512 * MIB] == run_python(SCRIPT + script)
+
+
+@pytest.mark.needs_proc
+def test_refusals_change_nothing(run_python: Callable[..., Any]) -> None:
+    """A cap below what is held, above the hard limit, or past all reason is refused, with why."""
+    script = """
+resource.setrlimit(resource.RLIMIT_DATA, (64 * 2**30, 64 * 2**30))
+before = current()
+limit = MemoryLimit()
+said = []
+for size in (1, rss_bytes() - MIB, 2**40, 2**80):
+    try:
+        limit.set(size)
+    except ValueError as error:
+        said.append(str(error).rstrip("0123456789. MiB"))
+print(json.dumps([said, current() == before, limit.total_bytes]))
+"""
+    assert [
+        [
+            "this process already holds",
+            "this process already holds",
+            "this process may not go over 65536.0 MiB of data in any case",
+            "this process may not go over 65536.0 MiB of data in any case",
+        ],
+        True,
+        None,
+    ] == run_python(SCRIPT + script)
+
+
+@pytest.mark.needs_proc
+def test_more_than_the_kernel_can_count(run_python: Callable[..., Any]) -> None:
+    """A cap that no limit of the kernel can express is refused as a wrong size."""
+    script = """
+try:
+    MemoryLimit().set(2**80)
+except ValueError as error:
+    print(json.dumps(str(error)))
+"""
+    assert "no process can hold 1099511627776.0 TiB" == run_python(SCRIPT + script)
+
+
+def test_other_platforms_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the platform has no such limit, the error names it."""
+    monkeypatch.setattr(sys, "platform", "darwin")
+    limit = MemoryLimit()
+    with pytest.raises(LimitUnavailableError, match=r"^only Linux has .*, and this is darwin$"):
+        limit.set(2**40)
+    limit.lift()
+    assert None is limit.total_bytes
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("8GiB", 8 * 2**30),
+        ("8 gib", 8 * 2**30),
+        (" 500 MiB ", 500 * MIB),
+        ("1.5 KiB", 1536),
+        ("2GB", 2 * 10**9),
+        ("2 MB", 2 * 10**6),
+        ("0.5TB", 5 * 10**11),
+        ("3 TiB", 3 * 2**40),
+        ("12 B", 12),
+        ("0B", 0),
+    ],
+)
+def test_sizes_with_units(text: str, expected: int) -> None:
+    """A size is read with its unit, in any case of letters, with or without a space."""
+    assert expected == parse_bytes(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "8", "GiB", "-8GiB", "+8GiB", "8G", "8 GiB off", "1e3MB", "8,5GiB", ".5GiB", "infGiB"),
+        "9" * 400 + "GiB",
+    ],
+)
+def test_other_sizes_are_refused(text: str) -> None:
+    """What is no size with a unit is refused, and the error says what is accepted."""
+    with pytest.raises(ValueError, match="is not accepted; a size with its unit is, such as 8GiB"):
+        parse_bytes(text)
+
+
+@fuzz
+@example(1023)
+@example(1024)
+@example(2**20 - 1)
+@example(2**60)
+@given(st.integers(0, 2**60))
+def test_printed_size_is_read_back(size_bytes: int) -> None:
+    """A printed size, read back, is the size to within half of its last digit, and prints the same."""
+    printed = format_bytes(size_bytes)
+    read_back = parse_bytes(printed)
+    unit = UNITS[printed.partition(" ")[2].upper()]
+    assert abs(read_back - size_bytes) <= (0 if unit == 1 else unit / 20 + 1)
+    assert unit == 1 or unit <= size_bytes
+    assert printed == format_bytes(read_back) or read_back in UNITS.values()
+
+
+@fuzz
+@given(st.text(max_size=12))
+def test_any_text_is_a_size_or_refused(text: str) -> None:
+    """Whatever is typed is a size or a ValueError."""
+    try:
+        size = parse_bytes(text)
+    except ValueError:
+        return
+    assert size >= 0
