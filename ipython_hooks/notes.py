@@ -8,7 +8,7 @@ from typing import Any
 from ipython_hooks.records import CommandRecord
 from ipython_hooks.repeat import Repeated
 from ipython_hooks.watcher import CellResult
-from pytest_imu.core.memory.reusable import NOTEWORTHY_BYTES, may_be_reused
+from pytest_imu.core.memory.reusable import NOTEWORTHY_BYTES, likely_reused
 from pytest_imu.core.units import format_mib
 
 SMALL_TYPES = (bool, int, float, complex, str, bytes, CommandRecord, Repeated)
@@ -20,15 +20,15 @@ def notes_on(record: CommandRecord, *, output_number: int | None) -> tuple[str, 
     if record.raised:
         notes.append("the command raised")
     measurement = record.measurement
-    reused_bytes = may_be_reused(measurement.reusable_bytes, measurement.duration_ns)
+    reused_bytes = likely_reused(measurement.reusable_bytes, measurement.duration_ns)
     if reused_bytes >= NOTEWORTHY_BYTES:
         notes.append(f"reused up to {format_mib(reused_bytes)} MiB that Python had kept")
     if measurement.tracer:
         notes.append(f"traced by {measurement.tracer}, whose own share is in the numbers")
     if output_number is not None and (measurement.delta_bytes or 0) >= NOTEWORTHY_BYTES:
         notes.append(f"the result is kept alive by Out[{output_number}]")
-    if measurement.children is not None:
-        notes.append(measurement.children.words)
+    if measurement.had_children:
+        notes.append("had child processes, not counted")
     return tuple(notes)
 
 

@@ -9,7 +9,6 @@ from ipython_hooks.limit import MemoryLimit
 from ipython_hooks.options import Options
 from ipython_hooks.records import CommandRecord
 from ipython_hooks.watcher import CellResult, CellWatcher
-from pytest_imu.core.children.census import process_census
 from pytest_imu.core.counters.source import CounterSource
 from pytest_imu.core.meter import Meter
 
@@ -33,7 +32,6 @@ class Session:
         self.limit = MemoryLimit()
         self.live: Live | None = None
         self.watching = False
-        self._watching_popen = False
         self.in_kernel = hasattr(shell, "kernel")
         self._counting: CounterSource | None = None
         self._said_uncounted: set[str] = set()
@@ -45,7 +43,6 @@ class Session:
         """Begin to report after each command."""
         if not self.watching:
             self.watching = True
-            self._watching_popen = process_census().watch_popen()
             self.shell.events.register("pre_run_cell", self.watcher.before)
             self.shell.events.register("post_run_cell", self.watcher.after)
             self._put(HISTORY_NAME, self._rows, instead_of=self._rows)
@@ -54,8 +51,6 @@ class Session:
         """Stop reporting; the history stays."""
         if self.watching:
             self.watching = False
-            if self._watching_popen:
-                process_census().unwatch_popen()
             self.shell.events.unregister("pre_run_cell", self.watcher.before)
             self.shell.events.unregister("post_run_cell", self.watcher.after)
             self.watcher.forget_running()

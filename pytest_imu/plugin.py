@@ -87,11 +87,19 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             # Before the recorder: what comes later is called first, and it measures before the fork.
             config.pluginmanager.register(Isolation(session, settings), "imu-isolation")
     if budgets or settings.measure_all:
-        from pytest_imu.recording.recorder import Recorder, counter_source
+        from pytest_imu.recording.recorder import (
+            Recorder,
+            SetupEnd,
+            TeardownRecorder,
+            counter_source,
+        )
 
         counters = counter_source(settings, budgets.values())
         recorder = Recorder(settings, run_log(config, settings), counters)
         config.pluginmanager.register(recorder, "imu-recorder")
+        config.pluginmanager.register(SetupEnd(recorder), "imu-setup-end")
+        if any(budget.phase == "all" for own in budgets.values() for budget in own):
+            config.pluginmanager.register(TeardownRecorder(recorder, settings), "imu-teardown")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from pytest_imu.core.counters.source import CACHE_MISSES
-from pytest_imu.core.memory.reusable import may_be_reused
 from pytest_imu.core.model import PHASES, Measurement, Phase, Source
 from pytest_imu.core.tolerance import EXACT, Tolerance
 from pytest_imu.core.units import MIB, format_limit, format_mib, mib
@@ -87,6 +86,8 @@ class Terms:
     """What is nearer to its limit than this is decided by noise."""
     counts_required: bool = False
     """Whether a count that could not be had breaks its budget."""
+    unknown_reuse: str = "how much freed memory was used again is not known"
+    """Why a number that kept its budget proves nothing where the reusable part is not known."""
 
 
 NO_TERMS = Terms()
@@ -206,8 +207,8 @@ def _check_memory(budget: Budget, measured: list[Measurement], terms: Terms) -> 
     if outcome == "broken":
         source: Source = "kernel" if all(one.source == "kernel" for one in measured) else "sampled"
         reason = _breach_line(budget, actual_bytes, before_bytes, source, terms.tolerance)
-    elif actual_bytes + _reused(measured) > allowed_bytes:
-        outcome, reason = "unchecked", REUSED
+    elif measured[0].source == "kernel":  # what is sampled is a lower bound in any case, and says so
+        outcome, reason = _kept_for_sure(actual_bytes, allowed_bytes, measured[0].reusable_bytes, terms)
     return Verdict(
         budget=budget,
         outcome=outcome,
@@ -217,10 +218,13 @@ def _check_memory(budget: Budget, measured: list[Measurement], terms: Terms) -> 
     )
 
 
-def _reused(measured: list[Measurement]) -> int:
-    """Return how much the phases together can have reused of what was free at their beginning."""
-    duration_ns = sum(one.duration_ns for one in measured)
-    return may_be_reused(measured[0].reusable_bytes, duration_ns)
+def _kept_for_sure(
+    actual_bytes: int, allowed_bytes: float, reusable_bytes: int | None, terms: Terms
+) -> tuple[Outcome, str | None]:
+    """Return the verdict on a number within its limit, which the test may have kept by reuse alone."""
+    if reusable_bytes is None:
+        return "unchecked", terms.unknown_reuse
+    return ("unchecked", REUSED) if actual_bytes + reusable_bytes > allowed_bytes else ("kept", None)
 
 
 def unchecked(budget: AnyBudget, reason: str) -> Verdict:

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from pytest_imu.core import meter
 from pytest_imu.core.memory import source as memory
+from pytest_imu.core.memory.trim import process_trimmer
 
 SCHEMA = 1
 
@@ -74,8 +74,9 @@ def _describe_measuring(*, trim: bool) -> dict[str, Any]:
         return {
             "peak_source": source.label,
             "peak_resolution_bytes": source.resolution_bytes,
-            "trim": trim and meter.process_trimmer().available,
+            "trim": trim and process_trimmer().available,
         }
     except Exception as error:  # noqa: BLE001 - no fault of the measuring reaches the run
-        reason = f"none ({type(error).__name__}: {error})"
+        meant = isinstance(error, memory.NotMeasuredError)
+        reason = f"none ({error if meant else f'{type(error).__name__}: {error}'})"
         return {"peak_source": reason, "peak_resolution_bytes": None, "trim": False}

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-import gc as garbage_collector
-import inspect
-import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
 
 from pytest_imu.core.children.census import CensusStart, process_census
 from pytest_imu.core.counters.source import CounterSource, CounterWindow
-from pytest_imu.core.memory import platforms
+from pytest_imu.core.decorator import measuring_each_call
 from pytest_imu.core.memory import source as memory
-from pytest_imu.core.memory.no_memory import unreadable
 from pytest_imu.core.memory.reusable import process_gauge
-from pytest_imu.core.memory.source import MemoryWindow, PeakSource
-from pytest_imu.core.memory.trim import Trimmer, find_malloc_trim
-from pytest_imu.core.model import ChildrenMemory, Measurement, Source
+from pytest_imu.core.memory.source import NotMeasuredError
+from pytest_imu.core.memory.trim import process_trimmer
+from pytest_imu.core.memory.window import PeakSource, Settle, Sizes
+from pytest_imu.core.model import ChildrenMemory, CounterReading, Measurement, Source
+from pytest_imu.core.system import System
 from pytest_imu.core.tracers import active_tracer
 
 if TYPE_CHECKING:
@@ -27,6 +24,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+NEVER_BEGAN = RuntimeError("the block was never entered")
 
 
 class Meter:
@@ -34,6 +32,8 @@ class Meter:
 
     Whatever fails in the measuring, the block runs as it would without it: the numbers that could
     not be read are None and `m.measurement.reason` says why. The block's own exceptions pass.
+    With *for_verdict* memory is given back, and it is asked what can be reused, at any price.
+    *on_end* gets the measurement of each block that ends.
     """
 
     def __init__(
@@ -43,22 +43,25 @@ class Meter:
         gc: bool = False,
         counters: CounterSource | None = None,
         children: bool = False,
-        source: PeakSource | None = None,
-        clock_ns: Callable[[], int] = time.perf_counter_ns,
+        for_verdict: bool = False,
+        source: PeakSource[Any] | None = None,
+        clock_ns: Callable[[], int] = System.perf_counter_ns,
+        on_end: Callable[[Measurement], None] | None = None,
     ) -> None:
         self._trim = trim
         self._gc = gc
         self._counters = counters
         self._children = children
         self._source = source
-        # Bound before any test runs: one that patches the clock must neither fail nor bend a time.
         self._clock_ns = clock_ns
+        self._on_end = on_end
+        self._for_verdict = for_verdict
+        self._window: Any = None  # Any: what the source gave is its own business
         self._counter_window: CounterWindow | None = None
-        self._window: MemoryWindow | None = None
         self._reusable_bytes: int | None = None
         self._census: CensusStart | None = None
         self._sampler: ChildrenSampler | None = None
-        self._fault: Exception | None = None
+        self._fault: Exception = NEVER_BEGAN
         self._start_ns: int | None = None
         self._measurement: Measurement | None = None
 
@@ -66,19 +69,17 @@ class Meter:
         if self._start_ns is not None:
             message = "this measure() is already open; call measure() again for a second block"
             raise RuntimeError(message)
-        self._window, self._fault, self._measurement = None, None, None
+        self._window = self._measurement = None
         try:
-            if self._counters is not None:
-                self._counters.prepare()
-            if self._gc:
-                garbage_collector.collect()
-            self._look_at_children()
-            self._window = self._open_memory()
+            self._prepare()
+            # Before the memory's window: what this itself needs shall not be in it.
+            self._census = process_census().begin()
+            self._start_sampler()
+            source = self._peak_source()
+            self._use(source, source.open(self._settle()))
         except Exception as error:  # noqa: BLE001 - no fault of the measuring reaches the block
             self._fault = error.with_traceback(None)  # it would keep the frames of the block's caller
-        if self._counters is not None:
-            self._counter_window = self._counters.open()
-        self._start_ns = self._clock_ns()
+        self._start()
         return self
 
     def __exit__(
@@ -88,59 +89,102 @@ class Meter:
         traceback: TracebackType | None,
     ) -> None:
         duration_ns = self._clock_ns() - (self._start_ns or 0)
-        self._start_ns = None
-        self._measurement = self._close(duration_ns)
-
-    def _open_memory(self) -> MemoryWindow:
-        trimmer = process_trimmer() if self._trim else None
-        if self._source is not None:  # what another source reads says nothing about this allocator
-            return self._source.open(trimmer)
-        source, gauge = memory.peak_source(), process_gauge()
-        window, asked = source.open(trimmer), gauge.asked
-        self._reusable_bytes = gauge.read(window.before_bytes)
-        if gauge.asked == asked:
-            return window
-        window.close(0)  # asking takes memory of its own, and is none of the block's
-        return source.open(trimmer)
-
-    def _close(self, duration_ns: int) -> Measurement:
         counter_window, self._counter_window = self._counter_window, None
-        if counter_window is None:
-            return self._close_children(self._close_memory(duration_ns))
         # The counters first, so that they do not count the reading of the memory; what they hold is
         # read last, so that its text does not count as memory.
-        counter_window.end()
-        measurement = self._close_children(self._close_memory(duration_ns))
-        return dataclasses.replace(measurement, counters=counter_window.read(duration_ns))
+        if counter_window is not None:
+            counter_window.end()
+        sizes = self._close_memory()
+        had_children = process_census().had_children(self._census)
+        sampled = self._stop_sampler(had_children=had_children)
+        counters = () if counter_window is None else counter_window.read(duration_ns)
+        self._end(
+            sizes,
+            duration_ns,
+            tracer=active_tracer(),
+            had_children=had_children,
+            sampled=sampled,
+            counters=counters,
+        )
 
-    def _look_at_children(self) -> None:
-        # Before the memory's window and after it: what this itself needs shall not be in it.
-        self._census = process_census().open()
+    def _prepare(self) -> None:
+        if self._counters is not None:
+            self._counters.prepare()
+        if self._gc:
+            System.collect()
+
+    def _settle(self) -> Settle | None:
+        if not self._trim:
+            return None
+        settled_rss = process_trimmer().settled_rss
+        return functools.partial(settled_rss, always=True) if self._for_verdict else settled_rss
+
+    def _peak_source(self) -> PeakSource[Any]:
+        return memory.peak_source() if self._source is None else self._source
+
+    def _use(self, source: PeakSource[Any], window: Any) -> None:  # Any: as in __init__
+        self._window = window
+        if self._source is not None:  # what another source reads says nothing about this allocator
+            return
+        gauge = process_gauge()
+        asked = gauge.asked
+        self._reusable_bytes = gauge.read(window.before_bytes, anew=self._for_verdict)
+        if gauge.asked != asked:
+            # Asking takes memory of its own, and is none of the block's.
+            source.close(window)
+            self._window = source.open()
+
+    def _start(self) -> None:
+        if self._counters is not None:
+            self._counter_window = self._counters.open()
+        self._start_ns = self._clock_ns()
+
+    def _close_memory(self) -> Sizes:
+        window, self._window = self._window, None
+        if window is None:
+            return _unreadable(self._fault)
+        try:
+            return self._peak_source().close(window, self._settle())
+        except Exception as error:  # noqa: BLE001 - no fault of the measuring reaches the block
+            return _unreadable(error)
+
+    def _start_sampler(self) -> None:
         if self._children:
             from pytest_imu.core.children.sampler import ChildrenSampler
 
             self._sampler = ChildrenSampler()
             self._sampler.start()
 
-    def _close_children(self, measurement: Measurement) -> Measurement:
-        census, self._census = self._census, None
+    def _stop_sampler(self, *, had_children: bool | None) -> ChildrenMemory | None:
         sampler, self._sampler = self._sampler, None
-        seen = None if census is None else process_census().close(census)
-        if seen is None and sampler is None:
-            return measurement
-        sampled = None if sampler is None else sampler.stop()
-        children_memory = None if sampled is None else sampled.beside(seen)
-        return dataclasses.replace(measurement, children=seen, children_memory=children_memory)
+        return None if sampler is None else sampler.stop().beside(had_children=had_children)
 
-    def _close_memory(self, duration_ns: int) -> Measurement:
-        window, self._window = self._window, None
-        if window is None:
-            fault = self._fault or RuntimeError("the block was never entered")
-            return unreadable(fault, duration_ns)
-        try:
-            return window.close(duration_ns, reusable_bytes=self._reusable_bytes, tracer=active_tracer())
-        except Exception as error:  # noqa: BLE001 - no fault of the measuring reaches the block
-            return unreadable(error, duration_ns)
+    def _end(
+        self,
+        sizes: Sizes,
+        duration_ns: int,
+        *,
+        tracer: str | None = None,
+        had_children: bool | None = None,
+        sampled: ChildrenMemory | None = None,
+        counters: tuple[CounterReading, ...] = (),
+    ) -> None:
+        self._start_ns = None
+        self._measurement = Measurement(
+            before_bytes=sizes.before_bytes,
+            after_bytes=sizes.after_bytes,
+            rss_peak_bytes=sizes.rss_peak_bytes,
+            duration_ns=duration_ns,
+            source=sizes.source,
+            reason=sizes.reason,
+            counters=counters,
+            reusable_bytes=self._reusable_bytes,
+            tracer=tracer,
+            had_children=had_children,
+            children_memory=sampled,
+        )
+        if self._on_end is not None:
+            self._on_end(self._measurement)
 
     def peek(self) -> tuple[int | None, int | None]:
         """Return the RSS now and the highest so far, in bytes, of a block that is running.
@@ -148,9 +192,19 @@ class Meter:
         Both are None where they cannot be read, or no block is running.
         """
         try:
-            return (None, None) if self._window is None else self._window.peek()
+            return (None, None) if self._window is None else self._peak_source().peek(self._window)
         except Exception:  # noqa: BLE001 - no fault of the measuring reaches the block
             return None, None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the block is running."""
+        return self._start_ns is not None
+
+    @property
+    def opened_at_bytes(self) -> int | None:
+        """RSS as the block that runs began, in bytes; None where it cannot be read."""
+        return None if self._window is None else self._window.before_bytes
 
     @property
     def result(self) -> Measurement | None:
@@ -212,47 +266,15 @@ class Meter:
             gc=self._gc,
             counters=self._counters,
             children=self._children,
+            for_verdict=self._for_verdict,
             source=self._source,
             clock_ns=self._clock_ns,
+            on_end=self._on_end,
         )
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         """Measure every call of *function*; the last one to end is its `measurement` attribute."""
-        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-            name = getattr(function, "__qualname__", repr(function))  # a functools.partial has none
-            message = (
-                f"measure() cannot decorate the generator {name}(): its body runs "
-                "in pieces; measure the loop that consumes it"
-            )
-            raise TypeError(message)
-        # Any: the wrapper grows an attribute, which the type of a plain function does not have.
-        wrapper: Any
-        if inspect.iscoroutinefunction(function):
-
-            @functools.wraps(function)
-            async def measured_coroutine(*args: P.args, **kwargs: P.kwargs) -> Any:
-                meter = self.another()
-                try:
-                    with meter:
-                        return await function(*args, **kwargs)
-                finally:
-                    wrapper.measurement = meter.result
-
-            wrapper = measured_coroutine
-        else:
-
-            @functools.wraps(function)
-            def measured(*args: P.args, **kwargs: P.kwargs) -> R:
-                meter = self.another()
-                try:
-                    with meter:
-                        return function(*args, **kwargs)
-                finally:
-                    wrapper.measurement = meter.result
-
-            wrapper = measured
-        wrapper.measurement = None
-        return cast("Callable[P, R]", wrapper)
+        return measuring_each_call(function, self.another)
 
 
 @overload
@@ -287,7 +309,8 @@ def measure(
     return meter if function is None else meter(function)
 
 
-@functools.cache
-def process_trimmer() -> Trimmer:
-    """Return this process's trimmer: its share of the run's time is counted once."""
-    return Trimmer(malloc_trim=find_malloc_trim(), rss_bytes=platforms.rss_bytes)
+def _unreadable(error: Exception) -> Sizes:
+    """Return the sizes of a window that could not be read, or was not meant to be."""
+    meant = isinstance(error, NotMeasuredError)
+    reason = str(error) if meant else f"memory could not be read: {type(error).__name__}: {error}"
+    return Sizes(None, None, None, "none", reason)

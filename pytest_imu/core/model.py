@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypedDict, get_args
+from typing import Any, Literal, get_args
 
 Source = Literal["kernel", "sampled", "none"]
 """Where a peak comes from: the kernel's high-water mark (exact), samples (a lower bound), or nowhere."""
@@ -62,35 +62,6 @@ class CounterReading:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ChildrenSeen:
-    """How many child processes lived during a window, none of whose memory is in its numbers."""
-
-    count: int | None
-    """The number; None where it could not be read."""
-    at_least: bool = False
-    """Whether there may have been more, born and waited for inside the window unseen."""
-    reason: str | None = None
-
-    @property
-    def words(self) -> str:
-        """The remark for the window's row."""
-        if self.count is None:
-            return f"children not known: {self.reason}"
-        more = " or more" if self.at_least else ""
-        noun = "child" if self.count == 1 and not more else "children"
-        return f"{self.count}{more} {noun} not counted"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the plain form, made of numbers, strings and None."""
-        return {"count": self.count, "at_least": self.at_least, "reason": self.reason}
-
-    @classmethod
-    def from_dict(cls, plain: Mapping[str, Any]) -> ChildrenSeen:
-        """Rebuild it from its plain form."""
-        return cls(**plain)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ChildrenMemory:
     """The memory of all descendants during a window: a lower bound, since it is sampled.
 
@@ -111,9 +82,9 @@ class ChildrenMemory:
         """What kind of number it is, in words."""
         return LABELS[self.unit]
 
-    def beside(self, seen: ChildrenSeen | None) -> ChildrenMemory:
-        """Return it as it stands beside the count of children: those that no sample met are not 0."""
-        if seen is None or self.most != 0 or self.peak_bytes is None:
+    def beside(self, *, had_children: bool | None) -> ChildrenMemory:
+        """Return it as it stands beside the census: children that no sample met are not 0."""
+        if not had_children or self.most != 0 or self.peak_bytes is None:
             return self
         return replace(self, peak_bytes=None, reason=NONE_AT_A_SAMPLE)
 
@@ -157,8 +128,8 @@ class Measurement:
     peak lies between `peak_bytes` and that much more."""
     tracer: str | None = None
     """What traced the block: its own share is in the numbers."""
-    children: ChildrenSeen | None = None
-    """The child processes that lived during the block; None where there were none."""
+    had_children: bool | None = None
+    """Whether child processes started or ended in the block; None where that is not known."""
     children_memory: ChildrenMemory | None = None
     """The memory of all descendants, where it was asked for."""
 
@@ -189,7 +160,7 @@ class Measurement:
             "reason": self.reason,
             "reusable_bytes": self.reusable_bytes,
             "tracer": self.tracer,
-            "children": None if self.children is None else self.children.to_dict(),
+            "had_children": self.had_children,
             "children_memory": (
                 None if self.children_memory is None else self.children_memory.to_dict()
             ),
@@ -199,7 +170,7 @@ class Measurement:
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Measurement:
         """Rebuild a measurement from its plain form; the derived numbers are derived again."""
-        children, memory = plain["children"], plain["children_memory"]
+        memory = plain["children_memory"]
         return cls(
             before_bytes=plain["before_bytes"],
             after_bytes=plain["after_bytes"],
@@ -210,19 +181,12 @@ class Measurement:
             reason=plain["reason"],
             reusable_bytes=plain["reusable_bytes"],
             tracer=plain["tracer"],
-            children=None if children is None else ChildrenSeen.from_dict(children),
+            had_children=plain["had_children"],
             children_memory=None if memory is None else ChildrenMemory.from_dict(memory),
             counters=tuple(
                 CounterReading.from_dict(event, reading) for event, reading in plain["counters"].items()
             ),
         )
-
-
-class Remarks(TypedDict, total=False):
-    """What is known of a window besides its sizes, in the words of Measurement."""
-
-    reusable_bytes: int | None
-    tracer: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

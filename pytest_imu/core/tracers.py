@@ -5,8 +5,6 @@ from __future__ import annotations
 import sys
 import threading
 
-from pytest_imu.core.children import census as children
-
 _MONITORING_TOOLS = range(6)
 
 
@@ -20,9 +18,7 @@ def active_tracer() -> str | None:
     names = [_name_of(function) for function in functions if function is not None]
     if sys.version_info >= (3, 12):
         tools = map(sys.monitoring.get_tool, _MONITORING_TOOLS)
-        names += [
-            str(tool).removesuffix(".py") for tool in tools if tool not in (None, children.TOOL_NAME)
-        ]
+        names += [str(tool).removesuffix(".py") for tool in tools if tool is not None]
     tracemalloc = sys.modules.get("tracemalloc")
     if tracemalloc is not None and tracemalloc.is_tracing():
         names.append("tracemalloc")

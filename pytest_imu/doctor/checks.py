@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pytest_imu.core import meter
 from pytest_imu.core.counters.callgrind import command as valgrind
 from pytest_imu.core.counters.callgrind.command import ValgrindUnavailableError
 from pytest_imu.core.counters.perf import command as perf_command
@@ -16,7 +15,9 @@ from pytest_imu.core.counters.perf.command import PerfCommand, PerfUnavailableEr
 from pytest_imu.core.counters.perf.stat import PerfStat
 from pytest_imu.core.memory import platforms
 from pytest_imu.core.memory import source as memory
-from pytest_imu.core.memory.source import KernelPeak
+from pytest_imu.core.memory.kernel import KernelPeak
+from pytest_imu.core.memory.reusable import other_allocator
+from pytest_imu.core.memory.trim import process_trimmer
 from pytest_imu.core.meter import Meter
 from pytest_imu.core.model import CounterReading
 from pytest_imu.core.units import format_count, format_mib, printable
@@ -30,6 +31,7 @@ HARMLESS_PARANOID = 2
 """Up to this level the kernel lets everyone count what their own processes do."""
 
 MEND_PEAK = "let this process write /proc/self/clear_refs: no gVisor, no hidepid, not set-user-id"
+MEND_ALLOCATOR = "run without PYTHONMALLOC and LD_PRELOAD, or measure with --imu-isolate"
 MEND_PERF = "install perf: linux-perf (Debian), linux-tools-generic (Ubuntu), perf (Fedora, Arch)"
 MEND_REFUSED = (
     "sysctl kernel.perf_event_paranoid=2 on the host; in docker also --cap-add PERFMON "
@@ -80,8 +82,16 @@ def _memory_checks() -> Iterator[Check]:
         + (f", to {format_mib(source.resolution_bytes, decimals=2)} MiB" if exact else ""),
         mend=None if exact else MEND_PEAK,
     )
-    trims = meter.process_trimmer().available
-    yield Check(name="trim", ok=trims, value="malloc_trim" if trims else "only glibc has malloc_trim")
+    yield _trim_check()
+
+
+def _trim_check() -> Check:
+    if allocator := other_allocator():
+        return Check(
+            name="trim", ok=False, value=f"{allocator} keeps what is freed", mend=MEND_ALLOCATOR
+        )
+    trims = process_trimmer().available
+    return Check(name="trim", ok=trims, value="malloc_trim" if trims else "only glibc has malloc_trim")
 
 
 def _perf_checks(find: Callable[[], PerfCommand], paranoid: Callable[[], int | None]) -> Iterator[Check]:

@@ -210,9 +210,7 @@ class Visit:
                 for budget in item.stash.get(BUDGETS, ())
                 if budget not in self._judged
             )
-            report.__dict__["imu"] = PhaseRecord(
-                attempt=max(1, self._attempt), measurement=None, verdicts=tuple(verdicts)
-            )
+            report.__dict__["imu"] = PhaseRecord(attempt=max(1, self._attempt), verdicts=tuple(verdicts))
             report.__dict__["imu_crashed"] = True
         item.ihook.pytest_runtest_logreport(report=report)
         item.ihook.pytest_runtest_logfinish(**where)

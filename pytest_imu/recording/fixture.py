@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_imu.recording.record import RECORD
 from pytest_imu.settings import SETTINGS
 
 if TYPE_CHECKING:
     from pytest_imu.core.meter import Meter
     from pytest_imu.recording.record import TestRecord
+    from pytest_imu.recording.recorder import Recorder
     from pytest_imu.settings import Settings
 
 
@@ -30,13 +30,24 @@ class ImuFixture:
         if not isinstance(name, str) or not name:
             message = f"imu.measure({name!r}): a block's name is a text that is not empty"
             raise TypeError(message)
-        from pytest_imu.recording.blocks import BlockMeter
+        from pytest_imu.core.meter import Meter
+        from pytest_imu.core.model import Block, Measurement
 
-        asked = self._settings
-        return BlockMeter(name, self._record, trim=asked.trim, gc=asked.gc, children=asked.children)
+        asked, record = self._settings, self._record
+
+        def keep(measurement: Measurement) -> None:
+            if record is not None:
+                record.add_block(Block(name=name, measurement=measurement))
+
+        counters = None if record is None else record.counters
+        return Meter(
+            trim=asked.trim, gc=asked.gc, children=asked.children, counters=counters, on_end=keep
+        )
 
 
 @pytest.fixture
 def imu(request: pytest.FixtureRequest) -> ImuFixture:
     """Measure named blocks: `with imu.measure("load") as m: ...`, then `m.peak_bytes` and the rest."""
-    return ImuFixture(request.node.stash.get(RECORD, None), request.config.stash[SETTINGS])
+    recorder: Recorder | None = request.config.pluginmanager.get_plugin("imu-recorder")
+    record = None if recorder is None else recorder.record_of(request.node)
+    return ImuFixture(record, request.config.stash[SETTINGS])

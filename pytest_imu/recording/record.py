@@ -2,51 +2,68 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import pytest
 
-from pytest_imu.core.budgets import NO_TERMS, AnyBudget, Terms, Verdict, check, unchecked
+from pytest_imu.core.budgets import NO_TERMS, AnyBudget, Budget, Terms, Verdict, check, unchecked
 from pytest_imu.core.counters.source import CounterSource
 from pytest_imu.core.memory.reusable import NOTEWORTHY_BYTES
+from pytest_imu.core.meter import Meter
 from pytest_imu.core.model import Block, Measurement, Phase
 
-RECORD: pytest.StashKey[TestRecord] = pytest.StashKey()
-ATTEMPTS: pytest.StashKey[int] = pytest.StashKey()
-"""Where what is measured, and the number of attempts, are kept on the item."""
 NOT_TO_ITS_END = "the test did not run to its end"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TeardownKept:
+    """What a test left behind between the end of its call and the next test's beginning."""
+
+    nodeid: str
+    attempt: int
+    kept_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PhaseRecord:
-    """What one phase's report carries, as its attribute `imu`."""
+    """What is new since the last report, and travels with a report as its attribute `imu`."""
 
     attempt: int
-    measurement: Measurement | None
+    phases: tuple[tuple[Phase, Measurement], ...] = ()
     blocks: tuple[Block, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
+    before: TeardownKept | None = None
+    """About the test before this one, where it kept something worth a word."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plain form, which crosses from an xdist worker to its controller."""
         return {
             "attempt": self.attempt,
-            "measurement": None if self.measurement is None else self.measurement.to_dict(),
+            "phases": {phase: measurement.to_dict() for phase, measurement in self.phases},
             "blocks": [block.to_dict() for block in self.blocks],
             "verdicts": [verdict.to_dict() for verdict in self.verdicts],
+            "before": None if self.before is None else asdict(self.before),
         }
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> PhaseRecord:
         """Rebuild the record from its plain form."""
-        measurement = plain["measurement"]
         return cls(
             attempt=plain["attempt"],
-            measurement=None if measurement is None else Measurement.from_dict(measurement),
+            phases=tuple((phase, Measurement.from_dict(one)) for phase, one in plain["phases"].items()),
             blocks=tuple(Block.from_dict(block) for block in plain["blocks"]),
             verdicts=tuple(Verdict.from_dict(verdict) for verdict in plain["verdicts"]),
+            before=None if plain["before"] is None else TeardownKept(**plain["before"]),
         )
+
+
+@functools.lru_cache(maxsize=8)
+def nothing_new(attempt: int) -> PhaseRecord:
+    """Return the record of a report that has nothing to carry: that there is such a test."""
+    return PhaseRecord(attempt=attempt)
 
 
 class TestRecord:
@@ -55,32 +72,47 @@ class TestRecord:
     __test__ = False  # pytest would collect a class of this name
     __slots__ = (
         "attempt",
+        "before",
         "counters",
+        "has_memory_budget",
         "new_blocks",
         "new_verdicts",
         "open_budgets",
         "outcome",
         "passed",
         "phases",
+        "phases_taken",
+        "setup_meter",
     )
 
     def __init__(
         self, *, attempt: int, budgets: Sequence[AnyBudget], counters: CounterSource | None = None
     ) -> None:
         self.attempt = attempt
+        self.before: TeardownKept | None = None
         self.counters = counters
         self.open_budgets = tuple(budgets)
+        self.has_memory_budget = any(isinstance(budget, Budget) for budget in budgets)
         self.phases: dict[Phase, Measurement] = {}
+        self.phases_taken = 0
         self.passed = True
         self.outcome: str | None = None
         self.new_blocks: tuple[Block, ...] = ()
         self.new_verdicts: tuple[Verdict, ...] = ()
+        self.setup_meter: Meter | None = None
 
     @property
     def keeps_memory(self) -> bool:
         """Whether more stands now than did before the test, as far as that can be told."""
         deltas = (measurement.delta_bytes for measurement in self.phases.values())
         return sum(delta or 0 for delta in deltas) >= NOTEWORTHY_BYTES
+
+    def end_setup(self) -> None:
+        """Close the setup's window where no call has done so."""
+        meter, self.setup_meter = self.setup_meter, None
+        if meter is not None:
+            meter.__exit__(None, None, None)
+            self.phases["setup"] = meter.measurement
 
     def add_block(self, block: Block) -> None:
         """Keep a named block for the next report."""
@@ -118,15 +150,20 @@ class TestRecord:
                 for verdict in self.new_verdicts
             )
 
-    def take(self, phase: str | None) -> PhaseRecord:
-        """Return what is new since the last report, for this phase's report."""
+    def take(self) -> PhaseRecord:
+        """Return what is new since the last report."""
+        phases = tuple(self.phases.items())[self.phases_taken :]
+        if not (phases or self.new_blocks or self.new_verdicts or self.before):
+            return nothing_new(self.attempt)
         taken = PhaseRecord(
             attempt=self.attempt,
-            measurement=next((m for name, m in self.phases.items() if name == phase), None),
+            phases=phases,
             blocks=self.new_blocks,
             verdicts=self.new_verdicts,
+            before=self.before,
         )
-        self.new_blocks, self.new_verdicts = (), ()
+        self.phases_taken = len(self.phases)
+        self.new_blocks, self.new_verdicts, self.before = (), (), None
         return taken
 
 

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import gc
-import re
 import sys
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable
 
 import pytest
 
 from pytest_imu.core.budgets import AnyBudget, EventBudget, Terms
-from pytest_imu.core.children.census import process_census
 from pytest_imu.core.counters.source import CounterSource
+from pytest_imu.core.memory.reusable import NOTEWORTHY_BYTES, why_unknown
 from pytest_imu.core.meter import Meter
-from pytest_imu.core.model import CounterReading, Measurement, Phase
+from pytest_imu.core.system import System
 from pytest_imu.core.tolerance import EXACT
-from pytest_imu.core.units import NANOSECONDS_PER_SECOND, mib
 from pytest_imu.markers import BUDGETS
 from pytest_imu.recording.noise import NoiseFloor
-from pytest_imu.recording.record import ATTEMPTS, RECORD, TestRecord, combined_outcome
+from pytest_imu.recording.properties import set_properties
+from pytest_imu.recording.record import TeardownKept, TestRecord, combined_outcome
 from pytest_imu.recording.runlog import RunLog
 from pytest_imu.settings import Settings
 
@@ -33,7 +31,11 @@ class BudgetWarning(pytest.PytestWarning):
 
 
 class Recorder:
-    """The hooks around every test that is measured."""
+    """The hooks around every test that is measured.
+
+    Its own hooks and those of `SetupEnd` lie innermost, so that no other plugin's work is in a number.
+    A teardown is measured only where a budget asks for it (`TeardownRecorder`).
+    """
 
     def __init__(
         self, settings: Settings, log: RunLog | None, counters: CounterSource | None = None
@@ -42,15 +44,68 @@ class Recorder:
         self._log = log
         self._counters = counters
         self._noise = NoiseFloor(lambda: Meter(trim=settings.trim, gc=settings.gc))
-        self._watching_popen = False
+        self._item: pytest.Item | None = None
+        self._record: TestRecord | None = None
+        self._last = 0, ""
+        """The test that ran last: its object's number, so as not to keep it alive, and its id."""
         self._begun = 0
-        self._kept_by_failure = False
+        self._had_failure = False
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self) -> None:
-        """Measure the noise before anything else is, and see processes start from here on."""
-        self._watching_popen = process_census().watch_popen()
+        """Measure the noise before anything else is."""
         self._noise.begin()
+
+    @pytest.hookimpl(tryfirst=True)  # not a wrapper, which costs more: all of those have begun by now
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """Begin to measure the setup."""
+        budgets = item.stash.get(BUDGETS, ())
+        if budgets or self._settings.measure_all:
+            self._begin(item, budgets)
+
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
+        """Measure the test itself, and fail it where it broke a budget."""
+        __tracebackhide__ = True  # an error in the test would show these lines above its own
+        record = self.record_of(item)
+        if record is None:
+            return (yield)
+        meter = self._meter(record, counters=record.counters)
+        try:
+            self._begin_call(item, record, meter)
+            result = yield
+        except BaseException:
+            record.passed = False
+            self._end_call(item, record, meter)
+            for verdict in record.judge(last=False, terms=self._terms()):
+                item.add_report_section("call", "imu", f"{verdict.reason}\n")
+            raise
+        self._end_call(item, record, meter)
+        if record.open_budgets:
+            self.enforce(item, record, last=False)
+        return result
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Send what was measured home with the phase's report."""
+        report = yield
+        record = self.record_of(item)
+        if record is not None:
+            self._attach(item, record, report, failed=call.excinfo is not None)
+        return report
+
+    @pytest.hookimpl
+    def pytest_unconfigure(self) -> None:
+        """End what counts events, and what an interrupted test left open."""
+        self._abandon()
+        if self._counters is not None:
+            self._counters.stop()
+
+    def record_of(self, item: pytest.Item) -> TestRecord | None:
+        """Return what is measured of a test that runs; None where it is not measured."""
+        return self._record if item is self._item else None
 
     @property
     def noise_bytes(self) -> int | None:
@@ -76,113 +131,71 @@ class Recorder:
 
             self._counters = PerfStat(self._counters.events)
 
-    @pytest.hookimpl
-    def pytest_unconfigure(self) -> None:
-        """End what counts events, and what sees processes start."""
-        if self._watching_popen:
-            process_census().unwatch_popen()
-        if self._counters is not None:
-            self._counters.stop()
-
-    @pytest.hookimpl(wrapper=True, trylast=True)
-    def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, object, object]:
-        """Measure the setup."""
-        __tracebackhide__ = True
-        self._begin(item)
-        return (yield from self._measured(item, "setup"))
-
-    @pytest.hookimpl(wrapper=True, trylast=True)
-    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
-        """Measure the test itself, and fail it where it broke a budget."""
-        __tracebackhide__ = True
-        return (yield from self._measured(item, "call"))
-
-    @pytest.hookimpl(wrapper=True, trylast=True)
-    def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, object, object]:
-        """Measure the teardown, and fail it where the test as a whole broke a budget."""
-        __tracebackhide__ = True
-        return (yield from self._measured(item, "teardown"))
-
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_makereport(
-        self, item: pytest.Item, call: pytest.CallInfo[None]
-    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """Send what was measured home with the phase's report."""
-        report = yield
-        record = item.stash.get(RECORD, None)
-        if record is not None:
-            if call.excinfo is not None:
-                record.note_failure(call.when)
-                self._kept_by_failure |= record.keeps_memory
-            self._attach(item, record, report)
-        return report
-
-    def _begin(self, item: pytest.Item) -> None:
-        budgets = item.stash.get(BUDGETS, ())
-        if not (budgets or self._settings.measure_all):
-            return
-        if self._kept_by_failure:
-            self._kept_by_failure = False
-            forget_last_failure()
+    def _begin(self, item: pytest.Item, budgets: tuple[AnyBudget, ...]) -> None:
+        before, attempt = self._record, 1
+        if before is not None:
+            self._abandon()
+            if self._last == (id(item), item.nodeid):
+                attempt = before.attempt + 1
+            if self._had_failure and before.keeps_memory:
+                forget_last_failure()
+        self._had_failure = False
         self._begun += 1
         if self._begun % TESTS_A_SAMPLE == 0:
             self._noise.sample()
-        attempt = item.stash[ATTEMPTS] = item.stash.get(ATTEMPTS, 0) + 1
-        item.stash[RECORD] = TestRecord(
-            attempt=attempt, budgets=budgets, counters=self._counters_for(budgets)
-        )
+        record = TestRecord(attempt=attempt, budgets=budgets, counters=self._counters_for(budgets))
         if self._log is not None:
             self._log.started(item.nodeid, attempt=attempt)
+        record.setup_meter = self._meter(record)
+        record.setup_meter.__enter__()
+        if before is not None:
+            record.before = _kept_between(self._last[1], before, record.setup_meter.opened_at_bytes)
+        self._item, self._record, self._last = item, record, (id(item), item.nodeid)
+
+    def _begin_call(self, item: pytest.Item, record: TestRecord, meter: Meter) -> None:
+        record.end_setup()
+        if warmup := max((getattr(one, "warmup", 0) for one in record.open_budgets), default=0):
+            _warm_up(item, record, warmup)
+        meter.__enter__()
+
+    def _end_call(self, item: pytest.Item, record: TestRecord, meter: Meter) -> None:
+        if not meter.is_open:  # an interrupt, or a warm-up's failure, came before it was
+            return
+        meter.__exit__(None, None, None)
+        record.phases["call"] = meter.measurement
+        if self._settings.junit:
+            set_properties(item, meter.measurement, is_first=record.attempt == 1)
+
+    def _abandon(self) -> None:
+        """Close what no report came for: the test was interrupted in its setup."""
+        if self._record is not None and self._record.setup_meter is not None:
+            self._record.end_setup()
+
+    def _meter(self, record: TestRecord, *, counters: CounterSource | None = None) -> Meter:
+        asked = self._settings
+        return Meter(
+            trim=asked.trim,
+            gc=asked.gc,
+            counters=counters,
+            children=asked.children,
+            for_verdict=record.has_memory_budget,
+        )
 
     def _counters_for(self, budgets: Iterable[AnyBudget]) -> CounterSource | None:
         # Counting costs a tick of perf, so it is for those who asked: all tests, or this one.
         asked = self._settings.perf_events or any(isinstance(one, EventBudget) for one in budgets)
         return self._counters if asked else None
 
-    def _measured(self, item: pytest.Item, phase: Phase) -> Generator[None, object, object]:
-        __tracebackhide__ = True  # an error in a fixture would show these lines above its own
-        record = item.stash.get(RECORD, None)
-        if record is None:
-            return (yield)
-        # Nobody asks what a teardown kept, unless a budget reaches over the whole test.
-        trim = self._settings.trim and (phase != "teardown" or bool(record.open_budgets))
-        counters = record.counters if phase == "call" else None
-        children = self._settings.children
-        meter = Meter(trim=trim, gc=self._settings.gc, counters=counters, children=children)
-        try:
-            if phase == "call":
-                _warm_up(item, record)
-            with meter:
-                result = yield
-                if phase == "teardown" and record.open_budgets:
-                    _release_fixture_values(item, record)
-        except BaseException:
-            record.passed = False
-            if meter.result is not None:  # an interrupt may come before the window is open
-                self._keep(item, record, phase, meter.result)
-            for verdict in record.judge(last=False, terms=self._terms()) if phase == "call" else ():
-                item.add_report_section("call", "imu", f"{verdict.reason}\n")
-            raise
-        self._keep(item, record, phase, meter.measurement)
-        if record.open_budgets and phase != "setup":
-            self._enforce(item, record, last=phase == "teardown")
-        return result
-
     def _terms(self) -> Terms:
         return Terms(
             tolerance=self._settings.tolerance or EXACT,
             noise_bytes=self._noise.floor_bytes or 0,
             counts_required=self._settings.perf_required,
+            unknown_reuse=why_unknown(),
         )
 
-    def _keep(
-        self, item: pytest.Item, record: TestRecord, phase: Phase, measurement: Measurement
-    ) -> None:
-        record.phases[phase] = measurement
-        if phase == "call" and self._settings.junit:
-            _set_properties(item, measurement)
-
-    def _enforce(self, item: pytest.Item, record: TestRecord, *, last: bool) -> None:
+    def enforce(self, item: pytest.Item, record: TestRecord, *, last: bool) -> None:
+        """Hold the budgets that can be decided now against what was measured; fail for a broken one."""
         # Not hidden from tracebacks: with all of its frames hidden pytest adds a line about that.
         broken = record.judge(last=last, terms=self._terms())
         if not broken:
@@ -194,14 +207,69 @@ class Recorder:
             record.passed = False
             pytest.fail(lines, pytrace=False)
 
-    def _attach(self, item: pytest.Item, record: TestRecord, report: pytest.TestReport) -> None:
-        report.__dict__["imu"] = record.take(report.when)
+    def _attach(
+        self, item: pytest.Item, record: TestRecord, report: pytest.TestReport, *, failed: bool
+    ) -> None:
+        if failed or report.when == "teardown":
+            record.end_setup()
+        if failed and report.when is not None:
+            self._had_failure = True
+            record.note_failure(report.when)
         if report.when == "teardown":
-            del item.stash[RECORD]
+            self._item = None
+            if record.open_budgets:
+                record.judge(last=True, terms=self._terms())
+        report.__dict__["imu"] = record.take()
         if self._log is not None:
             record.outcome = combined_outcome(record.outcome, report)
             if report.when == "teardown":
                 self._log.ended(item.nodeid, record)
+
+
+class SetupEnd:
+    """The hook behind all that sets a test up, but inside of what other plugins wrap around it."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """End the setup's window; after a setup that fails the report does."""
+        record = self._recorder.record_of(item)
+        if record is not None:
+            record.end_setup()
+
+
+class TeardownRecorder:
+    """The hook around a teardown, for runs in which a budget reaches over the whole test."""
+
+    def __init__(self, recorder: Recorder, settings: Settings) -> None:
+        self._recorder = recorder
+        self._settings = settings
+
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, object, object]:
+        """Measure the teardown, and fail it where the test as a whole broke a budget."""
+        __tracebackhide__ = True  # as in the recorder
+        record = self._recorder.record_of(item)
+        if record is None or not record.open_budgets:
+            return (yield)
+        record.end_setup()
+        meter = Meter(
+            trim=self._settings.trim, gc=self._settings.gc, for_verdict=record.has_memory_budget
+        )
+        try:
+            with meter:
+                result = yield
+                _release_fixture_values(item, record)
+        except BaseException:
+            record.passed = False
+            raise
+        finally:
+            if meter.result is not None:  # an interrupt may come before the window is open
+                record.phases["teardown"] = meter.result
+        self._recorder.enforce(item, record, last=True)
+        return result
 
 
 def counter_source(settings: Settings, budgets: Iterable[Iterable[AnyBudget]]) -> CounterSource | None:
@@ -215,13 +283,13 @@ def counter_source(settings: Settings, budgets: Iterable[Iterable[AnyBudget]]) -
     return source_of_counts(events)
 
 
-def _warm_up(item: pytest.Item, record: TestRecord) -> None:
+def _warm_up(item: pytest.Item, record: TestRecord, times: int) -> None:
     """Call the test's body as often as its budgets ask for, before it is measured.
 
     What fails there fails the test, as it would have in the call that counts.
     """
     blocks = record.new_blocks
-    for _ in range(max((getattr(one, "warmup", 0) for one in record.open_budgets), default=0)):
+    for _ in range(times):
         item.runtest()
     record.new_blocks = blocks
 
@@ -235,7 +303,18 @@ def forget_last_failure() -> None:
     """
     for name in ("last_exc", "last_type", "last_value", "last_traceback"):
         sys.__dict__.pop(name, None)
-    gc.collect()
+    System.collect()
+
+
+def _kept_between(nodeid: str, before: TestRecord, rss_bytes: int | None) -> TeardownKept | None:
+    """Return what a test left behind between the end of its call and the next test's beginning."""
+    call = before.phases.get("call")
+    if call is None or call.after_bytes is None or rss_bytes is None or "teardown" in before.phases:
+        return None
+    kept_bytes = rss_bytes - call.after_bytes
+    if kept_bytes < NOTEWORTHY_BYTES:
+        return None
+    return TeardownKept(nodeid=nodeid, attempt=before.attempt, kept_bytes=kept_bytes)
 
 
 def _release_fixture_values(item: pytest.Item, record: TestRecord) -> None:
@@ -243,36 +322,3 @@ def _release_fixture_values(item: pytest.Item, record: TestRecord) -> None:
     # the whole test keeps can be told once they are gone, so for such a budget they go a little sooner.
     if any(budget.name == "max_delta_mib" for budget in record.open_budgets):
         getattr(item, "funcargs", {}).clear()
-
-
-def _set_properties(item: pytest.Item, measurement: Measurement) -> None:
-    """Give the call's numbers to everything that reads user properties, JUnit XML first."""
-    properties = (
-        ("imu_peak_mib", _rounded_mib(measurement.peak_bytes)),
-        ("imu_delta_mib", _rounded_mib(measurement.delta_bytes)),
-        ("imu_total_mib", _rounded_mib(measurement.after_bytes)),
-        ("imu_seconds", round(measurement.duration_ns / NANOSECONDS_PER_SECOND, 6)),
-        ("imu_source", measurement.source),
-        *_counter_source_properties(measurement),
-        *(pair for reading in measurement.counters for pair in _event_properties(reading)),
-    )
-    if item.stash[ATTEMPTS] > 1:  # those of another attempt are still there
-        names = {name for name, _ in properties}
-        item.user_properties[:] = [pair for pair in item.user_properties if pair[0] not in names]
-    item.user_properties += properties
-
-
-def _counter_source_properties(measurement: Measurement) -> Iterator[tuple[str, str]]:
-    sources = {reading.source for reading in measurement.counters if reading.value is not None}
-    yield from (("imu_counter_source", source) for source in sources)
-
-
-def _event_properties(reading: CounterReading) -> Iterator[tuple[str, float | str]]:
-    name = "imu_" + re.sub(r"\W+", "_", reading.event).strip("_")
-    yield name, "n/a" if reading.value is None else reading.value
-    if reading.per_second is not None:
-        yield f"{name}_per_second", round(reading.per_second, 1)
-
-
-def _rounded_mib(size_bytes: int | None) -> float | str:
-    return "n/a" if size_bytes is None else round(mib(size_bytes), 3)

@@ -17,6 +17,7 @@ from pytest_imu.settings import Settings
 
 if TYPE_CHECKING:
     from pytest_imu.core.model import Measurement
+    from pytest_imu.recording.record import PhaseRecord
     from pytest_imu.recording.runlog import RunLog
     from pytest_imu.report.rows import Rows
 
@@ -81,12 +82,15 @@ class Reporter:
     @pytest.hookimpl(trylast=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take in what came with a report, out of it: pytest keeps all reports until the end."""
-        if not self._is_wanted(report):
-            return
-        self._gathered().add(report)
-        record = report.__dict__.pop("imu", None)
-        if record is not None and not self._warned:
-            self._warn_of_fault(report.nodeid, record.measurement)
+        record: PhaseRecord | None = report.__dict__.pop("imu", None)
+        if record is not None:
+            self._gathered().add(report, record)
+            for _, measurement in record.phases:
+                if measurement.source == "none":
+                    self._warn_of_fault(report.nodeid, measurement)
+        elif report.when not in RUN_PHASES and self._settings.measure_all:
+            # What a crashed worker was running has no measurement, and is a row all the same.
+            self._gathered().add_crash(report)
 
     @pytest.hookimpl
     def pytest_sessionfinish(self) -> None:
@@ -125,10 +129,6 @@ class Reporter:
             self._rows = Rows()
         return self._rows
 
-    def _is_wanted(self, report: pytest.TestReport) -> bool:
-        # What a crashed worker was running has no measurement, and is a row all the same.
-        return hasattr(report, "imu") or (self._settings.measure_all and report.when not in RUN_PHASES)
-
     def _notes(self) -> list[str]:
         notes = []
         if self._settings.off:
@@ -151,11 +151,11 @@ class Reporter:
             return f"--imu-json: {path} could not be written: {error}"
         return None
 
-    def _warn_of_fault(self, nodeid: str, measurement: Measurement | None) -> None:
+    def _warn_of_fault(self, nodeid: str, measurement: Measurement) -> None:
         """Put the first fault of the measuring among pytest's warnings; the section has them all."""
-        if measurement is None or measurement.source != "none":
+        if self._warned:
             return
-        from pytest_imu.core.memory.no_memory import SIMULATED
+        from pytest_imu.core.memory.source import SIMULATED
 
         if measurement.reason == SIMULATED:
             return

@@ -9,7 +9,7 @@ import pytest
 
 from pytest_imu.core.budgets import Verdict
 from pytest_imu.core.model import PHASES, Block, Measurement, Phase
-from pytest_imu.recording.record import PhaseRecord, combined_outcome
+from pytest_imu.recording.record import PhaseRecord, TeardownKept, combined_outcome
 
 
 @dataclass(slots=True, kw_only=True)
@@ -26,6 +26,8 @@ class Row:
     teardown: Measurement | None = None
     blocks: tuple[Block, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
+    teardown_kept_bytes: int | None = None
+    """What stayed between its call's end and the next test's beginning, where that is worth a word."""
     properties: list[tuple[str, object]] = field(default_factory=list)
     """Those of the call's report, which its teardown's has too."""
 
@@ -44,8 +46,8 @@ class Row:
             self.outcome = "crashed"
         self.blocks += record.blocks
         self.verdicts += record.verdicts
-        if record.measurement is not None and report.when is not None:
-            setattr(self, report.when, record.measurement)
+        for phase, measurement in record.phases:
+            setattr(self, phase, measurement)
         # From an xdist worker each report brings a copy of its own, and pytest keeps all reports.
         if report.user_properties == self.properties:
             report.user_properties = self.properties
@@ -60,6 +62,7 @@ class Row:
             "worker": self.worker,
             "outcome": self.outcome or "interrupted",
             "phases": {phase: phases[phase].to_dict() if phase in phases else None for phase in PHASES},
+            "teardown_kept_bytes": self.teardown_kept_bytes,
             "blocks": [block.to_dict() for block in self.blocks],
             "budgets": [verdict.to_dict() for verdict in self.verdicts],
         }
@@ -71,15 +74,12 @@ class Rows:
     def __init__(self) -> None:
         self._rows: list[Row] = []
         self._running: dict[tuple[str | None, str], Row] = {}
+        self._ended: dict[str | None, Row] = {}
+        """The row that ended last, by worker."""
 
-    def add(self, report: pytest.TestReport) -> None:
-        """Take in a report of a test that was measured, or that took its worker down."""
-        record: PhaseRecord | None = getattr(report, "imu", None)
+    def add(self, report: pytest.TestReport, record: PhaseRecord) -> None:
+        """Take in a report of a test that was measured, and what came with it."""
         worker = getattr(report, "worker_id", None)
-        if record is None:
-            if report.when not in PHASES:
-                self._add_crash(report)
-            return
         key = (worker, report.nodeid)
         row = self._running.get(key)
         if row is None or row.attempt != record.attempt:
@@ -87,10 +87,19 @@ class Rows:
             self._rows.append(row)
             self._running[key] = row
         row.add(report, record)
+        if record.before is not None:
+            self._note_teardown(worker, record.before)
         if report.when == "teardown":
             del self._running[key]
+            self._ended[worker] = row
 
-    def _add_crash(self, report: pytest.TestReport) -> None:
+    def _note_teardown(self, worker: str | None, kept: TeardownKept) -> None:
+        """Take in what the test before this one, in the same process, left behind after its call."""
+        row = self._ended.get(worker)
+        if row is not None and (row.nodeid, row.attempt) == (kept.nodeid, kept.attempt):
+            row.teardown_kept_bytes = kept.kept_bytes
+
+    def add_crash(self, report: pytest.TestReport) -> None:
         """Take in what xdist reports for the test that took its worker down."""
         gateway = getattr(getattr(report, "node", None), "gateway", None)
         worker = getattr(gateway, "id", None)
@@ -105,5 +114,13 @@ class Rows:
         return list(self._rows)
 
     def last_attempts(self) -> list[Row]:
-        """Return the last attempt of every test: the one that counted."""
-        return list({row.nodeid: row for row in self._rows}.values())
+        """Return the last attempt of every test: the one that counted. Two tests may share an id."""
+        last: list[Row] = []
+        places: dict[str, int] = {}
+        for row in self._rows:
+            if row.attempt > 1 and row.nodeid in places:
+                last[places[row.nodeid]] = row
+            else:
+                places[row.nodeid] = len(last)
+                last.append(row)
+        return last

@@ -8,8 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pytest_imu.core.budgets import REUSED, Verdict, event_reason
-from pytest_imu.core.memory.no_memory import SIMULATED
-from pytest_imu.core.memory.source import peak_source
+from pytest_imu.core.memory.source import SIMULATED, peak_source
 from pytest_imu.core.units import MIB, encodable, format_mib, plural, printable
 from pytest_imu.report.rows import Row
 from pytest_imu.report.suggestions import suggestion_lines

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from pytest_imu.core.memory.reusable import NOTEWORTHY_BYTES, may_be_reused
+from pytest_imu.core.memory.reusable import NOTEWORTHY_BYTES, likely_reused
 from pytest_imu.core.memory.source import peak_source
 from pytest_imu.core.model import Measurement
 from pytest_imu.core.units import MIB, format_limit, printable
@@ -17,7 +17,6 @@ DIGITS = 2
 
 def suggestion_lines(rows: Sequence[Row], noise_bytes: int | None) -> list[str]:
     """Return a line for each test function whose calls were measured to their end."""
-    floor_bytes = max(noise_bytes or 0, peak_source().resolution_bytes or 0)
     by_function: dict[str, list[Measurement]] = {}
     for row in rows:
         call = row.phases.get("call")
@@ -25,6 +24,7 @@ def suggestion_lines(rows: Sequence[Row], noise_bytes: int | None) -> list[str]:
             by_function.setdefault(_function_of(row.nodeid), []).append(call)
     if not by_function:
         return ["no budget to suggest: no test passed that was measured"]
+    floor_bytes = max(noise_bytes or 0, peak_source().resolution_bytes or 0)
     lines = [_line(function, calls, floor_bytes) for function, calls in by_function.items()]
     return ["suggested budgets: the measured peak and 25 % more, never under what can be told", *lines]
 
@@ -57,7 +57,7 @@ def suggested_mib(peak_bytes: int, floor_bytes: int) -> float:
 
 
 def _doubt(calls: Sequence[Measurement]) -> str:
-    reused_bytes = max(may_be_reused(call.reusable_bytes, call.duration_ns) for call in calls)
+    reused_bytes = max(likely_reused(call.reusable_bytes, call.duration_ns) for call in calls)
     if reused_bytes < NOTEWORTHY_BYTES:
         return ""
     return f"  (may need {reused_bytes / MIB:.0f} more: reused memory; ask again with --imu-isolate)"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pytest_imu.core.budgets import FULLY_RUNNING_PERCENT
-from pytest_imu.core.memory.reusable import NOTEWORTHY_BYTES, may_be_reused
-from pytest_imu.core.model import ChildrenMemory, CounterReading, Measurement
+from pytest_imu.core.memory.reusable import NOTEWORTHY_BYTES, likely_reused
+from pytest_imu.core.model import ChildrenMemory, CounterReading, Measurement, Phase
 from pytest_imu.core.units import (
     MIB,
     align_right,
@@ -43,14 +44,14 @@ class Entry:
 
     row: Row
     measurement: Measurement
-    is_setup: bool = False
+    phase: Phase = "call"
 
     @property
     def remarks(self) -> str:
         """What stands behind the name, in brackets."""
-        remarks = ["setup"] if self.is_setup else []
-        if self.measurement.children is not None and self.measurement.children_memory is None:
-            remarks.append(self.measurement.children.words)
+        remarks: list[str] = [] if self.phase == "call" else [self.phase]
+        if self.measurement.had_children and self.measurement.children_memory is None:
+            remarks.append("had child processes, not counted")
         return f" ({'; '.join(remarks)})" if remarks else ""
 
 
@@ -60,10 +61,30 @@ def entries_of(rows: Sequence[Row]) -> list[Entry]:
     for row in rows:
         call, setup = row.phases.get("call"), row.phases.get("setup")
         if setup is not None and _shows_more(setup, call):
-            entries.append(Entry(row=row, measurement=setup, is_setup=True))
+            entries.append(Entry(row=row, measurement=setup, phase="setup"))
         if call is not None:
             entries.append(Entry(row=row, measurement=call))
+        if (teardown := _teardown(row, call)) is not None:
+            entries.append(Entry(row=row, measurement=teardown, phase="teardown"))
     return entries
+
+
+def _teardown(row: Row, call: Measurement | None) -> Measurement | None:
+    """Return what a teardown kept or needed where that is worth a row; None where it is not."""
+    measured = row.phases.get("teardown")
+    if measured is not None:
+        return measured if (measured.peak_bytes or 0) >= NOTEWORTHY_BYTES else None
+    if row.teardown_kept_bytes is None or call is None or call.after_bytes is None:
+        return None
+    # Nobody measured it: it is known by what stood before and after it.
+    after_bytes = call.after_bytes + row.teardown_kept_bytes
+    return Measurement(
+        before_bytes=call.after_bytes,
+        after_bytes=after_bytes,
+        rss_peak_bytes=after_bytes,
+        duration_ns=0,
+        source="sampled",
+    )
 
 
 def _shows_more(setup: Measurement, call: Measurement | None) -> bool:
@@ -117,7 +138,7 @@ def table(entries: Sequence[Entry], *, width: int, blocks: bool, encoding: str =
         labels.append((printable(entry.row.nodeid), entry.remarks))
         measured.append(entry.measurement)
         workers.append(entry.row.worker or "")
-        for block in entry.row.blocks if blocks and not entry.is_setup else ():
+        for block in entry.row.blocks if blocks and entry.phase == "call" else ():
             labels.append((f"  block {printable(block.name)}", ""))
             measured.append(block.measurement)
             workers.append("")
@@ -142,7 +163,7 @@ def _peak_column(measured: Sequence[Measurement]) -> list[str]:
     for one in measured:
         sampled = "~" if one.source == "sampled" else ""
         peaks.append(sampled + format_mib(one.peak_bytes))
-        reused_bytes = may_be_reused(one.reusable_bytes, one.duration_ns)
+        reused_bytes = likely_reused(one.reusable_bytes, one.duration_ns)
         shown = reused_bytes >= NOTEWORTHY_BYTES and one.peak_bytes is not None
         reused.append(f" (+{reused_bytes / MIB:.0f} reusable)" if shown else "")
     room = max(map(len, reused))
@@ -207,11 +228,11 @@ def is_scaled(reading: CounterReading) -> bool:
 
 def counts_line(shown: Sequence[Entry], entries: Sequence[Entry], settings: Settings) -> str:
     """Return how many of how many are shown, and in which order."""
-    tests = sum(not entry.is_setup for entry in entries)
-    setups = len(entries) - tests
-    rows = f"{len(shown)} of {plural(tests, 'test')}"
-    if setups:
-        parts = f"{plural(tests, 'test')}, {plural(setups, 'setup')}"
+    phases = Counter(entry.phase for entry in entries)
+    rows = f"{len(shown)} of {plural(phases['call'], 'test')}"
+    if len(entries) > phases["call"]:
+        nouns: dict[Phase, str] = {"call": "test", "setup": "setup", "teardown": "teardown"}
+        parts = ", ".join(plural(phases[one], noun) for one, noun in nouns.items() if phases[one])
         rows = f"{len(shown)} of {plural(len(entries), 'row')} ({parts})"
     under = sum(not _is_large_enough(entry, settings) for entry in entries)
     left_out = f"; {under} under {format_limit(settings.min_mib)} MiB left out" if under else ""

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import functools
 import gc
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Unpack
+from typing import Any
 
 import pytest
 
 import pytest_imu
-from pytest_imu.core.memory.source import MemoryWindow
-from pytest_imu.core.memory.trim import Trimmer
-from pytest_imu.core.meter import Meter, measure, process_trimmer
-from pytest_imu.core.model import Measurement, Remarks
+from pytest_imu.core.memory.source import NotMeasuredError
+from pytest_imu.core.memory.trim import process_trimmer
+from pytest_imu.core.memory.window import Settle, Sizes
+from pytest_imu.core.meter import Meter, measure
+from pytest_imu.core.model import Measurement
 
 
 def measurement(
@@ -42,28 +44,31 @@ class FakeSource:
     label: str = "scripted"
     resolution_bytes: int | None = None
     before_bytes: int = 0
-    trimmers: list[Trimmer | None] = field(default_factory=list)
+    settles: list[Settle | None] = field(default_factory=list)
     closed: int = 0
     on_reading: Callable[[], None] = lambda: None
 
-    def open(self, trimmer: Trimmer | None = None) -> MemoryWindow:
+    def open(self, settle: Settle | None = None) -> FakeSource:
         """Begin a window."""
         self.on_reading()
-        self.trimmers.append(trimmer)
+        self.settles.append(settle)
         if self.open_error is not None:
             raise self.open_error
         return self
 
-    def close(self, duration_ns: int, **remarks: Unpack[Remarks]) -> Measurement:  # noqa: ARG002 - the protocol's
+    def close(self, window: FakeSource, settle: Settle | None = None) -> Sizes:
         """End the window."""
+        assert window is self
         self.on_reading()
+        self.settles.append(settle)
         self.closed += 1
         if self.close_error is not None:
             raise self.close_error
-        return measurement(duration_ns)
+        return Sizes(100, 120, 300, "kernel")
 
-    def peek(self) -> tuple[int, int]:
+    def peek(self, window: FakeSource) -> tuple[int, int]:
         """Look into the window."""
+        assert window is self
         if self.close_error is not None:
             raise self.close_error
         return 150, 250
@@ -79,7 +84,7 @@ class TestContextManager:
         assert (100, 120, 300) == (m.before_bytes, m.after_bytes, m.rss_peak_bytes)
         assert (20, 200) == (m.delta_bytes, m.peak_bytes)
         assert "kernel" == m.source
-        assert m.measurement == measurement(m.duration_ns)
+        assert m.measurement == dataclasses.replace(measurement(m.duration_ns), had_children=False)
 
     @pytest.mark.parametrize(
         "name",
@@ -194,11 +199,11 @@ class TestContextManager:
 
     @pytest.mark.parametrize("trim", [True, False])
     def test_trims_where_it_is_wanted(self, trim: bool) -> None:  # noqa: FBT001 - a table's column
-        """With `trim` the window gets the process's one trimmer, without it none."""
+        """With `trim` both ends of the window get the process's one trimmer, without it none."""
         source = FakeSource()
         with Meter(source=source, trim=trim):
             pass
-        assert [process_trimmer() if trim else None] == source.trimmers
+        assert [process_trimmer().settled_rss if trim else None] * 2 == source.settles
 
     @pytest.mark.parametrize("collect", [True, False])
     def test_collects_garbage_where_it_is_wanted(self, collect: bool) -> None:  # noqa: FBT001 - as above
@@ -237,6 +242,12 @@ class TestBrokenSource:
         assert "none" == m.source
         assert f"memory could not be read: {type(error).__name__}: {error}" == m.measurement.reason
         assert 0 <= m.duration_ns
+
+    def test_memory_that_is_not_measured_on_purpose(self) -> None:
+        """The reason stands as it is: nothing has failed."""
+        with Meter(source=FakeSource(open_error=NotMeasuredError("simulated run"))) as m:
+            pass
+        assert ("none", "simulated run") == (m.source, m.measurement.reason)
 
     @pytest.mark.parametrize("when", ["open_error", "close_error"])
     def test_result_and_exception_are_the_blocks(self, when: str) -> None:
@@ -305,7 +316,7 @@ class TestDecorator:
             return count_down(number - 1) if number else 0
 
         count_down(3)
-        assert [None] * 4 == source.trimmers
+        assert [None] * 8 == source.settles
         assert 4 == source.closed
 
     def test_method_is_measured(self) -> None:

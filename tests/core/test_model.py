@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_imu.core.model import Block, ChildrenMemory, ChildrenSeen, CounterReading, Measurement
+from pytest_imu.core.model import Block, ChildrenMemory, CounterReading, Measurement
 
 MISSES = CounterReading(
     event="cache-misses",
@@ -62,7 +62,7 @@ def test_plain_form() -> None:
     one = dataclasses.replace(
         measurement(100, 300, 120),
         counters=(MISSES, CYCLES),
-        children=ChildrenSeen(count=2, at_least=True),
+        had_children=True,
         children_memory=ChildrenMemory(peak_bytes=7, most=1, samples=3, unit="pss"),
     )
     expected = {
@@ -76,7 +76,7 @@ def test_plain_form() -> None:
         "reason": None,
         "reusable_bytes": None,
         "tracer": None,
-        "children": {"count": 2, "at_least": True, "reason": None},
+        "had_children": True,
         "children_memory": {
             "peak_bytes": 7,
             "most": 1,
@@ -128,8 +128,7 @@ measurements = st.builds(
     source=st.sampled_from(["kernel", "sampled", "none"]),
     reusable_bytes=sizes,
     tracer=st.none() | st.text(),
-    children=st.none()
-    | st.builds(ChildrenSeen, count=sizes, at_least=st.booleans(), reason=st.none() | st.text()),
+    had_children=st.none() | st.booleans(),
     children_memory=st.none()
     | st.builds(
         ChildrenMemory,
@@ -162,23 +161,23 @@ def test_block_comes_back_from_json(one: Measurement, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("most", "peak_bytes", "seen", "expected_bytes"),
+    ("most", "peak_bytes", "had_children", "expected_bytes"),
     [
+        (0, 0, False, 0),
         (0, 0, None, 0),
-        (0, 0, ChildrenSeen(count=2), None),
-        (0, 0, ChildrenSeen(count=None, reason="refused"), None),
-        (1, 7, ChildrenSeen(count=2), 7),
-        (0, None, ChildrenSeen(count=2), None),
+        (0, 0, True, None),
+        (1, 7, True, 7),
+        (0, None, True, None),
     ],
 )
 def test_children_that_no_sample_met(
-    most: int, peak_bytes: int | None, seen: ChildrenSeen | None, expected_bytes: int | None
+    *, most: int, peak_bytes: int | None, had_children: bool | None, expected_bytes: int | None
 ) -> None:
     """The memory of children that lived between two samples is unknown, and not 0."""
     known = None if peak_bytes is not None else "refused"
     memory = ChildrenMemory(peak_bytes=peak_bytes, most=most, samples=2, unit="pss", reason=known)
 
-    found = memory.beside(seen)
+    found = memory.beside(had_children=had_children)
 
     assert expected_bytes == found.peak_bytes
     assert (expected_bytes is None) == (found.reason is not None)

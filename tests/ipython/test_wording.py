@@ -11,7 +11,7 @@ from ipython_hooks import records, wording
 from ipython_hooks.notes import notes_on
 from ipython_hooks.records import CommandRecord, largest
 from ipython_hooks.repeat import Repeated
-from pytest_imu.core.model import ChildrenSeen, CounterReading, Measurement
+from pytest_imu.core.model import CounterReading, Measurement
 from pytest_imu.core.units import MIB
 
 ONES = Measurement(
@@ -114,7 +114,7 @@ def test_notes_follow_the_numbers() -> None:
         duration_ns=10**9,
         reusable_bytes=120 * MIB,
         tracer="coverage",
-        children=ChildrenSeen(count=2),
+        had_children=True,
     )
     notes = notes_on(record(kept, raised=True), output_number=5)
     assert (
@@ -122,12 +122,12 @@ def test_notes_follow_the_numbers() -> None:
         "reused up to 120.0 MiB that Python had kept",
         "traced by coverage, whose own share is in the numbers",
         "the result is kept alive by Out[5]",
-        "2 children not counted",
+        "had child processes, not counted",
     ) == notes
     assert line(record(notes=notes)).endswith(
         "total RAM usage 125.6 MiB; the command raised; reused up to 120.0 MiB that Python had kept; "
         "traced by coverage, whose own share is in the numbers; the result is kept alive by Out[5]; "
-        "2 children not counted"
+        "had child processes, not counted"
     )
     nothing = dataclasses.replace(ONES, source="none", reason="simulated run")
     assert line(record(nothing, notes=("the command raised",))).endswith(
@@ -146,7 +146,7 @@ def test_notes_follow_the_numbers() -> None:
         (0, 10**9, {"reusable_bytes": MIB - 1}, ()),
         (0, 10**9, {"reusable_bytes": MIB}, ("reused up to 1.0 MiB that Python had kept",)),
         (0, 10_000, {"reusable_bytes": 400 * MIB}, ()),  # 10 µs fill nothing
-        (0, 10**9, {"children": ChildrenSeen(count=1)}, ("1 child not counted",)),
+        (0, 10**9, {"had_children": True}, ("had child processes, not counted",)),
     ],
 )
 def test_notes_only_where_they_matter(
@@ -161,7 +161,7 @@ def test_notes_only_where_they_matter(
         duration_ns=duration_ns,
         source="kernel",
         reusable_bytes=given.pop("reusable_bytes", 0),
-        children=given.pop("children", None),
+        had_children=given.pop("had_children", None),
     )
     circumstances: dict[str, Any] = {"output_number": None}
     assert expected == notes_on(record(used), **(circumstances | given))

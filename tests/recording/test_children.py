@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import Any
 
 import pytest
@@ -62,19 +61,17 @@ def run(pytester: pytest.Pytester, *args: str) -> tuple[pytest.RunResult, dict[s
 
 
 def test_children_are_said(pytester: pytest.Pytester) -> None:
-    """A row names the children that lived meanwhile; their number is exact from Python 3.12 on."""
+    """A row says where child processes started or ended meanwhile."""
     result, calls = run(pytester)
 
-    is_exact = sys.version_info >= (3, 12)
-    waited_for = "2 children" if is_exact else "1 or more children"
     result.stdout.fnmatch_lines_random(
         [
-            f"*::test_waits_for_two ({waited_for} not counted)",
-            "*::test_leaves_two (2 children not counted)",
-            f"*::test_ends_them ({'2' if is_exact else '2 or more'} children not counted)",
+            "*::test_waits_for_two (had child processes, not counted)",
+            "*::test_leaves_two (had child processes, not counted)",
+            "*::test_ends_them (had child processes, not counted)",
         ]
     )
-    assert (None, None) == (calls["test_none"]["children"], calls["test_none"]["children_memory"])
+    assert (False, None) == (calls["test_none"]["had_children"], calls["test_none"]["children_memory"])
 
 
 def test_children_are_measured(pytester: pytest.Pytester) -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
+import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Unpack
 
 import pytest
 
-from pytest_imu.core.memory.trim import Trimmer
+from pytest_imu.core.memory.platforms import high_water_batch_bytes
+from pytest_imu.core.memory.window import Settle, Sizes
 from pytest_imu.core.meter import Meter
-from pytest_imu.core.model import Measurement, Remarks
 from pytest_imu.core.units import MIB
 from pytest_imu.recording.noise import FIRST_WINDOWS, NoiseFloor
 
@@ -26,26 +27,20 @@ class Scripted:
     resolution_bytes: int | None = None
     before_bytes: int = START
 
-    def open(self, trimmer: Trimmer | None = None) -> Scripted:  # noqa: ARG002 - the protocol's
+    def open(self, _settle: Settle | None = None) -> Scripted:
         """Begin a window."""
         return self
 
-    def close(self, duration_ns: int, **remarks: Unpack[Remarks]) -> Measurement:  # noqa: ARG002 - the protocol's
+    def close(self, _window: Scripted, _settle: Settle | None = None) -> Sizes:
         """End it, with the next result."""
         result = next(self.results)
         if result is None:
             message = "no /proc"
             raise OSError(message)
         delta_bytes, peak_bytes = result
-        return Measurement(
-            before_bytes=START,
-            after_bytes=START + delta_bytes,
-            rss_peak_bytes=START + peak_bytes,
-            duration_ns=duration_ns,
-            source="kernel",
-        )
+        return Sizes(START, START + delta_bytes, START + peak_bytes, "kernel")
 
-    def peek(self) -> tuple[int, int]:
+    def peek(self, _window: Scripted) -> tuple[int, int]:
         """Return nothing of interest."""
         return START, START
 
@@ -99,7 +94,9 @@ def test_later_windows_raise_it() -> None:
 
 @pytest.mark.needs_kernel_peaks
 def test_a_quiet_process_has_little(run_python: object) -> None:
-    """In a fresh process the floor is a tenth of a MiB, the least that is said."""
+    """In a fresh process the floor is a tenth of a MiB, the least that is said; or what one CPU holds
+    back, where the process was moved to another one meanwhile.
+    """
     script = """
 from pytest_imu.core.meter import Meter
 from pytest_imu.recording.noise import NoiseFloor
@@ -108,4 +105,6 @@ floor.begin()
 print(floor.floor_bytes)
 """
     assert callable(run_python)
-    assert -(-MIB // 10) == run_python(script)
+    moved_bytes = high_water_batch_bytes() + 2 * mmap.PAGESIZE
+    floors = {math.ceil(size * 10 / MIB) for size in (1, moved_bytes)}
+    assert round(run_python(script) * 10 / MIB) in floors

@@ -19,6 +19,16 @@ needs_file_size_limits = pytest.mark.skipif(
     sys.platform == "win32", reason="needs RLIMIT_FSIZE, which Windows does not have"
 )
 
+TEST_KEYS = [
+    "nodeid",
+    "attempt",
+    "worker",
+    "outcome",
+    "phases",
+    "teardown_kept_bytes",
+    "blocks",
+    "budgets",
+]
 MEASUREMENT_KEYS = [
     "before_bytes",
     "after_bytes",
@@ -30,7 +40,7 @@ MEASUREMENT_KEYS = [
     "reason",
     "reusable_bytes",
     "tracer",
-    "children",
+    "had_children",
     "children_memory",
     "counters",
 ]
@@ -142,10 +152,12 @@ def test_document_shape(pytester: pytest.Pytester) -> None:
     assert dt.timedelta(0) == dt.datetime.fromisoformat(document["created"]).utcoffset()
     assert {"python", "platform", "pytest", "pytest_imu", "plugins"} <= set(document["environment"])
     for test in document["tests"]:
-        assert ["nodeid", "attempt", "worker", "outcome", "phases", "blocks", "budgets"] == list(test)
+        assert TEST_KEYS == list(test)
         assert (1, None) == (test["attempt"], test["worker"])
         assert ["setup", "call", "teardown"] == list(test["phases"])
-        for measurement in test["phases"].values():
+        teardown = test["phases"].pop("teardown")  # a budget over the whole test has it measured
+        assert (teardown is None) == all(one["phase"] != "all" for one in test["budgets"])
+        for measurement in [*test["phases"].values(), *([teardown] if teardown else [])]:
             check_measurement(measurement)
     assert ["first", "second"] == [block.pop("name") for block in tests["test_blocks"]["blocks"]]
     for block in tests["test_blocks"]["blocks"]:
@@ -174,7 +186,8 @@ def check_measurement(measurement: dict[str, Any]) -> None:
     assert {int} == {type(value) for value in numbers}
     before_bytes, after_bytes, highest_bytes, delta_bytes, peak_bytes, duration_ns, reusable = numbers
     assert reusable >= 0
-    assert [None] * 3 == [measurement[key] for key in ("tracer", "children", "children_memory")]
+    assert [None] * 2 == [measurement[key] for key in ("tracer", "children_memory")]
+    assert measurement["had_children"] in (None, False)  # of a setup it is told with the call
     assert delta_bytes == after_bytes - before_bytes
     assert peak_bytes == highest_bytes - before_bytes
     assert highest_bytes >= max(before_bytes, after_bytes) > 2**20
@@ -205,7 +218,8 @@ def test_outcomes(pytester: pytest.Pytester) -> None:
         "test_failed_and_teardown_error": ("failed", True),
     } == {name: (test["outcome"], test["phases"]["call"] is not None) for name, test in tests.items()}
     for test in tests.values():
-        assert None not in (test["phases"]["setup"], test["phases"]["teardown"])
+        assert test["phases"]["setup"] is not None
+        assert test["phases"]["teardown"] is None
 
 
 def test_odd_ids(pytester: pytest.Pytester) -> None:

@@ -6,6 +6,8 @@ import functools
 import os
 from typing import NamedTuple
 
+from pytest_imu.core.system import System
+
 GONE = (FileNotFoundError, ProcessLookupError)
 """What /proc answers for a process that has ended, before and after its directory was opened."""
 
@@ -32,10 +34,10 @@ def child_pids(directory: int) -> list[int]:
     """Return the ids of a process's children; *directory* is its open /proc/PID."""
     tasks = open_directory("task", at=directory)
     try:
-        threads = os.listdir(tasks)  # noqa: PTH208 - pathlib knows no descriptors
+        threads = System.listdir(tasks)
         return [int(pid) for thread in threads for pid in _children_of(thread, tasks)]
     finally:
-        os.close(tasks)
+        System.close(tasks)
 
 
 def _children_of(thread: str, tasks: int) -> list[bytes]:
@@ -47,13 +49,13 @@ def _children_of(thread: str, tasks: int) -> list[bytes]:
 
 def open_directory(path: str, *, at: int | None = None) -> int:
     """Return a descriptor of a directory; a process's means that very one, if its id is reused too."""
-    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=at)
+    return System.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=at)
 
 
 def read_all(path: str, *, at: int | None = None) -> bytes:
     """Return a /proc file's whole text; a list of children comes in pieces."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=at)
+    descriptor = System.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=at)
     try:
-        return b"".join(iter(functools.partial(os.read, descriptor, READ_BYTES), b""))
+        return b"".join(iter(functools.partial(System.read, descriptor, READ_BYTES), b""))
     finally:
-        os.close(descriptor)
+        System.close(descriptor)

@@ -14,10 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-try:
-    import resource
-except ImportError:  # Windows has none, and asks psutil instead
-    resource = None  # type: ignore[assignment]  # only called where it was found
+from pytest_imu.core.system import System
 
 KIB = 1024
 PAGE_BYTES = mmap.PAGESIZE
@@ -38,11 +35,11 @@ def read_proc_file(path: str) -> bytes:
     The file is opened afresh: "/proc/self" then always means the process that asks, also after a
     fork, and no descriptor is left for a test to inherit, count or close. It costs 8 µs.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = System.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        return os.read(descriptor, 16 * KIB)
+        return System.read(descriptor, 16 * KIB)
     finally:
-        os.close(descriptor)
+        System.close(descriptor)
 
 
 def parse_proc_status(text: bytes) -> ProcStatus:
@@ -78,12 +75,12 @@ class RssReader:
         try:
             return self._read()
         except (OSError, ValueError):
-            self._descriptor = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+            self._descriptor = System.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
             return self._read()
 
     def _read(self) -> int:
         # Seven numbers; the second counts the resident pages.
-        _, resident, _, _, _, _, _ = os.pread(self._descriptor, 256, 0).split()
+        _, resident, _, _, _, _, _ = System.pread(self._descriptor, 256, 0).split()
         return int(resident) * PAGE_BYTES
 
     def _forget(self) -> None:
@@ -101,16 +98,17 @@ def reset_high_water_mark() -> None:
 
     Only ever "5": the other values of clear_refs make the kernel walk every page of the process.
     """
-    descriptor = os.open("/proc/self/clear_refs", os.O_WRONLY | os.O_CLOEXEC)
+    descriptor = System.open("/proc/self/clear_refs", os.O_WRONLY | os.O_CLOEXEC)
     try:
-        os.write(descriptor, b"5")
+        System.write(descriptor, b"5")
     finally:
-        os.close(descriptor)
+        System.close(descriptor)
 
 
 def max_rss_bytes() -> int:
     """Return getrusage's ru_maxrss of this process: KiB on Linux and the BSDs, bytes on macOS."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * MAX_RSS_UNIT_BYTES
+    max_rss: int = System.getrusage(System.RUSAGE_SELF).ru_maxrss
+    return max_rss * MAX_RSS_UNIT_BYTES
 
 
 def high_water_batch_bytes() -> int:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import functools
 import re
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from pytest_imu.core.memory.allowance import Allowance, process_allowance
 from pytest_imu.core.memory.memstream import written_by
+from pytest_imu.core.system import System
 from pytest_imu.core.units import MIB, NANOSECONDS_PER_SECOND
 
 ALWAYS_FREE_BYTES = 2 * MIB
@@ -19,14 +20,11 @@ ALWAYS_FREE_BYTES = 2 * MIB
 NOTEWORTHY_BYTES = MIB
 """How much is worth a word, and how far the RSS must stand above the lowest seen before it is asked
 again: asking costs 0.1-3 ms."""
-MAX_SHARE = 0.02
-"""How much of the time since the first asking may go into asking."""
-GRACE_NS = 50_000_000
-ANSWER_HOLDS = 100
+ANSWER_HOLDS = 400
 """For how many times its cost an answer is good while the RSS stays where it was: many short tests then
-take half of the share at the most, and leave the rest for those that move the RSS."""
+take an eighth of the share at the most, and leave the rest for those that move the RSS."""
 REUSE_BYTES_PER_SECOND = 4 * 2**30
-"""Nobody fills memory faster: what a block of 10 µs can have reused is nothing worth a word."""
+"""As fast is fresh memory filled: what a block of 10 µs is likely to have reused is not worth a word."""
 
 _FREE_BLOCKS = re.compile(rb"bytes in available blocks\s*=\s*([\d,]+)")
 _FREE_POOLS = re.compile(rb"unused pools \* \d+ bytes\s*=\s*([\d,]+)")
@@ -88,10 +86,50 @@ def free_in_pymalloc() -> int | None:
     return None if text is None else parse_malloc_stats(text)
 
 
+def other_allocator() -> str | None:
+    """Return what stands in for Python's allocator or the C library's, "mimalloc" say; usually None.
+
+    It gives nothing back when it is trimmed, and does not tell what it holds free.
+    """
+    if b"Bytes Committed" in (written_by("_PyObject_DebugMallocStats") or b""):
+        return "mimalloc"  # PYTHONMALLOC=mimalloc, and every free-threaded build
+    return preloaded_allocator()
+
+
+@functools.cache  # it cannot change while the process lives
+def preloaded_allocator() -> str | None:
+    """Return the library whose malloc comes before glibc's, by its file's name; None where none does."""
+    try:
+        import ctypes
+
+        found, own = (
+            ctypes.cast(library.malloc, ctypes.c_void_p).value
+            for library in (ctypes.CDLL(None), ctypes.CDLL("libc.so.6"))
+        )
+        if found == own:
+            return None
+        names = (ctypes.c_void_p * 4)()  # Dl_info begins with the file's name
+        ctypes.CDLL(None).dladdr(ctypes.c_void_p(found), names)
+        name = ctypes.string_at(names[0] or 0).decode(errors="replace")
+    except (ImportError, OSError, AttributeError, TypeError, ValueError):
+        return None  # no glibc
+    return re.split(r"[-.]", name.rpartition("/")[2].removeprefix("lib"))[0] or "another malloc"
+
+
+@functools.cache
+def why_unknown() -> str:
+    """Return why it is not known what was reused, as the end of a sentence about a budget."""
+    allocator = other_allocator()
+    if allocator is None:
+        return "how much freed memory was used again is not known"
+    return f"it may hold thanks to memory that {allocator} kept"
+
+
 def free_bytes(
     *,
     in_pymalloc: Callable[[], int | None] = free_in_pymalloc,
     in_thread_heaps: Callable[[], int | None] = free_in_thread_heaps,
+    other: Callable[[], str | None] = preloaded_allocator,
 ) -> int | None:
     """Return how many bytes the next block can use without any growth; None where that is unknown.
 
@@ -100,7 +138,7 @@ def free_bytes(
     library tells nothing of its heaps it is what Python's allocator holds.
     """
     in_blocks = in_pymalloc()
-    if in_blocks is None:
+    if in_blocks is None or other() is not None:
         return None
     all_bytes = in_blocks + (in_thread_heaps() or 0)
     return all_bytes if all_bytes >= ALWAYS_FREE_BYTES + NOTEWORTHY_BYTES else 0
@@ -112,50 +150,43 @@ class ReusableGauge:
     def __init__(
         self,
         *,
+        allowance: Allowance,
         free_bytes: Callable[[], int | None] = free_bytes,
-        clock_ns: Callable[[], int] = time.perf_counter_ns,
-        cpu_ns: Callable[[], int] = time.thread_time_ns,
+        clock_ns: Callable[[], int] = System.perf_counter_ns,
     ) -> None:
+        self._allowance = allowance
         self._free_bytes = free_bytes
         self._clock_ns = clock_ns
-        self._cpu_ns = cpu_ns
         self._lowest: _Answer | None = None
-        self._first_ns: int | None = None
-        self._spent_ns = 0
         self._answer: _Answer | None = None
         self.asked = 0
         """How often the allocators were asked."""
 
-    def read(self, rss_bytes: int | None) -> int | None:
+    def read(self, rss_bytes: int, *, anew: bool = False) -> int | None:
         """Return the reusable bytes of a process whose RSS is *rss_bytes*.
 
         0 where that is next to nothing, None where it is not known. It is asked at the first window,
         and again where the RSS is far from the lowest seen, for what was freed there has gone since.
+        With *anew* it is asked now, whatever was answered before and whatever it costs.
         """
-        if rss_bytes is None:
-            return None
+        if anew:
+            return self._ask(rss_bytes).reusable_bytes
         lowest = self._lowest
         if lowest is None or rss_bytes < lowest.rss_bytes - NOTEWORTHY_BYTES:
-            lowest = self._lowest = self._asked(rss_bytes, self._clock_ns())
+            lowest = self._lowest = self._ask(rss_bytes) if self._allowance.is_left else None
         if lowest is None or rss_bytes - lowest.rss_bytes <= NOTEWORTHY_BYTES:
             return None if lowest is None else lowest.reusable_bytes
-        now_ns = self._clock_ns()
-        if self._answer is None or not self._answer.holds(rss_bytes, now_ns):
-            self._answer = self._asked(rss_bytes, now_ns)
+        if self._answer is None or not self._answer.holds(rss_bytes, self._clock_ns()):
+            self._answer = self._ask(rss_bytes) if self._allowance.is_left else None
         return None if self._answer is None else self._answer.reusable_bytes
 
-    def _asked(self, rss_bytes: int, now_ns: int) -> _Answer | None:
-        """Return the answer of now; None where asking has had its share of the time."""
-        if self._first_ns is None:
-            self._first_ns = now_ns
-        if self._spent_ns > GRACE_NS + MAX_SHARE * (now_ns - self._first_ns):
-            return None
+    def _ask(self, rss_bytes: int) -> _Answer:
         self.asked += 1
-        # The thread's own time, as for trims: what others run meanwhile is no cost of the asking's.
-        begin_ns = self._cpu_ns()
+        cpu_ns = self._allowance.cpu_ns
+        begin_ns = cpu_ns()
         free_bytes = self._free_bytes()
-        cost_ns = self._cpu_ns() - begin_ns
-        self._spent_ns += cost_ns
+        cost_ns = cpu_ns() - begin_ns
+        self._allowance.charge(cost_ns)
         return _Answer(free_bytes, rss_bytes, self._clock_ns() + cost_ns * ANSWER_HOLDS)
 
 
@@ -173,10 +204,14 @@ class _Answer:
 
 @functools.cache
 def process_gauge() -> ReusableGauge:
-    """Return this process's gauge: the lowest RSS, and its share of the run's time, are counted once."""
-    return ReusableGauge()
+    """Return this process's gauge."""
+    return ReusableGauge(allowance=process_allowance())
 
 
-def may_be_reused(reusable_bytes: int | None, duration_ns: int) -> int:
-    """Return how much of it a block of this duration can have used at the most, in bytes."""
+def likely_reused(reusable_bytes: int | None, duration_ns: int) -> int:
+    """Return how much of it a block of this duration is likely to have used at the most, in bytes.
+
+    No more than this is: what is resident already can be written to faster, by several threads too, so
+    a budget is only called kept if it is with all of the reusable part.
+    """
     return min(reusable_bytes or 0, duration_ns * REUSE_BYTES_PER_SECOND // NANOSECONDS_PER_SECOND)

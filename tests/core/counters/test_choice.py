@@ -13,9 +13,11 @@ import pytest
 from pytest_imu.core.counters.callgrind.command import callgrind_command, find_valgrind, parse_caches
 from pytest_imu.core.counters.choice import MACHINES_OWN, simulated_caches, source_of_counts, source_text
 from pytest_imu.core.counters.perf.stat import PerfStat
-from pytest_imu.core.memory.no_memory import without_memory
-from pytest_imu.core.model import CountedBy, CounterReading
+from pytest_imu.core.model import CountedBy, CounterReading, Measurement
 
+MEASURED = Measurement(
+    before_bytes=None, after_bytes=None, rss_peak_bytes=None, duration_ns=1, source="none", reason=""
+)
 CACHES = "I1=32768,8,64 D1=16384,8,64 LL=8388608,16,64"
 SCRIPT = """
 import json
@@ -51,8 +53,8 @@ def test_source_in_words(
 ) -> None:
     """A document says what counted, with the caches where they are simulated; None if nothing did."""
     reading = CounterReading(event="cache-misses", value=value, source=source)
-    measured = dataclasses.replace(without_memory("", 1), counters=(reading,))
-    assert expected == source_text([without_memory("", 1), measured], caches=caches)
+    measured = dataclasses.replace(MEASURED, counters=(reading,))
+    assert expected == source_text([MEASURED, measured], caches=caches)
 
 
 @pytest.mark.needs_valgrind

@@ -9,12 +9,13 @@ from collections.abc import Callable
 
 import pytest
 
+from pytest_imu.core.memory.allowance import MAX_SHARE, Allowance
 from pytest_imu.core.memory.reusable import (
-    MAX_SHARE,
+    ANSWER_HOLDS,
     ReusableGauge,
     free_bytes,
     free_in_pymalloc,
-    may_be_reused,
+    likely_reused,
     parse_malloc_stats,
 )
 from pytest_imu.core.units import MIB
@@ -227,8 +228,9 @@ class Scripted:
         self.asked = 0
         self.free_mib: float | None = 7
         self._ask_costs_ns = ask_costs_ns
+        allowance = Allowance(clock_ns=lambda: self.now_ns, cpu_ns=lambda: self._used_ns)
         self.gauge = ReusableGauge(
-            free_bytes=self._ask, clock_ns=lambda: self.now_ns, cpu_ns=lambda: self._used_ns
+            free_bytes=self._ask, clock_ns=lambda: self.now_ns, allowance=allowance
         )
 
     def _ask(self) -> int | None:
@@ -264,17 +266,17 @@ def test_growth_is_asked_about() -> None:
 
 
 def test_answer_holds_while_the_rss_stays() -> None:
-    """For a hundred times its cost an answer is repeated, unless the RSS has moved by over a MiB."""
+    """For many times its cost an answer is repeated, unless the RSS has moved by over a MiB."""
     process = Scripted(ask_costs_ns=1_000)
     process.read_mib(100)
-    start_ns = process.now_ns
+    start_ns, holds_ns = process.now_ns, 1_000 * ANSWER_HOLDS
     for rss_mib, after_ns, asked in (
         (300, 0, 2),
-        (301, 100_999, 2),
-        (299, 100_999, 2),
-        (302, 100_999, 3),
-        (302, 201_998, 3),
-        (302, 201_999, 4),
+        (301, holds_ns + 999, 2),
+        (299, holds_ns + 999, 2),
+        (302, holds_ns + 999, 3),
+        (302, 2 * holds_ns + 1_998, 3),
+        (302, 2 * holds_ns + 1_999, 4),
     ):
         process.now_ns = max(process.now_ns, start_ns + after_ns)
         assert 7 == process.read_mib(rss_mib)
@@ -306,9 +308,14 @@ def test_cheap_asking_is_always_allowed() -> None:
     assert ([7] * 1_000, 1_000) == (answers, process.asked)
 
 
-def test_unreadable_rss_is_nobody_asked() -> None:
-    """Where the RSS could not be read nothing is known."""
-    assert None is Scripted().gauge.read(None)
+def test_verdict_is_worth_an_answer() -> None:
+    """Asked anew, it answers what holds now, whatever was said before and however dear it is."""
+    process = Scripted(ask_costs_ns=60_000_000)
+    answers = []
+    for process.free_mib in (0, 7, None, 3):
+        answer_bytes = process.gauge.read(100 * MIB, anew=True)
+        answers.append(None if answer_bytes is None else answer_bytes / MIB)
+    assert [0, 7, None, 3] == answers
 
 
 @pytest.mark.parametrize(
@@ -324,5 +331,5 @@ def test_unreadable_rss_is_nobody_asked() -> None:
 def test_short_commands_reuse_little(
     reusable_bytes: int | None, duration_ns: int, expected: int
 ) -> None:
-    """No more can have been reused than can be written in the time."""
-    assert expected == may_be_reused(reusable_bytes, duration_ns)
+    """No more is likely to have been reused than fresh memory is filled in the time."""
+    assert expected == likely_reused(reusable_bytes, duration_ns)

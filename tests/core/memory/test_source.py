@@ -18,15 +18,13 @@ from hypothesis import strategies as st
 
 from pytest_imu.core.memory import platforms
 from pytest_imu.core.memory import source as memory
+from pytest_imu.core.memory.allowance import Allowance
+from pytest_imu.core.memory.kernel import FOREIGN_RESET, KernelPeak, KernelWindow
 from pytest_imu.core.memory.platforms import MemoryReaders, ProcStatus
-from pytest_imu.core.memory.source import (
-    FOREIGN_RESET,
-    KernelPeak,
-    KernelWindow,
-    SampledPeak,
-    choose_peak_source,
-)
+from pytest_imu.core.memory.sampled import SampledPeak
+from pytest_imu.core.memory.source import NotMeasuredError, choose_peak_source
 from pytest_imu.core.memory.trim import Trimmer
+from pytest_imu.core.memory.window import PeakSource, Settle
 from pytest_imu.core.meter import Meter, measure
 from pytest_imu.core.units import MIB
 
@@ -75,6 +73,10 @@ class FakeKernel:
         self.mark = self.rss + self.off
         self.resets += 1
 
+    def spike(self, size_bytes: int) -> None:
+        """Fill a block and free it."""
+        self.mark = max(self.mark, self.rss + size_bytes // MIB)
+
     def source(self) -> KernelPeak:
         """Return a source of peaks that reads this kernel."""
         return KernelPeak(
@@ -82,6 +84,7 @@ class FakeKernel:
             read_rss=self.read_rss,
             read_max_rss=self.read_max_rss,
             reset=self.reset,
+            spike=self.spike,
         )
 
     def readers(self, _platform: str = "linux") -> MemoryReaders:
@@ -91,9 +94,11 @@ class FakeKernel:
         )
 
 
-def closed(window: memory.MemoryWindow) -> tuple[int, int, int]:
+def closed(
+    source: PeakSource[Any], window: object, settle: Settle | None = None
+) -> tuple[int, int, int]:
     """Close a window; return its before, highest and after, in MiB."""
-    done = window.close(0)
+    done = source.close(window, settle)
     numbers = (done.before_bytes, done.rss_peak_bytes, done.after_bytes)
     before, highest, after = (-1 if number is None else number // MIB for number in numbers)
     return before, highest, after
@@ -105,17 +110,14 @@ class TestKernelPeak:
     def test_spike_that_came_and_went_is_the_peak(self) -> None:
         """A window's peak is the highest RSS inside it, and both its ends are readings of their own."""
         kernel = FakeKernel()
-        window = kernel.source().open()
+        source = kernel.source()
+        window = source.open()
         kernel.use(300, 150)
-        measurement = window.close(7)
+        measurement = source.close(window)
         assert 100 * MIB == measurement.before_bytes
         assert 300 * MIB == measurement.rss_peak_bytes
         assert 150 * MIB == measurement.after_bytes
-        assert (7, "kernel", None) == (
-            measurement.duration_ns,
-            measurement.source,
-            measurement.reason,
-        )
+        assert ("kernel", None) == (measurement.source, measurement.reason)
 
     def test_inner_window_leaves_the_outer_its_peak(self) -> None:
         """A spike before an inner window opens is the outer's alone, though the mark is reset."""
@@ -125,8 +127,8 @@ class TestKernelPeak:
         kernel.use(300, 100)
         inner = source.open()
         kernel.use(150, 100)
-        assert (100, 150, 100) == closed(inner)
-        assert (100, 300, 100) == closed(outer)
+        assert (100, 150, 100) == closed(source, inner)
+        assert (100, 300, 100) == closed(source, outer)
 
     def test_outer_window_has_its_inner_windows_peak(self) -> None:
         """A spike inside an inner window is the outer's too."""
@@ -135,9 +137,9 @@ class TestKernelPeak:
         outer = source.open()
         inner = source.open()
         kernel.use(400, 120)
-        assert (100, 400, 120) == closed(inner)
+        assert (100, 400, 120) == closed(source, inner)
         kernel.use(130)
-        assert (100, 400, 130) == closed(outer)
+        assert (100, 400, 130) == closed(source, outer)
 
     def test_overlapping_windows_have_each_their_own_peak(self) -> None:
         """Windows that close in the order in which they opened each see their own time and no more."""
@@ -147,9 +149,9 @@ class TestKernelPeak:
         kernel.use(500, 100)
         second = source.open()
         kernel.use(200, 100)
-        assert (100, 500, 100) == closed(first)
+        assert (100, 500, 100) == closed(source, first)
         kernel.use(300, 100)
-        assert (100, 300, 100) == closed(second)
+        assert (100, 300, 100) == closed(source, second)
 
     def test_closed_window_says_nothing_to_the_next(self) -> None:
         """A peak of the past, inside a window or between two, is not the next window's."""
@@ -157,59 +159,61 @@ class TestKernelPeak:
         source = kernel.source()
         window = source.open()
         kernel.use(900, 100)
-        window.close(0)
+        source.close(window)
         kernel.use(800, 100)
         window = source.open()
         kernel.use(110)
-        assert (100, 110, 110) == closed(window)
+        assert (100, 110, 110) == closed(source, window)
 
     def test_memory_given_back_does_not_hide_the_next_peak(self) -> None:
         """A window that opens lower than the last one has its peak above its own start."""
         kernel = FakeKernel()
         source = kernel.source()
-        source.open().close(0)
+        source.close(source.open())
         kernel.use(40)
         window = source.open()
         kernel.use(60, 50)
-        assert (40, 60, 50) == closed(window)
+        assert (40, 60, 50) == closed(source, window)
 
     def test_mark_that_has_not_moved_is_not_reset(self) -> None:
         """Windows with nothing between them share one reset; whatever moves costs the next one."""
         kernel = FakeKernel()
         source = kernel.source()
         for _ in range(5):
-            source.open().close(0)
+            source.close(source.open())
         assert 1 == kernel.resets
         kernel.use(150, 100)  # the RSS is where it was, the mark is not
-        source.open().close(0)
+        source.close(source.open())
         assert 2 == kernel.resets
         kernel.use(90)  # the mark is where it was, the RSS is not
-        source.open().close(0)
+        source.close(source.open())
         assert 3 == kernel.resets
 
     def test_another_programs_peak_does_not_hide_ours(self) -> None:
         """Under the peak of the program that exec'd this one, VmHWM tells the peak."""
         kernel = FakeKernel(exec_peak=500)
-        window = kernel.source().open()
+        source = kernel.source()
+        window = source.open()
         kernel.use(300, 100)
-        assert (100, 300, 100) == closed(window)
+        assert (100, 300, 100) == closed(source, window)
 
     def test_hidden_peak_of_the_past_is_not_the_next_windows(self) -> None:
         """Under another program's peak, where ru_maxrss stands still, the mark is reset all the same."""
         kernel = FakeKernel(exec_peak=500)
         source = kernel.source()
-        source.open().close(0)
+        source.close(source.open())
         kernel.use(300, 100)
         window = source.open()
         kernel.use(110)
-        assert (100, 110, 110) == closed(window)
+        assert (100, 110, 110) == closed(source, window)
 
     def test_peak_above_another_programs_is_whole(self) -> None:
         """A peak that overtakes the peak of the program that exec'd this one counts from our start."""
         kernel = FakeKernel(exec_peak=500)
-        window = kernel.source().open()
+        source = kernel.source()
+        window = source.open()
         kernel.use(700, 100)
-        assert (100, 700, 100) == closed(window)
+        assert (100, 700, 100) == closed(source, window)
 
     def test_many_processors_do_not_hide_a_peak(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Another program's peak a little above our RSS is told from the mark's own imprecision."""
@@ -218,17 +222,18 @@ class TestKernelPeak:
         source = kernel.source()
         window = source.open()
         kernel.use(115, 100)
-        assert (100, 115, 100) == closed(window)
+        assert (100, 115, 100) == closed(source, window)
         window = source.open()
         kernel.use(300, 100)
-        assert (100, 300, 100) == closed(window)
+        assert (100, 300, 100) == closed(source, window)
 
     def test_mark_that_is_off_after_the_reset(self) -> None:
         """A mark that a reset leaves a little above the RSS takes nothing from the peak."""
         kernel = FakeKernel(off=2)
-        window = kernel.source().open()
+        source = kernel.source()
+        window = source.open()
         kernel.use(300, 100)
-        assert (100, 300, 100) == closed(window)
+        assert (100, 300, 100) == closed(source, window)
 
     def test_running_window_tells_its_highest_so_far(self) -> None:
         """A look into a window gives the RSS and the peak until then, and takes nothing from any."""
@@ -238,20 +243,21 @@ class TestKernelPeak:
         kernel.use(400, 100)
         inner = source.open()
         kernel.use(200, 150)
-        assert (150 * MIB, 200 * MIB) == inner.peek()
-        assert (150 * MIB, 400 * MIB) == outer.peek()
+        assert (150 * MIB, 200 * MIB) == source.peek(inner)
+        assert (150 * MIB, 400 * MIB) == source.peek(outer)
         kernel.use(120)
-        assert (100, 200, 120) == closed(inner)
-        assert (100, 400, 120) == closed(outer)
+        assert (100, 200, 120) == closed(source, inner)
+        assert (100, 400, 120) == closed(source, outer)
 
     def test_foreign_reset_is_told(self) -> None:
         """A mark under where the window began was reset by others: the peak is a lower bound."""
         kernel = FakeKernel()
-        window = kernel.source().open()
+        source = kernel.source()
+        window = source.open()
         kernel.use(300, 50)
         kernel.reset()
         kernel.use(90)
-        measurement = window.close(0)
+        measurement = source.close(window)
         assert ("sampled", FOREIGN_RESET) == (measurement.source, measurement.reason)
         assert 100 * MIB == measurement.rss_peak_bytes
 
@@ -263,11 +269,11 @@ class TestKernelPeak:
         inner = source.open()
         kernel.use(50)
         kernel.reset()
-        assert "sampled" == inner.close(0).source
+        assert "sampled" == source.close(inner).source
         after = source.open()
         kernel.use(200)
-        assert "kernel" == after.close(0).source
-        assert "sampled" == outer.close(0).source
+        assert "kernel" == source.close(after).source
+        assert "sampled" == source.close(outer).source
 
     def test_outer_window_keeps_what_an_inner_one_read(self) -> None:
         """A peak that was read when an inner window closed survives a reset by others."""
@@ -276,18 +282,18 @@ class TestKernelPeak:
         outer = source.open()
         inner = source.open()
         kernel.use(300, 100)
-        assert (100, 300, 100) == closed(inner)
+        assert (100, 300, 100) == closed(source, inner)
         kernel.reset()
-        assert (100, 300, 100) == closed(outer)
+        assert (100, 300, 100) == closed(source, outer)
 
     def test_closed_windows_are_let_go(self) -> None:
         """A window that has closed is no longer kept, also where its last reading was refused."""
         source = FakeKernel().source()
-        source.open().close(0)
+        source.close(source.open())
         window = source.open()
         source._read_rss = refuse
         with pytest.raises(PermissionError):
-            window.close(0)
+            source.close(window)
         assert set() == source._open_windows
 
     def test_trims_at_both_ends(self) -> None:
@@ -297,10 +303,11 @@ class TestKernelPeak:
         def give_back() -> None:
             kernel.rss = {180: 100, 250: 130}[kernel.rss]
 
-        trimmer = Trimmer(malloc_trim=give_back, rss_bytes=kernel.read_rss)
-        window = kernel.source().open(trimmer)
+        trimmer = Trimmer(malloc_trim=give_back, allowance=Allowance())
+        source = kernel.source()
+        window = source.open(trimmer.settled_rss)
         kernel.use(400, 250)
-        assert (100, 400, 130) == closed(window)
+        assert (100, 400, 130) == closed(source, window, trimmer.settled_rss)
 
     def test_resolution_is_four_batches(self) -> None:
         """What may be off is what two processors hold back at the reset, and two at the peak."""
@@ -320,13 +327,13 @@ class TestKernelPeak:
 
             def measure_too(_number: int, _frame: FrameType | None) -> None:
                 signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-                source.open().close(0)
+                source.close(source.open())
 
             signal.signal(signal.SIGUSR1, measure_too)
             source._read_rss = read_rss
             window = source.open()
             kernel.use(200, 100)
-            return closed(window)
+            return closed(source, window)
 
         assert [100, 200, 100] == in_fork(interrupted)
 
@@ -353,7 +360,7 @@ def test_every_window_has_its_own_peak(steps: list[tuple[str, int]], exec_peak: 
                 seen.append(number)
         elif open_windows:
             window, seen = open_windows.pop(number % len(open_windows))
-            assert (seen[0], max(seen), seen[-1]) == closed(window)
+            assert (seen[0], max(seen), seen[-1]) == closed(source, window)
 
 
 def refuse(*_: object) -> Any:
@@ -402,6 +409,7 @@ class TestChoice:
                 read_rss=kernel.read_rss,
                 read_max_rss=kernel.read_max_rss,
                 reset=kernel.reset,
+                spike=kernel.spike,
             )
 
         chosen = choose_peak_source("linux", kernel=source, readers=kernel.readers)
@@ -410,11 +418,16 @@ class TestChoice:
     def test_reset_that_is_not_carried_out_is_a_refusal(self) -> None:
         """A mark that stays where it was after a reset that was accepted is no source of peaks."""
         kernel = FakeKernel()
-        kernel.use(300, 100)
         source = kernel.source()
         source._reset = lambda: None
         chosen = choose_peak_source("linux", kernel=lambda: source, readers=kernel.readers)
         assert "sampled (/proc refused: clear_refs left VmHWM where it was)" == chosen.label
+
+    @pytest.mark.parametrize("tool", ["callgrind", "memcheck"])
+    def test_nothing_is_measured_under_valgrind(self, tool: str) -> None:
+        """Under any of valgrind's tools there is no source, and nothing of the kernel's is tried."""
+        with pytest.raises(NotMeasuredError, match=r"^simulated run$"):
+            choose_peak_source("linux", kernel=no_kernel, tool=lambda: tool)
 
 
 class TestSampledPeak:
@@ -426,13 +439,14 @@ class TestSampledPeak:
         readers = MemoryReaders(
             rss_bytes=lambda: next(readings, 160) * MIB, lifetime_peak_bytes=None, label="scripted"
         )
-        measurement = SampledPeak(readers, why="no peak").open().close(7)
+        source = SampledPeak(readers, why="no peak")
+        measurement = source.close(source.open())
         assert (100 * MIB, 160 * MIB, 160 * MIB) == (
             measurement.before_bytes,
             measurement.rss_peak_bytes,
             measurement.after_bytes,
         )
-        assert (7, "sampled") == (measurement.duration_ns, measurement.source)
+        assert "sampled" == measurement.source
 
     def test_highest_sample_is_the_peak(self) -> None:
         """What the thread has seen between the two ends is the peak."""
@@ -448,26 +462,29 @@ class TestSampledPeak:
             return (reading or 100) * MIB
 
         readers = MemoryReaders(rss_bytes=read, lifetime_peak_bytes=None, label="scripted")
-        window = SampledPeak(readers, why="no peak").open()
+        source = SampledPeak(readers, why="no peak")
+        window = source.open()
         assert seen.wait(timeout=30)
-        assert (100 * MIB, 300 * MIB) == window.peek()
-        assert (100, 300, 100) == closed(window)
+        assert (100 * MIB, 300 * MIB) == source.peek(window)
+        assert (100, 300, 100) == closed(source, window)
 
     def test_lifetime_peak_that_rose_is_exact(self) -> None:
         """Where the highest RSS of the process's life rose in the window, it is the window's peak."""
         kernel = FakeKernel()
-        window = SampledPeak(kernel.readers(), why="refused").open()
+        source = SampledPeak(kernel.readers(), why="refused")
+        window = source.open()
         kernel.use(400, 120)
-        measurement = window.close(0)
+        measurement = source.close(window)
         assert ("kernel", 400 * MIB) == (measurement.source, measurement.rss_peak_bytes)
 
     def test_older_lifetime_peak_says_nothing(self) -> None:
         """A highest RSS that is older than the window is not its peak."""
         kernel = FakeKernel()
         kernel.use(400, 100)
-        window = SampledPeak(kernel.readers(), why="refused").open()
+        source = SampledPeak(kernel.readers(), why="refused")
+        window = source.open()
         kernel.use(120)
-        measurement = window.close(0)
+        measurement = source.close(window)
         assert ("sampled", 120 * MIB) == (measurement.source, measurement.rss_peak_bytes)
 
     @pytest.mark.parametrize(
@@ -488,7 +505,8 @@ class TestSampledPeak:
                 return next(readings) * MIB
 
         readers = platforms.readers_for("win32", process_memory=MemoryInfo)
-        measurement = SampledPeak(readers, why="no resettable peak on win32").open().close(0)
+        source = SampledPeak(readers, why="no resettable peak on win32")
+        measurement = source.close(source.open())
         assert expected == (measurement.source, measurement.rss_peak_bytes)
 
     @pytest.mark.parametrize(
@@ -509,7 +527,8 @@ class TestSampledPeak:
             rss = 120 * MIB
 
         readers = platforms.readers_for("darwin", process_memory=MemoryInfo)
-        measurement = SampledPeak(readers, why="no resettable peak on darwin").open().close(0)
+        source = SampledPeak(readers, why="no resettable peak on darwin")
+        measurement = source.close(source.open())
         assert expected == (measurement.source, measurement.rss_peak_bytes)
 
     def test_trims_at_both_ends(self) -> None:
@@ -519,10 +538,11 @@ class TestSampledPeak:
         def give_back() -> None:
             kernel.rss = {180: 100, 250: 130}[kernel.rss]
 
-        trimmer = Trimmer(malloc_trim=give_back, rss_bytes=kernel.read_rss)
-        window = SampledPeak(kernel.readers(), why="refused").open(trimmer)
+        trimmer = Trimmer(malloc_trim=give_back, allowance=Allowance())
+        source = SampledPeak(kernel.readers(), why="refused")
+        window = source.open(trimmer.settled_rss)
         kernel.use(250)
-        assert (100, 250, 130) == closed(window)
+        assert (100, 250, 130) == closed(source, window, trimmer.settled_rss)
 
     @pytest.mark.parametrize("broken", ["rss_bytes", "lifetime_peak_bytes"])
     def test_reader_that_raises_leaves_no_sampler(self, broken: str) -> None:
@@ -538,7 +558,7 @@ class TestSampledPeak:
         window = source.open()
         works = False
         with pytest.raises(PermissionError):
-            window.close(0)
+            source.close(window)
         with pytest.raises(PermissionError):
             source.open()
         assert [] == [thread for thread in threading.enumerate() if thread.name == "imu-sampler"]
@@ -725,7 +745,7 @@ class TestRealKernel:
             return platforms.rss_reader()()
 
         source = choose_peak_source(kernel=lambda: KernelPeak(read_rss=read_rss))
-        thread = threading.Thread(target=lambda: source.open().close(0), name="opening")
+        thread = threading.Thread(target=lambda: source.close(source.open()), name="opening")
 
         def child() -> list[Any]:
             with Meter(source=source) as m:

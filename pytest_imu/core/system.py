@@ -1,0 +1,43 @@
+"""The system's own functions, as they were before any test could put a mock in their place.
+
+They stand in a class and not in the module: libraries that fake a file system or a clock look through
+the names of every module, and replace there what they find.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+try:
+    import resource
+except ImportError:  # Windows has none
+    resource = None  # type: ignore[assignment]  # only asked for its names
+
+
+def _missing(*_: object, **__: object) -> Any:  # Any: it stands for functions of all types
+    """Stand for a function that this platform does not have."""
+    message = "this platform cannot be asked"
+    raise OSError(message)
+
+
+class System:
+    """What measuring calls while a test's mocks may be active."""
+
+    open = os.open
+    close = os.close
+    read = os.read
+    write = os.write
+    listdir = os.listdir
+    getpid = os.getpid
+    collect = gc.collect
+    perf_counter_ns = time.perf_counter_ns
+    thread_time_ns = time.thread_time_ns
+    pread: Callable[[int, int, int], bytes] = getattr(os, "pread", _missing)
+    waitid: Callable[[int, int, int], object] = getattr(os, "waitid", _missing)
+    getrusage: Callable[[int], Any] = getattr(resource, "getrusage", _missing)
+    RUSAGE_SELF: int = getattr(resource, "RUSAGE_SELF", 0)
+    RUSAGE_CHILDREN: int = getattr(resource, "RUSAGE_CHILDREN", -1)
