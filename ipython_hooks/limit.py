@@ -5,12 +5,16 @@ from __future__ import annotations
 import re
 import sys
 
+from pytest_imu.core.invalid import InvalidValueError
 from pytest_imu.core.memory import platforms
+from pytest_imu.core.units import UNITS, format_bytes
 
+_UNITS_OF_A_THOUSAND = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_SIZE = re.compile(r"(\d{1,18}(?:\.\d{1,18})?)\s*([A-Za-z]+)")
 _VM_DATA = re.compile(rb"VmData:\s*(\d+) kB")
 
 
-class LimitUnavailableError(Exception):
+class LimitUnavailableError(ValueError):
     """The platform cannot cap a process so; the message says why."""
 
 
@@ -44,19 +48,20 @@ class MemoryLimit:
             message = "/proc/self/status does not tell VmData"
             raise LimitUnavailableError(message)
         if total_bytes <= rss_bytes:
-            message = f"this process already holds {rss_bytes / 2**20:.1f} MiB"
-            raise ValueError(message)
+            expected = f"more than {format_bytes(rss_bytes)}, which this process already holds"
+            raise InvalidValueError(format_bytes(total_bytes), expected)
         soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
         wanted = int(counted[1]) * platforms.KIB + total_bytes - rss_bytes
         allowed = min((one for one in self._before or (soft, hard) if one >= 0), default=wanted)
         if wanted > allowed:
-            message = f"this process may not go over {allowed / 2**20:.1f} MiB of data in any case"
-            raise ValueError(message)
+            expected = f"less; this process may hold {format_bytes(allowed)} of data at most"
+            raise InvalidValueError(format_bytes(total_bytes), expected)
         try:
             resource.setrlimit(resource.RLIMIT_DATA, (wanted, hard))
         except OverflowError:
-            message = f"no process can hold {total_bytes / 2**40:.1f} TiB"
-            raise ValueError(message) from None
+            raise InvalidValueError(
+                format_bytes(total_bytes), "a size that a process can have"
+            ) from None
         if self._before is None:
             self._before = (soft, hard)
         self.total_bytes = total_bytes
@@ -69,3 +74,20 @@ class MemoryLimit:
             import resource
 
             resource.setrlimit(resource.RLIMIT_DATA, before)
+
+
+def parse_bytes(text: str) -> int:
+    """Return the bytes of a size with its unit: GiB is 2**30, GB is 10**9.
+
+    Raises InvalidValueError.
+
+    >>> parse_bytes("8GiB"), parse_bytes("1.5 MiB"), parse_bytes("2 GB")
+    (8589934592, 1572864, 2000000000)
+    """
+    match = _SIZE.fullmatch(text.strip())
+    factor = None
+    if match is not None:
+        factor = (UNITS | _UNITS_OF_A_THOUSAND).get(match[2].upper())
+    if match is None or factor is None:
+        raise InvalidValueError(text, "a size with its unit, such as 8GiB, 500 MiB or 2GB")
+    return round(float(match[1]) * factor)

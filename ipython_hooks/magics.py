@@ -10,6 +10,7 @@ from traitlets import Bool, Enum, Float, Int, Unicode
 
 from ipython_hooks import commands
 from ipython_hooks.arguments import CommandError
+from ipython_hooks.options import STYLES
 from ipython_hooks.session import Session
 
 
@@ -20,7 +21,7 @@ class ImuMagics(Magics):
     decimals = Int(1, min=0, max=6, help="Decimals of the sizes in the report.").tag(config=True)
     command_width = Int(60, min=10, help="Width to which a command is cut.").tag(config=True)
     style = Enum(
-        ["auto", "text", "html"],
+        STYLES,
         default_value="auto",
         help="How to report: text, a quiet line of HTML, or what fits the front end.",
     ).tag(config=True)

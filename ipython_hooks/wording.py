@@ -16,6 +16,7 @@ from pytest_imu.core.units import (
 
 BARS = "▁▂▃▄▅▆▇█"
 SPARKLINE_WIDTH = 20
+NOTHING_MEASURED = "no command was measured yet"
 
 
 def report_lines(
@@ -60,7 +61,7 @@ def sparkline(samples: Sequence[float]) -> str:
 def history_table(records: Sequence[CommandRecord], *, decimals: int, command_width: int) -> str:
     """Return a table of commands: number, used, peak, time and the command."""
     if not records:
-        return "no command was measured yet"
+        return NOTHING_MEASURED
     cells = [("number", "used", "peak", "time")] + [
         (
             "" if record.number is None else str(record.number),

@@ -8,6 +8,8 @@ import math
 import sys
 from collections.abc import Sequence
 
+from pytest_imu.core.invalid import InvalidValueError
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
@@ -44,15 +46,13 @@ def _seconds(text: str) -> float:
     except ValueError:
         seconds = math.nan
     if not 0 < seconds < math.inf:
-        message = f"{text!r} is not accepted; a number of seconds over 0 is"
-        raise argparse.ArgumentTypeError(message)
+        raise argparse.ArgumentTypeError(str(InvalidValueError(text, "a number of seconds over 0")))
     return seconds
 
 
 def _pid(text: str) -> int:
     if not text.isdecimal() or int(text) == 0:
-        message = f"{text!r} is not accepted; the number of a process is"
-        raise argparse.ArgumentTypeError(message)
+        raise argparse.ArgumentTypeError(str(InvalidValueError(text, "the number of a process")))
     return int(text)
 
 

@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from pytest_imu.core.invalid import InvalidValueError
+
 if TYPE_CHECKING:
     from pytest_imu.core.model import CountedBy, CounterReading
 
@@ -23,10 +25,9 @@ def is_event(event: object) -> bool:
 
 
 def check_event(event: str) -> str:
-    """Return the event if it may reach a command line; ValueError says what is accepted."""
+    """Return the event if it may reach a command line; raises InvalidValueError."""
     if not is_event(event):
-        message = f"{event!r} is not accepted; an event as `perf list` names it is"
-        raise ValueError(message)
+        raise InvalidValueError(event, "an event as `perf list` names it")
     return event
 
 
