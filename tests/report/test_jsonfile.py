@@ -414,5 +414,7 @@ def test_device_is_refused(pytester: pytest.Pytester) -> None:
     result = run(pytester, "--imu-json=/dev/null")
 
     assert pytest.ExitCode.USAGE_ERROR == result.ret
-    result.stderr.fnmatch_lines(["ERROR: --imu-json: *it is a device, and would be replaced by a file*"])
+    result.stderr.fnmatch_lines(
+        ["ERROR: invalid value '/dev/null' for --imu-json: *(it is a device, and would be replaced *"]
+    )
     assert Path("/dev/null").is_char_device()
