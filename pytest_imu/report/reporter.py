@@ -99,7 +99,7 @@ class Reporter:
 
     @pytest.hookimpl
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Print the section; with -q, no more than the broken budgets."""
+        """Print the section."""
         notes = self._notes()
         if self._config.option.collectonly or not (self._rows or self._settings.report or notes):
             return
