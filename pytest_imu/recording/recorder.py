@@ -17,6 +17,7 @@ from pytest_imu.core.model import CounterReading, Measurement, Phase
 from pytest_imu.core.tolerance import EXACT
 from pytest_imu.core.units import NANOSECONDS_PER_SECOND, mib
 from pytest_imu.markers import BUDGETS
+from pytest_imu.recording.location import point_at_test
 from pytest_imu.recording.noise import NoiseFloor
 from pytest_imu.recording.record import ATTEMPTS, RECORD, TestRecord, combined_outcome
 from pytest_imu.recording.runlog import RunLog
@@ -113,6 +114,7 @@ class Recorder:
         if record is not None:
             if call.excinfo is not None:
                 record.note_failure(call.when)
+                point_at_test(item, report, self._enforce.__code__.co_filename)
                 self._kept_by_failure |= record.keeps_memory
             self._attach(item, record, report)
         return report
