@@ -20,20 +20,20 @@ BUDGETS: pytest.StashKey[tuple[AnyBudget, ...]] = pytest.StashKey()
 """Where a test's budgets are kept, on the item."""
 
 PEAK_LINE = (
-    'max_peak_mib(limit, /, *, phase="call"): fail the test if its memory peak is over limit MiB above '
-    'where it started; phase is "call", "setup" or "all"; a limit of None lifts every farther one.'
+    'max_peak_mib(limit, /, *, phase="call"): fail the test if its memory peak exceeds limit MiB above '
+    'where it started. phase is "call", "setup" or "all". None removes limits set farther away.'
 )
 DELTA_LINE = (
-    'max_delta_mib(limit, /, *, phase="call"): fail the test if it keeps over limit MiB; phase and None '
-    "as in max_peak_mib."
+    'max_delta_mib(limit, /, *, phase="call"): fail the test if it keeps more than limit MiB. phase and '
+    "None as in max_peak_mib."
 )
 CACHE_LINE = (
-    "max_cache_misses(limit, *, warmup=0): fail the test if it has over limit cache misses, as perf "
-    "or --imu-simulate counts them; its body is called warmup times before that; None lifts every "
-    "farther one."
+    "max_cache_misses(limit, *, warmup=0): fail the test if it has more than limit cache misses, as "
+    "counted by perf or --imu-simulate. Its body is called warmup times first, uncounted. None removes "
+    "limits set farther away."
 )
 EVENTS_LINE = (
-    "max_events(event, limit, *, warmup=0): the same for any event: "
+    "max_events(event, limit, *, warmup=0): like max_cache_misses, for any event: "
     'max_events("instructions", 1_000_000).'
 )
 MARKER_LINES = (PEAK_LINE, DELTA_LINE, CACHE_LINE, EVENTS_LINE)
