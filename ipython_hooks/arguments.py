@@ -49,7 +49,8 @@ def cell_options(line: str) -> argparse.Namespace:
             options = parser.parse_args(shlex.split(line))
         except ValueError:
             raise InvalidValueError(line.strip(), "[-r N] [-q] [-j FILE]") from None
-    options.r = runs_of("%%imu -r", options.r)
+    with naming("%%imu -r"):
+        options.r = whole_number(options.r, most=MAX_RUNS)
     return options
 
 
@@ -58,16 +59,11 @@ def split_run_options(rest: str) -> tuple[int, str]:
     runs, statement = 1, rest
     if rest.startswith("-r"):
         number, _, statement = rest.removeprefix("-r").strip().partition(" ")
-        runs = runs_of("%imu run -r", number)
+        with naming("%imu run -r"):
+            runs = whole_number(number, most=MAX_RUNS)
     if not statement.strip():
         raise CommandError(InvalidValueError(rest, "[-r N] STATEMENT").of("%imu run"))
     return runs, statement.strip()
-
-
-def runs_of(source: str, text: str) -> int:
-    """Return a number of runs."""
-    with naming(source):
-        return whole_number(text, most=MAX_RUNS)
 
 
 def whole_number(text: str, *, most: int | None = None) -> int:

@@ -125,7 +125,9 @@ def _style(session: Session, rest: str) -> None:
 
 def _last(session: Session) -> None:
     history = session.watcher.history
-    session.say(session.lines_of(history[-1]) if history else [wording.NOTHING_MEASURED])
+    session.say(
+        wording.report_lines(history[-1], session.options) if history else [wording.NOTHING_MEASURED]
+    )
 
 
 def _history(session: Session) -> None:
@@ -141,11 +143,7 @@ def _top(session: Session, rest: str) -> None:
 
 
 def _print_table(session: Session, records: Sequence[Any]) -> None:
-    options = session.options
-    table = wording.history_table(
-        records, decimals=options.decimals, command_width=options.command_width
-    )
-    print(table)  # noqa: T201 - the answer to the person at the prompt
+    print(wording.history_table(records, session.options))  # noqa: T201 - the answer to the person at the prompt
 
 
 def _save(session: Session, rest: str) -> None:

@@ -7,15 +7,10 @@ import sys
 
 from pytest_imu.core.invalid import InvalidValueError
 from pytest_imu.core.memory import platforms
-from pytest_imu.core.units import UNITS, format_bytes
+from pytest_imu.core.units import format_bytes
 
-_UNITS_OF_A_THOUSAND = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-_SIZE = re.compile(r"(\d{1,18}(?:\.\d{1,18})?)\s*([A-Za-z]+)")
+_SIZE = re.compile(r"(\d{1,18}(?:\.\d{1,18})?)\s*(?:([KMGT])(i?))?B", re.IGNORECASE | re.ASCII)
 _VM_DATA = re.compile(rb"VmData:\s*(\d+) kB")
-
-
-class LimitUnavailableError(ValueError):
-    """The platform cannot cap a process so; the message says why."""
 
 
 class MemoryLimit:
@@ -33,12 +28,11 @@ class MemoryLimit:
     def set(self, total_bytes: int) -> None:
         """Cap the process at *total_bytes*.
 
-        Raises LimitUnavailableError where the platform cannot, ValueError where the process is
-        already larger.
+        Raises ValueError where the platform cannot, or the process is already larger.
         """
         if sys.platform != "linux":
             message = f"only Linux has a limit that Python survives, and this is {sys.platform}"
-            raise LimitUnavailableError(message)
+            raise ValueError(message)
         import resource
 
         text = platforms.read_proc_file("/proc/self/status")
@@ -46,7 +40,7 @@ class MemoryLimit:
         counted = _VM_DATA.search(text)
         if counted is None:
             message = "/proc/self/status does not tell VmData"
-            raise LimitUnavailableError(message)
+            raise ValueError(message)
         if total_bytes <= rss_bytes:
             expected = f"more than {format_bytes(rss_bytes)}, which this process already holds"
             raise InvalidValueError(format_bytes(total_bytes), expected)
@@ -77,17 +71,14 @@ class MemoryLimit:
 
 
 def parse_bytes(text: str) -> int:
-    """Return the bytes of a size with its unit: GiB is 2**30, GB is 10**9.
-
-    Raises InvalidValueError.
+    """Return the bytes of a size with its unit: GiB is 2**30, GB is 10**9. Raises InvalidValueError.
 
     >>> parse_bytes("8GiB"), parse_bytes("1.5 MiB"), parse_bytes("2 GB")
     (8589934592, 1572864, 2000000000)
     """
     match = _SIZE.fullmatch(text.strip())
-    factor = None
-    if match is not None:
-        factor = (UNITS | _UNITS_OF_A_THOUSAND).get(match[2].upper())
-    if match is None or factor is None:
+    if match is None:
         raise InvalidValueError(text, "a size with its unit, such as 8GiB, 500 MiB or 2GB")
-    return round(float(match[1]) * factor)
+    number, prefix, binary = match.groups()
+    factor: int = (1024 if binary else 1000) ** " KMGT".index((prefix or " ").upper())
+    return round(float(number) * factor)

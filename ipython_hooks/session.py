@@ -103,15 +103,6 @@ class Session:
         self._put(LAST_NAME, value, instead_of=self._last)
         self._last = value
 
-    def lines_of(self, record: CommandRecord) -> list[str]:
-        """Return what is said of a command, as the options have it."""
-        return wording.report_lines(
-            record,
-            decimals=self.options.decimals,
-            command_width=self.options.command_width,
-            raw_samples=self.options.raw_samples,
-        )
-
     def say(self, lines: list[str]) -> None:
         """Show lines of text, quietly where the front end can."""
         style = self.options.style
@@ -149,7 +140,7 @@ class Session:
         self._put(HISTORY_NAME, self._rows, instead_of=self._rows)  # %reset takes it away
         if self._last is self._last_before:  # else the command itself has measured something
             self.keep_last(record)
-        self.say(self.lines_of(record) + self._uncounted(record))
+        self.say(wording.report_lines(record, self.options) + self._uncounted(record))
 
     def _complain(self, text: str) -> None:
         if self.live is not None:
