@@ -118,6 +118,8 @@ class Option:
         try:
             return config.getini(self.name)
         except (ValueError, TypeError, pytest.UsageError):  # pytest converts it first, by its type
+            if self.kind.ini == "string" and type(typed) in (int, float):  # a tolerance in TOML
+                return str(typed)
             raise InvalidValueError(typed, self.kind.expected) from None
 
     def _in_ini(self, config: pytest.Config) -> tuple[str, object]:

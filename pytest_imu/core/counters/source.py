@@ -15,8 +15,8 @@ CACHE_MISSES = "cache-misses"
 """What is counted where nobody names an event."""
 
 # What perf lets stand in an event: names, modifiers, PMU terms and raw codes. No blanks, no quotes,
-# no leading dash that could pass for an option.
-_EVENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/=@-]*")
+# no leading dash that could pass for an option, and no longer than any name is.
+_EVENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/=@-]{0,254}")
 
 
 def is_event(event: object) -> bool:
