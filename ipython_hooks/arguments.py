@@ -1,89 +1,91 @@
-"""The words behind a command: read, checked, and refused with what is accepted."""
+"""The words behind a command: read, checked, and refused with what was expected."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
+
+from pytest_imu.core.invalid import InvalidValueError
 
 MAX_RUNS = 1_000_000
 
 
 class CommandError(Exception):
-    """A command that makes no sense; the message says what is accepted."""
+    """A command that makes no sense; the message says what was expected."""
 
 
-def cell_options(line: str) -> argparse.Namespace:
-    """Return the options of `%%imu`: `r` runs, `q` for quiet, `j` for a file."""
-    parser = _Parser(prog="%%imu", add_help=False)
-    parser.add_argument("-r", type=runs_of, default=1)
-    parser.add_argument("-q", action="store_true")
-    parser.add_argument("-j", type=Path)
-    return parser.parse_args(words_of("%%imu", line))
+@contextlib.contextmanager
+def naming(source: str, path: Path | None = None) -> Iterator[None]:
+    """Turn what goes wrong with a command's words, or its file, into an error that names the command."""
+    try:
+        yield
+    except InvalidValueError as error:
+        raise CommandError(error.of(source)) from None
+    except OSError as error:  # without the name of the temporary file
+        message = f"{source}: {path} cannot be written: {error.strerror or error}"
+        raise CommandError(message) from None
+    except ValueError as error:
+        message = f"{source}: {error}"
+        raise CommandError(message) from None
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        text = f"{self.prog}: {message}; accepted: [-r N] [-q] [-j FILE]"
-        raise CommandError(text)
+        raise ValueError(message)
 
 
-def split_run_options(name: str, rest: str) -> tuple[int, str]:
-    """Return how often to run, and the statement behind `[-r N]`."""
-    if not rest.startswith("-r"):
-        return 1, rest
-    number, _, statement = rest.removeprefix("-r").strip().partition(" ")
-    try:
-        return runs_of(number), statement.strip()
-    except argparse.ArgumentTypeError as error:
-        message = f"{name}: {error}"
-        raise CommandError(message) from None
+def cell_options(line: str) -> argparse.Namespace:
+    """Return the options of `%%imu`: `r` runs, `q` for quiet, `j` for a file."""
+    parser = _Parser(add_help=False)
+    parser.add_argument("-r", default="1")
+    parser.add_argument("-q", action="store_true")
+    parser.add_argument("-j", type=Path)
+    with naming("%%imu"):
+        try:
+            options = parser.parse_args(shlex.split(line))
+        except ValueError:
+            raise InvalidValueError(line.strip(), "[-r N] [-q] [-j FILE]") from None
+    with naming("%%imu -r"):
+        options.r = whole_number(options.r, most=MAX_RUNS)
+    return options
 
 
-def runs_of(text: str) -> int:
-    """Return a number of runs; argparse turns its error into one that names the option."""
-    number = int(text) if text.isdecimal() else 0
-    if not 1 <= number <= MAX_RUNS:
-        message = f"-r {text!r} is not accepted; a whole number from 1 to {MAX_RUNS} is"
-        raise argparse.ArgumentTypeError(message)
+def split_run_options(rest: str) -> tuple[int, str]:
+    """Return how often `%imu run` runs, and the statement behind `[-r N]`."""
+    runs, statement = 1, rest
+    if rest.startswith("-r"):
+        number, _, statement = rest.removeprefix("-r").strip().partition(" ")
+        with naming("%imu run -r"):
+            runs = whole_number(number, most=MAX_RUNS)
+    if not statement.strip():
+        raise CommandError(InvalidValueError(rest, "[-r N] STATEMENT").of("%imu run"))
+    return runs, statement.strip()
+
+
+def whole_number(text: str, *, most: int | None = None) -> int:
+    """Return a whole number, 1 or more; raises InvalidValueError."""
+    number = int(text) if text.isdecimal() and len(text) < len(str(10**18)) else 0
+    if number < 1 or (most is not None and number > most):
+        raise InvalidValueError(text, f"a whole number, 1 {'or more' if most is None else f'to {most}'}")
     return number
 
 
-def words_of(name: str, line: str) -> list[str]:
-    """Return the words of a line as a shell splits it."""
-    try:
-        return shlex.split(line)
-    except ValueError as error:
-        message = f"{name}: {error}"
-        raise CommandError(message) from None
-
-
-def path_of(name: str, rest: str) -> Path:
-    """Return the one path that a command needs."""
-    words = words_of(f"%imu {name}", rest)
+def path_of(text: str) -> Path:
+    """Return the one path that a command needs; raises InvalidValueError."""
+    words = []
+    with contextlib.suppress(ValueError):  # a quote that is not closed
+        words = shlex.split(text)
     if len(words) != 1:
-        message = f"%imu {name} needs the path of one file"
-        raise CommandError(message)
+        raise InvalidValueError(text, "the path of one file")
     return Path(words[0]).expanduser()
 
 
-def unwritable(name: str, path: Path | None, error: OSError) -> str:
-    """Return why a file could not be written, without the name of the temporary one."""
-    return f"{name}: {path} cannot be written: {error.strerror or error}"
-
-
-def one_of(name: str, word: str, accepted: Sequence[str]) -> str:
-    """Return a word if it is one of those accepted."""
-    if word not in accepted:
-        message = f"%imu {name}: {word!r} is not accepted; one of {', '.join(accepted)} is"
-        raise CommandError(message)
+def one_of(word: str, words: Sequence[str]) -> str:
+    """Return a word if it is one of these; raises InvalidValueError."""
+    if word not in words:
+        raise InvalidValueError(word, f"{', '.join(words[:-1])} or {words[-1]}")
     return word
-
-
-def require_nothing(name: str, rest: str) -> None:
-    """Refuse words behind a command that takes none."""
-    if rest:
-        message = f"%imu {name} takes nothing more, and got {rest!r}"
-        raise CommandError(message)

@@ -12,18 +12,20 @@ from ipython_hooks import wording
 from ipython_hooks.arguments import (
     CommandError,
     cell_options,
+    naming,
     one_of,
     path_of,
-    require_nothing,
     split_run_options,
-    unwritable,
+    whole_number,
 )
-from ipython_hooks.limit import LimitUnavailableError
+from ipython_hooks.limit import parse_bytes
+from ipython_hooks.options import STYLES
 from ipython_hooks.records import largest
 from ipython_hooks.repeat import Repeated, repeat
 from pytest_imu.core import document
 from pytest_imu.core.counters.source import CACHE_MISSES, check_event
-from pytest_imu.core.units import format_bytes, parse_bytes
+from pytest_imu.core.invalid import InvalidValueError
+from pytest_imu.core.units import format_bytes
 
 if TYPE_CHECKING:
     from ipython_hooks.session import Session
@@ -34,30 +36,31 @@ TOP_DEFAULT = 5
 def run(session: Session, line: str) -> Any:
     """Carry out one line; without a word, say how things stand."""
     word, _, rest = line.strip().partition(" ")
-    command = COMMANDS.get(word or "status")
-    if command is None:
-        message = f"%imu has no command {word!r}; it has {', '.join(COMMANDS)}. %imu? explains them"
-        raise CommandError(message)
-    return command(session, rest.strip())
+    word, rest = word or "status", rest.strip()
+    if word in ALONE:
+        if rest:
+            raise CommandError(InvalidValueError(rest, "nothing").of(f"%imu {word}"))
+        return ALONE[word](session)
+    if word in WITH_WORDS:
+        return WITH_WORDS[word](session, rest)
+    expected = f"{', '.join((*ALONE, *WITH_WORDS))} (%imu? explains them)"
+    raise CommandError(InvalidValueError(word, expected).of("%imu"))
 
 
-def _on(session: Session, rest: str) -> None:
-    require_nothing("on", rest)
+def _on(session: Session) -> None:
     session.start()
     session.say(["reporting after each command; %imu off stops it"])
 
 
-def _off(session: Session, rest: str) -> None:
-    require_nothing("off", rest)
+def _off(session: Session) -> None:
     session.stop()
     session.say(["not reporting; %imu on starts again"])
 
 
-def _status(session: Session, rest: str) -> None:
-    require_nothing("status", rest)
+def _status(session: Session) -> None:
     limit = session.limit.total_bytes
     counted = ", ".join(session.counters.events) if session.counters else "nothing"
-    source = "" if session.counters is None else f" ({session.counters.label}{_caches()})"
+    source = f" ({_source(session)})" if session.counters else ""
     session.say(
         [
             f"reporting: {'on' if session.watching else 'off'}",
@@ -70,11 +73,13 @@ def _status(session: Session, rest: str) -> None:
     )
 
 
-def _caches() -> str:
+def _source(session: Session) -> str:
+    """Return what counts events, and in which caches where those are simulated."""
     from pytest_imu.core.counters.choice import simulated_caches
 
     caches = simulated_caches()
-    return "" if caches is None else f" {caches}"
+    label = session.counters.label if session.counters else ""
+    return label if caches is None else f"{label} {caches}"
 
 
 def _peaks() -> str:
@@ -93,96 +98,74 @@ def _perf(session: Session, rest: str) -> None:
         session.options.raw_samples = False
         session.say(["counting nothing"])
         return
-    raw = "--raw" in words
     counted = session.counters.events if session.counters else (CACHE_MISSES,)
     names = [word for word in words if word not in ("on", "--raw")] or counted
-    try:
-        events = [check_event(event) for name in names for event in name.split(",")]
-    except ValueError as error:
-        message = f"%imu perf: {error}"
-        raise CommandError(message) from None
-    if "off" in events:
-        message = "%imu perf off takes nothing more"
-        raise CommandError(message)
-    if raw:
+    with naming("%imu perf"):
+        events = tuple(dict.fromkeys(check_event(event) for name in names for event in name.split(",")))
+        if "off" in events:
+            raise InvalidValueError(rest, "events, or off alone")
+    if "--raw" in words:
         session.options.raw_samples = True
-    session.count(tuple(dict.fromkeys(events)))
-    source = "" if session.counters is None else f"{session.counters.label}{_caches()}"
-    session.say([f"counting {', '.join(events)} in each command with {source}; %imu perf off stops it"])
-
-
-def _live(session: Session, rest: str) -> None:
-    session.show_live(on=one_of("live", rest, ("on", "off")) == "on")
-
-
-def _style(session: Session, rest: str) -> None:
-    session.options.style = one_of("style", rest, ("auto", "html", "text"))
-
-
-def _last(session: Session, rest: str) -> None:
-    require_nothing("last", rest)
-    if not session.watcher.history:
-        session.say(["no command was measured yet"])
-        return
-    options = session.options
+    session.count(events)
     session.say(
-        wording.report_lines(
-            session.watcher.history[-1],
-            decimals=options.decimals,
-            command_width=options.command_width,
-            raw_samples=options.raw_samples,
-        )
+        [f"counting {', '.join(events)} in each command with {_source(session)}; %imu perf off stops it"]
     )
 
 
-def _history(session: Session, rest: str) -> None:
-    require_nothing("history", rest)
+def _live(session: Session, rest: str) -> None:
+    with naming("%imu live"):
+        word = one_of(rest, ("on", "off"))
+    session.show_live(on=word == "on")
+
+
+def _style(session: Session, rest: str) -> None:
+    with naming("%imu style"):
+        session.options.style = one_of(rest, STYLES)
+
+
+def _last(session: Session) -> None:
+    history = session.watcher.history
+    session.say(
+        wording.report_lines(history[-1], session.options) if history else [wording.NOTHING_MEASURED]
+    )
+
+
+def _history(session: Session) -> None:
     _print_table(session, session.watcher.history)
 
 
 def _top(session: Session, rest: str) -> None:
-    count = int(rest) if rest.isdecimal() else (TOP_DEFAULT if not rest else 0)
-    if count < 1:
-        message = f"%imu top: {rest!r} is not accepted; a whole number from 1 is"
-        raise CommandError(message)
-    print("took the most:")  # noqa: T201 - the answer to the person at the prompt
-    _print_table(session, largest(session.watcher.history, by="peak_bytes", count=count))
-    print("kept the most:")  # noqa: T201 - the answer to the person at the prompt
-    _print_table(session, largest(session.watcher.history, by="delta_bytes", count=count))
+    with naming("%imu top"):
+        count = whole_number(rest) if rest else TOP_DEFAULT
+    for what, size in (("took", "peak_bytes"), ("kept", "delta_bytes")):
+        print(f"{what} the most:")  # noqa: T201 - the answer to the person at the prompt
+        _print_table(session, largest(session.watcher.history, by=size, count=count))
 
 
 def _print_table(session: Session, records: Sequence[Any]) -> None:
-    options = session.options
-    table = wording.history_table(
-        records, decimals=options.decimals, command_width=options.command_width
-    )
-    print(table)  # noqa: T201 - the answer to the person at the prompt
+    print(wording.history_table(records, session.options))  # noqa: T201 - the answer to the person at the prompt
 
 
 def _save(session: Session, rest: str) -> None:
     from ipython_hooks import saving
 
-    path = path_of("save", rest)
-    try:
+    with naming("%imu save"):
+        path = path_of(rest)
+    with naming("%imu save", path):
         saving.save(path, session.watcher.history)
-    except OSError as error:
-        raise CommandError(unwritable("%imu save", path, error)) from None
     session.say([f"{len(session.watcher.history)} commands saved to {path}"])
 
 
 def _plot(session: Session, rest: str) -> Any:
     from ipython_hooks import plot
 
-    path = path_of("plot", rest) if rest else None
+    with naming("%imu plot"):
+        path = path_of(rest) if rest else None
     try:
-        return plot.plot(session.watcher.history, path)
+        with naming("%imu plot", path):  # a format that matplotlib does not have; it says which it has
+            return plot.plot(session.watcher.history, path)
     except ImportError:
         message = "%imu plot needs matplotlib: pip install 'pytest-imu[plot]'"
-        raise CommandError(message) from None
-    except OSError as error:
-        raise CommandError(unwritable("%imu plot", path, error)) from None
-    except ValueError as error:  # a format that matplotlib does not have; it says which it has
-        message = f"%imu plot: {error}"
         raise CommandError(message) from None
 
 
@@ -191,20 +174,14 @@ def _limit(session: Session, rest: str) -> None:
         session.limit.lift()
         session.say(["no limit"])
         return
-    try:
+    with naming("%imu limit"):
         session.limit.set(parse_bytes(rest))
-    except (ValueError, LimitUnavailableError) as error:
-        message = f"%imu limit: {error}"
-        raise CommandError(message) from None
     session.say([f"an allocation that takes this process past {rest} raises MemoryError"])
 
 
 def _run(session: Session, rest: str) -> Repeated:
-    options, statement = split_run_options("%imu run", rest)
-    if not statement:
-        message = "%imu run needs a statement: %imu run [-r N] STATEMENT"
-        raise CommandError(message)
-    return _measured(session, statement, runs=options)
+    runs, statement = split_run_options(rest)
+    return _measured(session, statement, runs=runs)
 
 
 def measure_cell(session: Session, line: str, cell: str) -> Repeated | None:
@@ -212,11 +189,8 @@ def measure_cell(session: Session, line: str, cell: str) -> Repeated | None:
     options = cell_options(line)
     measured = _measured(session, cell, runs=options.r)
     if options.j is not None:
-        try:
-            with document.replacing(options.j) as file:
-                file.write(json.dumps(measured.to_dict(), indent=1) + "\n")
-        except OSError as error:
-            raise CommandError(unwritable("%%imu -j", options.j, error)) from None
+        with naming("%%imu -j", options.j), document.replacing(options.j) as file:
+            file.write(json.dumps(measured.to_dict(), indent=1) + "\n")
     return None if options.q else measured
 
 
@@ -225,7 +199,7 @@ def _measured(session: Session, source: str, *, runs: int) -> Repeated:
     flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT  # to tell it from a mistake
     code = compile(shell.transform_cell(source), "<imu>", "exec", flags)
     if code.co_flags & inspect.CO_COROUTINE:
-        message = "%imu run and %%imu take no await outside a function; a plain command does"
+        message = "%imu run and %%imu cannot await outside a function; a plain command can"
         raise CommandError(message)
     # In the person's own namespace: what the statement assigns is there afterwards.
     measured = repeat(
@@ -238,15 +212,17 @@ def _measured(session: Session, source: str, *, runs: int) -> Repeated:
     return measured
 
 
-COMMANDS: dict[str, Callable[[Session, str], Any]] = {
+ALONE: dict[str, Callable[[Session], None]] = {
     "on": _on,
     "off": _off,
     "status": _status,
+    "last": _last,
+    "history": _history,
+}
+WITH_WORDS: dict[str, Callable[[Session, str], Any]] = {
     "perf": _perf,
     "live": _live,
     "style": _style,
-    "last": _last,
-    "history": _history,
     "top": _top,
     "save": _save,
     "plot": _plot,

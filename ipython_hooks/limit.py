@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 import sys
 
+from pytest_imu.core.invalid import InvalidValueError
 from pytest_imu.core.memory import platforms
+from pytest_imu.core.units import format_bytes
 
+_SIZE = re.compile(r"(\d{1,18}(?:\.\d{1,18})?)\s*(?:([KMGT])(i?))?B", re.IGNORECASE | re.ASCII)
 _VM_DATA = re.compile(rb"VmData:\s*(\d+) kB")
-
-
-class LimitUnavailableError(Exception):
-    """The platform cannot cap a process so; the message says why."""
 
 
 class MemoryLimit:
@@ -29,12 +28,11 @@ class MemoryLimit:
     def set(self, total_bytes: int) -> None:
         """Cap the process at *total_bytes*.
 
-        Raises LimitUnavailableError where the platform cannot, ValueError where the process is
-        already larger.
+        Raises ValueError where the platform cannot, or the process is already larger.
         """
         if sys.platform != "linux":
             message = f"only Linux has a limit that Python survives, and this is {sys.platform}"
-            raise LimitUnavailableError(message)
+            raise ValueError(message)
         import resource
 
         text = platforms.read_proc_file("/proc/self/status")
@@ -42,21 +40,22 @@ class MemoryLimit:
         counted = _VM_DATA.search(text)
         if counted is None:
             message = "/proc/self/status does not tell VmData"
-            raise LimitUnavailableError(message)
-        if total_bytes <= rss_bytes:
-            message = f"this process already holds {rss_bytes / 2**20:.1f} MiB"
             raise ValueError(message)
+        if total_bytes <= rss_bytes:
+            expected = f"more than {format_bytes(rss_bytes)}, which this process already holds"
+            raise InvalidValueError(format_bytes(total_bytes), expected)
         soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
         wanted = int(counted[1]) * platforms.KIB + total_bytes - rss_bytes
         allowed = min((one for one in self._before or (soft, hard) if one >= 0), default=wanted)
         if wanted > allowed:
-            message = f"this process may not go over {allowed / 2**20:.1f} MiB of data in any case"
-            raise ValueError(message)
+            expected = f"less; this process may hold {format_bytes(allowed)} of data at most"
+            raise InvalidValueError(format_bytes(total_bytes), expected)
         try:
             resource.setrlimit(resource.RLIMIT_DATA, (wanted, hard))
         except OverflowError:
-            message = f"no process can hold {total_bytes / 2**40:.1f} TiB"
-            raise ValueError(message) from None
+            raise InvalidValueError(
+                format_bytes(total_bytes), "a size that a process can have"
+            ) from None
         if self._before is None:
             self._before = (soft, hard)
         self.total_bytes = total_bytes
@@ -69,3 +68,17 @@ class MemoryLimit:
             import resource
 
             resource.setrlimit(resource.RLIMIT_DATA, before)
+
+
+def parse_bytes(text: str) -> int:
+    """Return the bytes of a size with its unit: GiB is 2**30, GB is 10**9. Raises InvalidValueError.
+
+    >>> parse_bytes("8GiB"), parse_bytes("1.5 MiB"), parse_bytes("2 GB")
+    (8589934592, 1572864, 2000000000)
+    """
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise InvalidValueError(text, "a size with its unit, such as 8GiB, 500 MiB or 2GB")
+    number, prefix, binary = match.groups()
+    factor: int = (1024 if binary else 1000) ** " KMGT".index((prefix or " ").upper())
+    return round(float(number) * factor)

@@ -10,7 +10,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from typing import Any, Protocol, TextIO
+from typing import Any, TextIO
 
 import psutil
 
@@ -20,16 +20,6 @@ from pytest_imu.core.units import format_bytes, format_mib
 
 FEWEST_ROWS = 4
 """In a terminal with fewer rows, a row is worth more to the person than the line."""
-
-
-class StatusLine(Protocol):
-    """Something that shows one line, again and again, and takes it away."""
-
-    def show(self, text: str) -> None:
-        """Show the line in the place of the one before."""
-
-    def remove(self) -> None:
-        """Leave nothing behind."""
 
 
 class TerminalLine:
@@ -49,7 +39,8 @@ class TerminalLine:
         reserve = ""
         if size != self._size:
             self.remove()  # from the row that was the last one
-            reserve, self._size = _reserve_last_row(size.lines), size
+            # Down and up again: a cursor on the last row takes its text one row up with it.
+            reserve, self._size = f"\x1bD\x1bM\x1b7\x1b[1;{size.lines - 1}r\x1b8", size
         self._write(f"{reserve}\x1b7\x1b[{size.lines};1H\x1b[2K{text[: size.columns - 1]}\x1b8")
 
     def remove(self) -> None:
@@ -61,11 +52,6 @@ class TerminalLine:
     def _write(self, text: str) -> None:
         self._stream.write(text)
         self._stream.flush()
-
-
-def _reserve_last_row(rows: int) -> str:
-    # Down and up again: a cursor on the last row takes its text one row up with it.
-    return f"\x1bD\x1bM\x1b7\x1b[1;{rows - 1}r\x1b8"
 
 
 def keys_are_read(descriptor: int) -> bool:
@@ -139,11 +125,7 @@ class Live:
         self._end_waiting()
         line = self._line()
         if line is not None:
-            options = self._options
-            self._command = _LongCommand(
-                meter, line, after_s=options.live_after_s, every_s=options.live_interval_s
-            )
-            self._command.start()
+            self._command = _LongCommand(meter, line, self._options)
 
     def command_ends(self) -> None:
         """Take the command's line away, and watch the prompt again."""
@@ -171,7 +153,7 @@ class Live:
         if waiting is not None:
             waiting.__exit__(None, None, None)
 
-    def _line(self) -> StatusLine | None:
+    def _line(self) -> TerminalLine | NotebookLine | None:
         if hasattr(self._shell, "kernel"):
             return NotebookLine(self._shell.display_pub)
         seen = sys.stdout.isatty() and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
@@ -181,20 +163,16 @@ class Live:
 class _LongCommand:
     """The thread that shows one command, from some seconds after its beginning to its end."""
 
-    def __init__(self, meter: Meter, line: StatusLine, *, after_s: float, every_s: float) -> None:
+    def __init__(self, meter: Meter, line: TerminalLine | NotebookLine, options: Options) -> None:
         self._meter = meter
         self._line = line
-        self._after_s = after_s
-        self._every_s = every_s
+        self._options = options
         self._ended = threading.Event()
+        self._start_s = time.monotonic()
         # In the command's context: a kernel finds the cell that a display belongs to by it.
         run: Callable[[], None] = self._run
         target = contextvars.copy_context().run
         self._thread = threading.Thread(target=target, args=(run,), name="imu-live", daemon=True)
-        self._start_s = time.monotonic()
-
-    def start(self) -> None:
-        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
@@ -203,20 +181,18 @@ class _LongCommand:
         self._thread.join()
 
     def _run(self) -> None:
-        if self._ended.wait(self._after_s):
+        if self._ended.wait(self._options.live_after_s):
             return
-        with contextlib.suppress(OSError, ValueError):  # nobody to show it to: the terminal is closed
-            self._show_until_end()
+        # Nobody to show it to: the terminal is closed.
+        with contextlib.suppress(OSError, ValueError), contextlib.ExitStack() as stack:
+            stack.callback(self._line.remove)
+            self._show()
+            while not self._ended.wait(self._options.live_interval_s):
+                self._show()
 
-    def _show_until_end(self) -> None:
-        try:
-            while True:
-                rss_bytes, peak_bytes = self._meter.peek()
-                self._line.show(
-                    f"{time.monotonic() - self._start_s:.1f} s, memory {format_mib(rss_bytes)} MiB, "
-                    f"peak so far {format_mib(peak_bytes)} MiB"
-                )
-                if self._ended.wait(self._every_s):
-                    return
-        finally:
-            self._line.remove()
+    def _show(self) -> None:
+        rss_bytes, peak_bytes = self._meter.peek()
+        self._line.show(
+            f"{time.monotonic() - self._start_s:.1f} s, memory {format_mib(rss_bytes)} MiB, "
+            f"peak so far {format_mib(peak_bytes)} MiB"
+        )

@@ -10,6 +10,7 @@ from traitlets import Bool, Enum, Float, Int, Unicode
 
 from ipython_hooks import commands
 from ipython_hooks.arguments import CommandError
+from ipython_hooks.options import STYLES
 from ipython_hooks.session import Session
 
 
@@ -17,23 +18,21 @@ from ipython_hooks.session import Session
 class ImuMagics(Magics):
     """Reports what each command used, and measures what it is asked to."""
 
-    decimals = Int(1, min=0, max=6, help="Decimals of the sizes in the report.").tag(config=True)
-    command_width = Int(60, min=10, help="Width to which a command is cut.").tag(config=True)
+    decimals = Int(1, min=0, max=6, help="Number of decimals of sizes.").tag(config=True)
+    command_width = Int(60, min=10, help="Width to which commands are cut.").tag(config=True)
     style = Enum(
-        ["auto", "text", "html"],
+        STYLES,
         default_value="auto",
-        help="How to report: text, a quiet line of HTML, or what fits the front end.",
+        help="How to report: as text, as HTML, or whichever fits the front end.",
     ).tag(config=True)
     perf = Unicode("", help="Events to count with perf, separated by commas.").tag(config=True)
-    raw_samples = Bool(default_value=False, help="Report all samples of an event.").tag(config=True)
-    trim = Bool(default_value=True, help="Give freed memory back before measuring.").tag(config=True)
-    gc = Bool(default_value=False, help="Collect garbage before measuring.").tag(config=True)
-    live = Bool(default_value=False, help="Show memory while the prompt waits.").tag(config=True)
-    live_interval_s = Float(0.5, min=0.05, help="Seconds between two live readings.").tag(config=True)
-    live_after_s = Float(2.0, min=0.1, help="Seconds after which a command is shown live.").tag(
-        config=True
-    )
-    perf_idle_s = Float(60.0, min=1.0, help="Seconds without a command that end perf.").tag(config=True)
+    raw_samples = Bool(default_value=False, help="Show all samples of an event.").tag(config=True)
+    trim = Bool(default_value=True, help="Return freed memory to the system first.").tag(config=True)
+    gc = Bool(default_value=False, help="Run a garbage collection before measuring.").tag(config=True)
+    live = Bool(default_value=False, help="Show memory live.").tag(config=True)
+    live_interval_s = Float(0.5, min=0.05, help="Seconds between live readings.").tag(config=True)
+    live_after_s = Float(2.0, min=0.1, help="Seconds until a command is shown live.").tag(config=True)
+    perf_idle_s = Float(60.0, min=1.0, help="Stop perf after this many idle seconds.").tag(config=True)
 
     def __init__(self, shell: Any, **arguments: Any) -> None:  # Any: the shells have no common type
         super().__init__(shell, **arguments)
@@ -41,32 +40,32 @@ class ImuMagics(Magics):
 
     @line_cell_magic
     def imu(self, line: str, cell: str | None = None) -> Any:
-        """Measure memory: what each command used, how far it peaked, and where that leaves us.
+        """Measure memory: what each command used, its peak, and the total.
 
         After every command:
-            %imu on | off            report after each command, or stop
-            %imu status              what is measured, and how
-            %imu perf [EVENTS|off]   count events with perf, cache-misses if none is named; --raw
-                                     shows all samples
+            %imu on | off            start or stop reporting after each command
+            %imu status              show what is measured, and how
+            %imu perf [EVENTS|off]   count events with perf (default: cache-misses); --raw shows all
+                                     samples
             %imu live on|off         show memory in the prompt's toolbar and during long commands
             %imu style auto|html|text
 
         What was measured:
-            %imu last                the last command again
-            %imu history             a table of all commands; `imu_history` has them as data
-            %imu top [N]             which commands took and kept the most
-            %imu save FILE           all of it as JSON, in the shape of `pytest --imu-json`
-            %imu plot [FILE]         a picture of the session (needs matplotlib)
+            %imu last                show the last command again
+            %imu history             show a table of all commands; `imu_history` has them as data
+            %imu top [N]             show the commands with the largest peaks, and those that kept most
+            %imu save FILE           write all of it as JSON, in the format of `pytest --imu-json`
+            %imu plot [FILE]         plot the session (needs matplotlib)
 
-        One statement or cell, with the report on or off:
+        One statement or cell, whether reporting is on or off:
             %imu run [-r N] STATEMENT
             %%imu [-r N] [-q] [-j FILE]
-                                     run it N times; median and spread; -q shows nothing, -j writes
-                                     JSON. `m = %imu run ...` keeps the numbers, so does `imu_last`.
+                                     run it N times and show the median and the range; -q shows nothing,
+                                     -j writes JSON. `m = %imu run ...` keeps the result, also found in
+                                     `imu_last`.
 
-        A cap:
-            %imu limit 8GiB | off    from then on an allocation that would take the process past it
-                                     raises MemoryError, and everything else goes on
+        A limit:
+            %imu limit 8GiB | off    raise MemoryError where an allocation would exceed it
         """
         try:
             if cell is not None:
@@ -77,7 +76,7 @@ class ImuMagics(Magics):
 
     @line_magic
     def imu_start(self, line: str = "") -> None:  # noqa: ARG002 - IPython passes the line
-        """Begin to report after each command: `%imu on`."""
+        """Start reporting after each command: `%imu on`."""
         commands.run(self.session, "on")
 
     @line_magic

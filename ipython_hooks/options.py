@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+STYLES = ("auto", "html", "text")
+
 
 class Options(Protocol):
     """The traits of `ImuMagics` that others read; the help of each stands there."""

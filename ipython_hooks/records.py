@@ -59,12 +59,7 @@ class CommandRecord:
 
 def largest(records: Sequence[CommandRecord], *, by: str, count: int) -> list[CommandRecord]:
     """Return the records with the largest `peak_bytes` or `delta_bytes`, largest first."""
-
-    def size(record: CommandRecord) -> int:
-        value: int | None = getattr(record.measurement, by)
-        return value or 0
-
-    return sorted(records, key=size, reverse=True)[:count]
+    return sorted(records, key=lambda one: getattr(one.measurement, by) or 0, reverse=True)[:count]
 
 
 def report_line(record: CommandRecord, *, decimals: int, command_width: int) -> str:

@@ -34,9 +34,6 @@ class Repeated:
         )
         return f"<table>{rows}</table>"
 
-    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # noqa: FBT001 - IPython's protocol
-        printer.text("..." if cycle else repr(self))
-
     def _rows(self) -> list[tuple[str, str]]:
         runs = len(self.measurements)
         rows = [

@@ -135,14 +135,7 @@ class Session:
         self._put(HISTORY_NAME, self._rows, instead_of=self._rows)  # %reset takes it away
         if self._last is self._last_before:  # else the command itself has measured something
             self.keep_last(record)
-        options = self.options
-        lines = wording.report_lines(
-            record,
-            decimals=options.decimals,
-            command_width=options.command_width,
-            raw_samples=options.raw_samples,
-        )
-        self.say(lines + self._uncounted(record))
+        self.say(wording.report_lines(record, self.options) + self._uncounted(record))
 
     def _complain(self, text: str) -> None:
         if self.live is not None:

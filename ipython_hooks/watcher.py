@@ -72,9 +72,7 @@ class CellWatcher:
     def forget_running(self) -> None:
         """Leave what is being measured unreported: the command itself switched the report off."""
         self._running.clear()
-        meter, self._meter = self._meter, None
-        if meter is not None:
-            meter.__exit__(None, None, None)  # a window that stays open would measure for ever
+        self._stop_meter()
 
     def _end(self, result: CellResult | None) -> None:
         place = self._place_of(result)
@@ -85,10 +83,14 @@ class CellWatcher:
             return
         # What still runs is not part of it (a notebook's subshell), or never said that it ended.
         self._running.clear()
+        if (meter := self._stop_meter()) is not None:
+            self._keep(info, result, meter)
+
+    def _stop_meter(self) -> Meter | None:
         meter, self._meter = self._meter, None
         if meter is not None:
-            meter.__exit__(None, None, None)
-            self._keep(info, result, meter)
+            meter.__exit__(None, None, None)  # a window that stays open would measure for ever
+        return meter
 
     def _place_of(self, result: CellResult | None) -> int | None:
         """Return which of the running commands has ended, the innermost one first."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
+from ipython_hooks.options import Options
 from ipython_hooks.records import CommandRecord, command_text, report_line
 from pytest_imu.core.model import CounterReading
 from pytest_imu.core.units import (
@@ -16,16 +17,14 @@ from pytest_imu.core.units import (
 
 BARS = "▁▂▃▄▅▆▇█"
 SPARKLINE_WIDTH = 20
+NOTHING_MEASURED = "no command was measured yet"
 
 
-def report_lines(
-    record: CommandRecord, *, decimals: int, command_width: int, raw_samples: bool
-) -> list[str]:
+def report_lines(record: CommandRecord, options: Options) -> list[str]:
     """Return what is said after a command: what it used, and a line for each event counted."""
-    counted = [
-        line for one in record.measurement.counters if (line := counter_line(one, raw=raw_samples))
-    ]
-    return [report_line(record, decimals=decimals, command_width=command_width), *counted]
+    line = report_line(record, decimals=options.decimals, command_width=options.command_width)
+    counted = (counter_line(one, raw=options.raw_samples) for one in record.measurement.counters)
+    return [line, *filter(None, counted)]
 
 
 def counter_line(reading: CounterReading, *, raw: bool) -> str | None:
@@ -57,20 +56,20 @@ def sparkline(samples: Sequence[float]) -> str:
     return "".join(BARS[round(mean / highest * (len(BARS) - 1))] for mean in means)
 
 
-def history_table(records: Sequence[CommandRecord], *, decimals: int, command_width: int) -> str:
+def history_table(records: Sequence[CommandRecord], options: Options) -> str:
     """Return a table of commands: number, used, peak, time and the command."""
     if not records:
-        return "no command was measured yet"
+        return NOTHING_MEASURED
     cells = [("number", "used", "peak", "time")] + [
         (
             "" if record.number is None else str(record.number),
-            format_mib(record.measurement.delta_bytes, decimals=decimals),
-            format_mib(record.measurement.peak_bytes, decimals=decimals),
+            format_mib(record.measurement.delta_bytes, decimals=options.decimals),
+            format_mib(record.measurement.peak_bytes, decimals=options.decimals),
             format_seconds(record.measurement.duration_ns),
         )
         for record in records
     ]
-    commands = ["command"] + [command_text(record.command, command_width) for record in records]
+    commands = ["command"] + [command_text(record.command, options.command_width) for record in records]
     rows = zip(align_right(cells), commands, strict=True)
     return "\n".join([f"{left}  {command}" for left, command in rows] + ["(used and peak in MiB)"])
 

@@ -8,6 +8,8 @@ import math
 import sys
 from collections.abc import Sequence
 
+from pytest_imu.core.invalid import InvalidValueError
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
@@ -20,12 +22,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m pytest_imu", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    doctor = commands.add_parser("doctor", help="say what this machine can measure, and why not")
-    doctor.add_argument("--json", action="store_true", help="as JSON, for programs")
-    perf = commands.add_parser("perf", help="count one event for a while, and print the samples")
-    perf.add_argument("--event", type=_event, default="cache-misses", help="default: cache-misses")
-    perf.add_argument("--seconds", type=_seconds, default=1.0, help="how long; default: 1")
-    perf.add_argument("--pid", type=_pid, help="another process; default: this one, at work")
+    doctor = commands.add_parser("doctor", help="show what can be measured on this machine")
+    doctor.add_argument("--json", action="store_true", help="print JSON")
+    perf = commands.add_parser("perf", help="count one event and print the samples")
+    perf.add_argument(
+        "--event", type=_event, default="cache-misses", help="the event (default: cache-misses)"
+    )
+    perf.add_argument("--seconds", type=_seconds, default=1.0, help="for how long (default: 1)")
+    perf.add_argument("--pid", type=_pid, help="count another process (default: this one, kept busy)")
     return parser
 
 
@@ -44,15 +48,13 @@ def _seconds(text: str) -> float:
     except ValueError:
         seconds = math.nan
     if not 0 < seconds < math.inf:
-        message = f"{text!r} is not accepted; a number of seconds over 0 is"
-        raise argparse.ArgumentTypeError(message)
+        raise argparse.ArgumentTypeError(str(InvalidValueError(text, "a number of seconds over 0")))
     return seconds
 
 
 def _pid(text: str) -> int:
     if not text.isdecimal() or int(text) == 0:
-        message = f"{text!r} is not accepted; the number of a process is"
-        raise argparse.ArgumentTypeError(message)
+        raise argparse.ArgumentTypeError(str(InvalidValueError(text, "the number of a process")))
     return int(text)
 
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_imu.core.counters.source import CACHE_MISSES, is_event
+from pytest_imu.core.invalid import SHOWN_WIDTH, invalid, shown
+from pytest_imu.core.units import cut_middle, printable
 
 if TYPE_CHECKING:
     from pytest_imu.core.budgets import AnyBudget, Budget, Metric
@@ -18,35 +20,26 @@ BUDGETS: pytest.StashKey[tuple[AnyBudget, ...]] = pytest.StashKey()
 """Where a test's budgets are kept, on the item."""
 
 PEAK_LINE = (
-    'max_peak_mib(limit, /, *, phase="call"): fail the test if its memory peak is over limit MiB above '
-    'where it started; phase is "call", "setup" or "all"; a limit of None lifts every farther one.'
+    'max_peak_mib(limit, /, *, phase="call"): fail the test if its memory peak exceeds limit MiB above '
+    'where it started. phase is "call", "setup" or "all". None removes limits set farther away.'
 )
 DELTA_LINE = (
-    'max_delta_mib(limit, /, *, phase="call"): fail the test if it keeps over limit MiB; phase and None '
-    "as in max_peak_mib."
+    'max_delta_mib(limit, /, *, phase="call"): fail the test if it keeps more than limit MiB. phase and '
+    "None as in max_peak_mib."
 )
 CACHE_LINE = (
-    "max_cache_misses(limit, *, warmup=0): fail the test if it has over limit cache misses, as perf "
-    "or --imu-simulate counts them; its body is called warmup times before that; None lifts every "
-    "farther one."
+    "max_cache_misses(limit, *, warmup=0): fail the test if it has more than limit cache misses, as "
+    "counted by perf or --imu-simulate. Its body is called warmup times first, uncounted. None removes "
+    "limits set farther away."
 )
 EVENTS_LINE = (
-    "max_events(event, limit, *, warmup=0): the same for any event: "
+    "max_events(event, limit, *, warmup=0): like max_cache_misses, for any event: "
     'max_events("instructions", 1_000_000).'
 )
 MARKER_LINES = (PEAK_LINE, DELTA_LINE, CACHE_LINE, EVENTS_LINE)
 METRICS: dict[str, Metric] = {"max_peak_mib": "peak", "max_delta_mib": "delta"}
 EVENT_MARKERS = ("max_cache_misses", "max_events")
 MARKER_NAMES = frozenset((*METRICS, *EVENT_MARKERS))
-
-ACCEPTED_SIZE = (
-    'accepted: one number of MiB from 0, or None, and phase="call", phase="setup" or phase="all"'
-)
-ACCEPTED_WARMUP = ", and warmup= with a whole number from 0"
-ACCEPTED_COUNT = f"accepted: one number from 0, or None{ACCEPTED_WARMUP}"
-ACCEPTED_EVENT = (
-    f"accepted: an event as `perf list` names it, and one number from 0, or None{ACCEPTED_WARMUP}"
-)
 
 
 def budgets_by_item(
@@ -120,16 +113,13 @@ def _read_size(item: pytest.Item, mark: pytest.Mark) -> tuple[tuple[str, str], A
     from pytest_imu.core.budgets import BUDGET_PHASES, Budget
 
     phase = mark.kwargs.get("phase", "call")
-    unknown = sorted(set(mark.kwargs) - {"phase"})
-    if unknown:
-        raise _fault(item, mark, f"has no argument {unknown[0]!r}", ACCEPTED_SIZE)
-    if len(mark.args) != 1:
-        raise _fault(item, mark, f"takes one limit, not {len(mark.args)}", ACCEPTED_SIZE)
+    if len(mark.args) != 1 or not mark.kwargs.keys() <= {"phase"}:
+        raise _refusal(item, mark, "one limit without a name, and optionally phase=")
     if not (isinstance(phase, str) and phase in BUDGET_PHASES):
-        raise _fault(item, mark, f"has no phase {phase!r}", ACCEPTED_SIZE)
+        raise _refusal(item, mark, 'phase to be "call", "setup" or "all"')
     limit = mark.args[0]
     if not _is_limit(limit):
-        raise _fault(item, mark, f"cannot be {limit!r}", ACCEPTED_SIZE)
+        raise _refusal(item, mark, "a number of MiB, 0 or more, or None")
     if limit is None:
         return (mark.name, phase), None, "phase" not in mark.kwargs
     budget = Budget(metric=METRICS[mark.name], limit_mib=float(limit), phase=phase)
@@ -143,29 +133,25 @@ def _read_count(
 
     is_cache = mark.name == "max_cache_misses"
     arguments = (CACHE_MISSES, *mark.args) if is_cache else mark.args
-    accepted = ACCEPTED_COUNT if is_cache else ACCEPTED_EVENT
-    if unknown := sorted(set(mark.kwargs) - {"warmup"}):
-        raise _fault(item, mark, f"has no argument {unknown[0]!r}", accepted)
-    if len(arguments) != len(("event", "limit")):
+    if len(arguments) != len(("event", "limit")) or not mark.kwargs.keys() <= {"warmup"}:
         wanted = "one limit" if is_cache else "an event and a limit"
-        raise _fault(item, mark, f"takes {wanted}, not {len(mark.args)} arguments", accepted)
+        raise _refusal(item, mark, f"{wanted} without a name, and optionally warmup=")
     event, limit = arguments
     if not is_event(event):
-        raise _fault(item, mark, f"has no event {event!r}", accepted)
+        raise _refusal(item, mark, "an event as `perf list` names it")
     if not _is_limit(limit):
-        raise _fault(item, mark, f"cannot be {limit!r}", accepted)
+        raise _refusal(item, mark, "a number, 0 or more, or None")
     warmup = mark.kwargs.get("warmup", warmup)
     if not isinstance(warmup, int) or isinstance(warmup, bool) or warmup < 0:
-        raise _fault(item, mark, f"cannot have warmup={warmup!r}", accepted)
+        raise _refusal(item, mark, "warmup to be a whole number, 0 or more")
     budget = None if limit is None else EventBudget(event=event, limit=float(limit), warmup=warmup)
     return ("max_events", event), budget, False
 
 
-def _fault(item: pytest.Item, mark: pytest.Mark, fault: str, accepted: str) -> pytest.UsageError:
-    typed = [repr(arg) for arg in mark.args] + [f"{k}={v!r}" for k, v in mark.kwargs.items()]
-    return pytest.UsageError(
-        f"{item.nodeid}: {mark.name}({', '.join(typed)}): {mark.name} {fault}; {accepted}"
-    )
+def _refusal(item: pytest.Item, mark: pytest.Mark, expected: str) -> pytest.UsageError:
+    typed = [shown(arg) for arg in mark.args] + [f"{k}={shown(v)}" for k, v in mark.kwargs.items()]
+    what = f"{mark.name}({cut_middle(', '.join(typed), SHOWN_WIDTH)})"
+    return pytest.UsageError(f"{printable(item.nodeid)}: {invalid(what, expected)}")
 
 
 def _is_limit(limit: object) -> bool:
@@ -175,5 +161,5 @@ def _is_limit(limit: object) -> bool:
         return False
     try:
         return math.isfinite(limit) and float(limit) >= 0
-    except OverflowError:  # an int may be larger than any float
+    except (ArithmeticError, TypeError, ValueError):  # an int may be larger than any float
         return False

@@ -1,227 +1,156 @@
-"""Every option of the command line and the ini file, and the one text that explains it."""
+"""How an option is declared: once, as a field of Settings, with everything that follows from it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Generic, Literal, TypeVar
 
 import pytest
 
-from pytest_imu.core.counters.source import CACHE_MISSES
+from pytest_imu.core.invalid import InvalidValueError
 
-IMU_HELP = "Report the memory of every test after the run."
+T = TypeVar("T")
+D = TypeVar("D")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind(Generic[T]):
+    """What an option takes as its value."""
+
+    expected: str
+    parse: Callable[[Any], T]
+    """Raises ValueError for what it cannot take."""
+    metavar: str | None = None
+    ini: Literal["bool", "int", "float", "string"] = "string"
+    words: tuple[str, ...] = ()
+    """All there is to choose from; empty where that is no list."""
+
+    def read(self, value: object, *, typed: object = None) -> T:
+        """Return the parsed value; raises InvalidValueError, which shows it as it was *typed*."""
+        typed = value if typed is None else typed
+        if self.ini == "string" and not isinstance(value, str):  # a list in TOML, before pytest 9
+            raise InvalidValueError(typed, self.expected)
+        try:
+            return self.parse(value)
+        except InvalidValueError:  # it knows better what was expected
+            raise
+        except ValueError:
+            raise InvalidValueError(typed, self.expected) from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Option:
-    """One setting, spelled `imu_top` in the ini file and `--imu-top` on the command line."""
+    """One option, spelled `imu_top` in the ini file and `--imu-top` on the command line."""
 
     name: str
-    help: str
-    kind: Literal["bool", "int", "float", "string"]
+    kind: Kind[Any]
+    help_text: str
     default: object
-    metavar: str | None = None
+    usual: str = ""
+    """The default in words, where it does not say by itself what it is."""
     bare: str | None = None
     """What the flag means without a value; None where it must have one."""
     on_command_line: bool = True
     in_ini: bool = True
+    turns_on: bool = False
+    """Whether the flag asks for the report too."""
 
     @property
     def flag(self) -> str:
         """The spelling on the command line."""
         return "--" + self.name.replace("_", "-")
 
+    @property
+    def summary(self) -> str:
+        """What it does, for the help and for docs/options.md."""
+        implies = " Implies --imu." if self.turns_on and self.name != "imu" else ""
+        return self.help_text + implies
 
-OPTIONS = (
-    Option(
-        name="imu_top",
-        metavar="N",
-        kind="int",
-        default=10,
-        help="Show the N largest rows in the section; 0 shows all. Default: 10.",
-    ),
-    Option(
-        name="imu_sort",
-        metavar="KEY",
-        kind="string",
-        default="peak",
-        help="Sort the section by peak, delta, total, time or name. Default: peak.",
-    ),
-    Option(
-        name="imu_min_mib",
-        metavar="MIB",
-        kind="float",
-        default=0.0,
-        help="Leave rows whose peak is under MIB out of the section. Default: 0.",
-    ),
-    Option(
-        name="imu_max_peak_mib",
-        metavar="MIB",
-        kind="float",
-        default=None,
-        help="Fail each test whose peak is over MIB, unless its own max_peak_mib says otherwise.",
-    ),
-    Option(
-        name="imu_max_delta_mib",
-        metavar="MIB",
-        kind="float",
-        default=None,
-        help="Fail each test that keeps over MIB, unless its own max_delta_mib says otherwise.",
-    ),
-    Option(
-        name="imu_perf",
-        metavar="EVENTS",
-        kind="string",
-        default=(),
-        bare=CACHE_MISSES,
-        help="Count these events in each test's call with perf, and report them; turns --imu on. "
-        "Separated by commas, given with '='. Default: cache-misses.",
-    ),
-    Option(
-        name="imu_simulate",
-        metavar="WHICH",
-        kind="string",
-        default="off",
-        bare="all",
-        help="Run the tests under valgrind, which simulates caches and counts the same everywhere: off, "
-        "budgets (the tests that have one on events) or all, given with '='; turns --imu on. "
-        "Default: off.",
-    ),
-    Option(
-        name="imu_caches",
-        kind="string",
-        default=None,
-        on_command_line=False,
-        help="The caches that --imu-simulate simulates, each with its bytes, ways and bytes of a line. "
-        "Default: I1=32768,8,64 D1=32768,8,64 LL=8388608,16,64.",
-    ),
-    Option(
-        name="imu_warmup",
-        kind="int",
-        default=0,
-        on_command_line=False,
-        help="How often a test with a budget on events is called before it is counted, unless its own "
-        "warmup says otherwise. Default: 0.",
-    ),
-    Option(
-        name="imu_tolerance",
-        metavar="SIZE",
-        kind="string",
-        default=None,
-        help="Let every budget be passed by so many MiB, or with a percent sign by that share of it. "
-        "Default: nothing.",
-    ),
-    Option(
-        name="imu_suggest",
-        kind="bool",
-        default=False,
-        in_ini=False,
-        help="Print a max_peak_mib line for each test that passed: what it measured and a quarter more.",
-    ),
-    Option(
-        name="imu_isolate",
-        metavar="WHICH",
-        kind="string",
-        default="off",
-        bare="all",
-        help="Run tests in forked children of a process that has run none, so that no test reuses "
-        "another's memory: off, budgets (the tests that have one) or all, given with '='. Default: off.",
-    ),
-    Option(
-        name="imu_children",
-        kind="bool",
-        default=False,
-        help="Report the memory of each test's child processes too (PSS, sampled); turns --imu on. "
-        "Default: false.",
-    ),
-    Option(
-        name="imu_json",
-        metavar="PATH",
-        kind="string",
-        default=None,
-        in_ini=False,
-        help="Write every test's measurements to PATH, as JSON.",
-    ),
-    Option(
-        name="imu_log",
-        metavar="PATH",
-        kind="string",
-        default=None,
-        in_ini=False,
-        help="Write a JSON line to PATH when a test starts and when it ends; survives a kill.",
-    ),
-    Option(
-        name="imu_on_breach",
-        kind="string",
-        default="fail",
-        on_command_line=False,
-        help="What a broken budget does to its test: fail or warn. Default: fail.",
-    ),
-    Option(
-        name="imu_perf_required",
-        kind="bool",
-        default=False,
-        on_command_line=False,
-        help="Fail a test whose count could not be held against its budget. Default: false.",
-    ),
-    Option(
-        name="imu_trim",
-        kind="bool",
-        default=True,
-        on_command_line=False,
-        help="Give freed memory back (glibc's malloc_trim) before measuring. Default: true.",
-    ),
-    Option(
-        name="imu_gc",
-        kind="bool",
-        default=False,
-        on_command_line=False,
-        help="Run a full garbage collection before measuring. Default: false.",
-    ),
-    Option(
-        name="imu_junit",
-        kind="bool",
-        default=True,
-        on_command_line=False,
-        help="Add imu_* properties to each test of the JUnit XML. Default: true.",
-    ),
-)
+    @property
+    def default_text(self) -> str:
+        """The default as people write it; empty where there is none."""
+        if isinstance(self.default, bool):
+            return str(self.default).lower()
+        return self.usual or ("" if self.default in (None, ()) else str(self.default))
+
+    def declare(self, parser: pytest.Parser, group: pytest.OptionGroup) -> None:
+        """Tell pytest of the flag and of the ini key, with one text for both."""
+        text = self.summary
+        if self.kind.words:
+            text += f" {self.kind.metavar or 'Values'}: {self.kind.expected}."
+        if self.default_text:
+            text += f" Default: {self.default_text}."
+        if self.on_command_line:
+            # Text, and not argparse's types: both sources then get the same checks and messages.
+            value: dict[str, Any] = {"action": "store_true"}
+            if self.kind.ini != "bool":
+                value = {"metavar": self.kind.metavar}
+            if self.bare is not None:
+                value |= {"nargs": "?", "const": self.bare}
+            group.addoption(self.flag, default=None, dest=self.name, help=text, **value)
+        if self.in_ini:
+            # Since pytest 8.4 numbers have types, which pytest 9's own TOML tables need.
+            old = pytest.version_tuple < (8, 4) and self.kind.ini in ("int", "float")
+            kind: Any = "string" if old else self.kind.ini  # Any: pytest's own type differs by version
+            parser.addini(self.name, text, type=kind, default=None)
+
+    def read(self, config: pytest.Config) -> Any:
+        """Return the value from the command line, else from the ini file, else the default."""
+        value, source = config.getoption(self.name) if self.on_command_line else None, self.flag
+        try:
+            if value is not None:
+                self._refuse_path(value)
+                return self.kind.read(value)
+            source, typed = self._in_ini(config)
+            value = self._getini(config, typed) if self.in_ini else None
+            return self.default if value is None else self.kind.read(value, typed=typed)
+        except InvalidValueError as error:
+            raise pytest.UsageError(error.of(source)) from None
+
+    def source(self, config: pytest.Config) -> str:
+        """Return the flag, or the ini key and its file, wherever the value comes from."""
+        on_command_line = self.on_command_line and config.getoption(self.name) is not None
+        return self.flag if on_command_line else self._in_ini(config)[0]
+
+    def _getini(self, config: pytest.Config, typed: object) -> object:
+        try:
+            return config.getini(self.name)
+        except (ValueError, TypeError, pytest.UsageError):  # pytest converts it first, by its type
+            if self.kind.ini == "string" and type(typed) in (int, float):  # a tolerance in TOML
+                return str(typed)
+            raise InvalidValueError(typed, self.kind.expected) from None
+
+    def _in_ini(self, config: pytest.Config) -> tuple[str, object]:
+        """Return the name of the ini file's value, and the value as it was typed."""
+        for override in reversed(getattr(config.option, "override_ini", None) or ()):
+            name, _, typed = override.partition("=")
+            if name.strip() == self.name:
+                return f"-o {self.name}", typed
+        where = config.inipath.name if config.inipath else "the ini file"
+        # pytest has no public way to it: `inicfg` until pytest 9, which deprecates it.
+        stored: Any = vars(config).get("_inicfg") or vars(config).get("inicfg") or {}
+        value = stored.get(self.name)
+        return f"{self.name} in {where}", getattr(value, "value", value)
+
+    def _refuse_path(self, value: str) -> None:
+        """Say what happened where argparse took the word behind a bare flag for its value."""
+        if self.bare is None or value in (self.bare, *self.kind.words):
+            return
+        if os.path.exists(value):  # noqa: PTH110 - Path.exists raises for a name that is too long
+            advice = f"write {self.flag}={self.kind.metavar}, or put {self.flag} after the paths"
+            raise InvalidValueError(value, f"{self.kind.expected}, not a path; {advice}")
 
 
-def add_options(parser: pytest.Parser) -> None:
-    """Declare every option, on the command line and in the ini file, with one text for both."""
+def option(name: str, kind: Kind[T], help_text: str, *, default: D, **rest: Any) -> T | D:
+    """Declare an option, in the place of the default of a field of Settings; *rest* as in Option."""
+    declared = Option(name=name, kind=kind, help_text=help_text, default=default, **rest)
+    return field(default=default, metadata={"option": declared})
+
+
+def add_options(parser: pytest.Parser, options: Iterable[Option]) -> None:
+    """Tell pytest of every option."""
     group = parser.getgroup("imu", "memory of each test (pytest-imu)")
-    group.addoption("--imu", action="store_true", default=None, help=IMU_HELP)
-    group.addoption(
-        "--no-imu",
-        action="store_true",
-        default=None,
-        help="Measure nothing and enforce no budget; wins over --imu and the ini file.",
-    )
-    parser.addini("imu", IMU_HELP, type="bool", default=False)
-    for option in OPTIONS:
-        if option.on_command_line:
-            group.addoption(
-                option.flag, default=None, dest=option.name, help=option.help, **_arguments(option)
-            )
-        if option.in_ini:
-            parser.addini(option.name, option.help, type=_ini_type(option), default=None)
-
-
-def _arguments(option: Option) -> dict[str, Any]:
-    """Return what argparse is told about a flag's value."""
-    if option.kind == "bool":
-        return {"action": "store_true"}
-    # Text, and not argparse's types: both sources then get the same checks and messages.
-    optional = {} if option.bare is None else {"nargs": "?", "const": option.bare}
-    return {"metavar": option.metavar, **optional}
-
-
-def _ini_type(
-    option: Option,
-) -> Any:  # Any: the names that pytest's own type knows differ by version
-    # Since pytest 8.4 numbers have types, which pytest 9's own TOML tables need to accept numbers.
-    numbers_have_types = pytest.version_tuple >= (8, 4)
-    if option.kind in ("int", "float") and not numbers_have_types:
-        return "string"
-    return option.kind
+    for one in options:
+        one.declare(parser, group)

@@ -13,14 +13,14 @@ from pytest_imu.markers import BUDGETS, MARKER_LINES, budgets_by_item
 from pytest_imu.options import add_options
 from pytest_imu.recording.fixture import imu
 from pytest_imu.report.reporter import REPORTER, Reporter, check_paths, run_log
-from pytest_imu.settings import SETTINGS, Settings, read_simulate
+from pytest_imu.settings import OPTIONS, SETTINGS, Settings, read_simulate
 
 __all__ = ["imu"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Declare the options."""
-    add_options(parser)
+    add_options(parser, OPTIONS.values())
 
 
 @pytest.hookimpl

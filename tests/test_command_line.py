@@ -215,7 +215,7 @@ def test_bad_argument_is_named(arguments: list[str]) -> None:
     """A value that makes no sense ends with 2 and is named with what is accepted."""
     done = run(*arguments)
     assert 2 == done.returncode
-    assert f"{arguments[-1]!r} is not accepted; " in done.stderr
+    assert f"invalid value {arguments[-1]!r}: expected " in done.stderr
 
 
 def test_no_command_is_an_error_that_lists_them() -> None:

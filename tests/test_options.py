@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "options.md"
+from pytest_imu.core.counters.callgrind.command import Caches
+from pytest_imu.settings import OPTIONS
+
+DOCUMENT = Path(__file__).parents[1] / "docs" / "options.md"
 FLAG = re.compile(r"--(?:no-)?imu(?:-[a-z]+)*")
 INI_KEY = re.compile(r"imu(?:_[a-z]+)*")
 MARKER = re.compile(r"max_[a-z_]+")
@@ -32,10 +35,43 @@ def code_in_document() -> list[str]:
     return re.findall(r"`([^`\n]+)`", DOCUMENT.read_text(encoding="utf-8"))
 
 
+def table() -> list[str]:
+    """Return the table of all options as the document has it, from their declarations."""
+    lines = [
+        "| command line | ini key | value | default | what it does |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for option in OPTIONS.values():
+        value = "" if option.kind.metavar is None else f"={option.kind.metavar}"
+        flag = f"`{option.flag}{value if option.bare is None else f'[{value}]'}`"
+        cells = [
+            flag if option.on_command_line else "",
+            f"`{option.name}`" if option.in_ini else "",
+            option.kind.expected,
+            option.default_text or "none",
+            option.summary,
+        ]
+        lines.append(f"| {' | '.join(cells)} |".replace("|  |", "| |"))
+    return lines
+
+
 def first_words(pattern: re.Pattern[str], texts: list[str]) -> set[str]:
     """Return what the pattern finds at the start of the texts, where a whole name stands there."""
     found = (re.match(rf"(?:@pytest\.mark\.)?({pattern.pattern})(?![\w.-])", text) for text in texts)
     return {match[1] for match in found if match}
+
+
+@needs_document
+def test_the_table_of_options_is_that_of_the_declarations() -> None:
+    """The document's table is made of the declarations; where it differs, copy the lines from here."""
+    lines = DOCUMENT.read_text(encoding="utf-8").splitlines()
+
+    assert table() == [line for line in lines if line.startswith("| ")]
+
+
+def test_the_usual_caches_are_those_that_the_option_names() -> None:
+    """The one default that is not imported until it is needed is in the option's words all the same."""
+    assert str(Caches()) == OPTIONS["caches"].default_text
 
 
 @needs_document

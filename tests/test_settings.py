@@ -1,9 +1,8 @@
-"""What is not accepted ends the run before the first test, and the error says where, what and why."""
+"""A value that makes no sense ends the run before the first test; the error names source and value."""
 
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,10 +10,12 @@ import pytest
 
 Run = Callable[..., pytest.RunResult]
 
-SIZE = 'one number of MiB from 0, or None, and phase="call", phase="setup" or phase="all"'
-COUNT = "a whole number from 0"
-MIB = "a number of MiB from 0"
-SORT = "one of peak, delta, total, time, name"
+LIMIT = "a number of MiB, 0 or more, or None"
+SHAPE = "one limit without a name, and optionally phase="
+PHASE = 'phase to be "call", "setup" or "all"'
+COUNT = "a whole number, 0 or more"
+MIB = "a number of MiB, 0 or more"
+SORT = "peak, delta, total, time or name"
 FILE = "the path of a file"
 RUNS = """
     from pathlib import Path
@@ -23,24 +24,23 @@ RUNS = """
         Path("ran").touch()
 """
 BAD_MARKERS = {
-    "max_peak_mib('100')": "cannot be '100'",
-    "max_peak_mib('100 MB')": "cannot be '100 MB'",
-    "max_peak_mib(-1)": "cannot be -1",
-    "max_peak_mib(nan)": "cannot be nan",
-    "max_peak_mib(inf)": "cannot be inf",
-    "max_peak_mib(True)": "cannot be True",
-    "max_peak_mib([100])": "cannot be [100]",
-    "max_peak_mib(1j)": "cannot be 1j",
-    f"max_delta_mib({10**400})": f"cannot be {10**400}",
-    "max_delta_mib()": "takes one limit, not 0",
-    "max_delta_mib(1, 2)": "takes one limit, not 2",
-    "max_delta_mib(limit=1)": "has no argument 'limit'",
-    "max_delta_mib(1, phse='call')": "has no argument 'phse'",
-    "max_delta_mib(1, phase='teardown')": "has no phase 'teardown'",
-    "max_delta_mib(1, phase=None)": "has no phase None",
-    "max_delta_mib(None, phase=['call'])": "has no phase ['call']",
+    "max_peak_mib('100')": LIMIT,
+    "max_peak_mib('100 MB')": LIMIT,
+    "max_peak_mib(-1)": LIMIT,
+    "max_peak_mib(nan)": LIMIT,
+    "max_peak_mib(inf)": LIMIT,
+    "max_peak_mib(True)": LIMIT,
+    "max_peak_mib([100])": LIMIT,
+    "max_peak_mib(1j)": LIMIT,
+    "max_delta_mib()": SHAPE,
+    "max_delta_mib(1, 2)": SHAPE,
+    "max_delta_mib(limit=1)": SHAPE,
+    "max_delta_mib(1, phse='call')": SHAPE,
+    "max_delta_mib(1, phase='teardown')": PHASE,
+    "max_delta_mib(1, phase=None)": PHASE,
+    "max_delta_mib(None, phase=['call'])": PHASE,
 }
-"""Every marker that is refused, as its author typed it, and what is said of it."""
+"""Every marker that is refused, as its author typed it, and what was expected."""
 
 needs_typed_ini = pytest.mark.skipif(
     pytest.version_tuple < (9,), reason="needs pytest 9: older ones have no [tool.pytest] table"
@@ -51,7 +51,7 @@ needs_typed_ini = pytest.mark.skipif(
 def run(pytester: pytest.Pytester) -> Run:
     """Return a function that runs pytest with this plugin and no other, on a test that leaves a file."""
     pytester.makepyfile(test_runs=RUNS)
-    return functools.partial(pytester.runpytest_subprocess, "-p", "imu")
+    return functools.partial(pytester.runpytest_inprocess, "-p", "imu")
 
 
 def errors_of(result: pytest.RunResult, folder: Path) -> list[str]:
@@ -68,10 +68,9 @@ def file_with_bad_markers() -> tuple[str, list[str]]:
     """Return a test file with every bad marker, and the line that each must give."""
     tests = ["import pytest", "from math import inf, nan"]
     lines = []
-    for number, (marker, fault) in enumerate(BAD_MARKERS.items()):
+    for number, (marker, expected) in enumerate(BAD_MARKERS.items()):
         tests += [f"@pytest.mark.{marker}", f"def test_{number}(): pass"]
-        name = marker.partition("(")[0]
-        lines.append(f"test_bad.py::test_{number}: {marker}: {name} {fault}; accepted: {SIZE}")
+        lines.append(f"test_bad.py::test_{number}: invalid {marker}: expected {expected}")
     return "\n".join(tests), lines
 
 
@@ -80,7 +79,7 @@ def file_with_bad_markers() -> tuple[str, list[str]]:
 
 @pytest.mark.parametrize("options", [[], ["--no-imu"], ["--collect-only"]])
 def test_bad_markers_are_all_listed(run: Run, pytester: pytest.Pytester, options: list[str]) -> None:
-    """One run lists every marker at fault, each with its test, its value and what is accepted."""
+    """One run lists every marker at fault, each with its test, its value and what was expected."""
     tests, lines = file_with_bad_markers()
     pytester.makepyfile(test_bad=tests)
 
@@ -127,14 +126,12 @@ def test_bad_marker_is_found_on_every_level(run: Run, pytester: pytest.Pytester)
         """,
     )
 
-    found = [line.partition("; accepted")[0] for line in errors_of(run(), pytester.path)]
-
     assert [
-        "test_levels.py::test_bare: max_peak_mib(): max_peak_mib takes one limit, not 0",
-        "test_levels.py::TestClass::test_method: max_peak_mib('class'): max_peak_mib cannot be 'class'",
-        "test_levels.py::test_parameter[2]: max_peak_mib(-2): max_peak_mib cannot be -2",
-        "test_module.py::test_plain: max_delta_mib('module'): max_delta_mib cannot be 'module'",
-    ] == found
+        f"test_levels.py::test_bare: invalid max_peak_mib(): expected {SHAPE}",
+        f"test_levels.py::TestClass::test_method: invalid max_peak_mib('class'): expected {LIMIT}",
+        f"test_levels.py::test_parameter[2]: invalid max_peak_mib(-2): expected {LIMIT}",
+        f"test_module.py::test_plain: invalid max_delta_mib('module'): expected {LIMIT}",
+    ] == errors_of(run(), pytester.path)
 
 
 def test_bad_marker_on_a_deselected_test_is_no_error(run: Run, pytester: pytest.Pytester) -> None:
@@ -187,6 +184,57 @@ def test_registered_markers_pass_strict_checks(run: Run, pytester: pytest.Pytest
     bad.stdout.fnmatch_lines(["*'max_peak_mb' not found in `markers` configuration option*"])
 
 
+def test_marker_arguments_are_shown_whatever_they_are(run: Run, pytester: pytest.Pytester) -> None:
+    """A repr that raises, escape codes, and what is very long give a line that a terminal can show."""
+    pytester.makepyfile(
+        test_bad="""
+            import pytest
+
+            class Mute:
+                def __repr__(self):
+                    raise RuntimeError("no words")
+
+            class Red:
+                def __repr__(self):
+                    return "\x1b[31m"
+
+            @pytest.mark.max_peak_mib(Mute())
+            def test_mute(): pass
+
+            @pytest.mark.max_events(Mute(), 1)
+            def test_mute_event(): pass
+
+            @pytest.mark.max_peak_mib(1, phase=Red())
+            def test_red(): pass
+
+            @pytest.mark.max_peak_mib("x" * 100_000)
+            def test_long(): pass
+
+            @pytest.mark.max_delta_mib(10**400)
+            def test_many_digits(): pass
+
+            @pytest.mark.max_delta_mib(10**5000)
+            def test_more_digits_than_python_prints(): pass
+
+            @pytest.mark.max_delta_mib(*["x" * 100] * 1000)
+            def test_many(): pass
+        """
+    )
+
+    lines = errors_of(run(), pytester.path)
+
+    mute = "<Mute, whose repr raises RuntimeError>"
+    assert f"test_bad.py::test_mute: invalid max_peak_mib({mute}): expected {LIMIT}" == lines[0]
+    assert f"test_bad.py::test_mute_event: invalid max_events({mute}, 1): expected an event" in lines[1]
+    assert f"invalid max_peak_mib(1, phase=\\x1b[31m): expected {PHASE}" in lines[2]
+    assert "invalid max_peak_mib('xxxx" in lines[3]
+    assert "invalid max_delta_mib(1000" in lines[4]
+    assert "invalid max_delta_mib(<int, whose repr raises ValueError>)" in lines[5]
+    assert "invalid max_delta_mib('xxxx" in lines[6]
+    assert 7 == len(lines)
+    assert max(map(len, lines)) < 350
+
+
 # --- options and ini ----------------------------------------------------------------------------
 
 BAD_OPTIONS = [
@@ -207,18 +255,35 @@ BAD_OPTIONS = [
 ]
 
 
-@pytest.mark.parametrize(("option", "value", "accepted"), BAD_OPTIONS, ids=lambda text: text)
+@pytest.mark.parametrize(("option", "value", "expected"), BAD_OPTIONS, ids=lambda text: text)
 def test_bad_option_names_the_flag(
-    run: Run, pytester: pytest.Pytester, option: str, value: str, accepted: str
+    run: Run, pytester: pytest.Pytester, option: str, value: str, expected: str
 ) -> None:
-    """A bad value on the command line gives one line: the flag, the value, what is accepted."""
+    """A bad value on the command line gives one line: the flag, the value, what was expected."""
     flag = option.partition("=")[0]
 
-    assert [f"{flag}: {value} is not accepted; {accepted} is"] == errors_of(run(option), pytester.path)
+    line = f"invalid value {value} for {flag}: expected {expected}"
+    assert [line] == errors_of(run(option), pytester.path)
 
 
 @pytest.mark.parametrize(
-    ("key", "typed", "accepted"),
+    "flag", ["perf", "isolate", "simulate", "tolerance", "sort", "top", "min-mib", "json", "log"]
+)
+@pytest.mark.parametrize("value", ["x" * 300 + "/", "\x1b[31m" * 4000], ids=["long", "escapes"])
+def test_long_value_is_an_error_on_one_short_line(
+    run: Run, pytester: pytest.Pytester, flag: str, value: str
+) -> None:
+    """What is longer than a file's name can be, or moves a cursor, is refused like any other value."""
+    [line] = errors_of(run(f"--imu-{flag}={value}"), pytester.path)
+
+    assert line.startswith("invalid value '")
+    assert f" for --imu-{flag}: expected " in line
+    assert line.isprintable()
+    assert len(line) < 350
+
+
+@pytest.mark.parametrize(
+    ("key", "typed", "expected"),
     [
         ("imu", "maybe", "true or false"),
         ("imu_top", "-1", COUNT),
@@ -227,21 +292,19 @@ def test_bad_option_names_the_flag(
         ("imu_min_mib", "nan", MIB),
         ("imu_max_peak_mib", "100 MB", MIB),
         ("imu_max_delta_mib", "-3", MIB),
-        ("imu_on_breach", "explode", "one of fail, warn"),
+        ("imu_on_breach", "explode", "fail or warn"),
         ("imu_trim", "sometimes", "true or false"),
     ],
 )
 def test_bad_ini_value_names_the_key_and_the_file(
-    run: Run, pytester: pytest.Pytester, key: str, typed: str, accepted: str
+    run: Run, pytester: pytest.Pytester, key: str, typed: str, expected: str
 ) -> None:
-    """A bad value in an ini file gives one line: the key, the file, the value, what is accepted."""
+    """A bad value in an ini file gives one line: the key, the file, the value, what was expected."""
     pytester.makefile(".ini", pytest=f"[pytest]\n{key} = {typed}")
 
     [line] = errors_of(run(), pytester.path)
 
-    assert line.startswith(f"{key} in pytest.ini: ")
-    assert typed in line
-    assert accepted in line
+    assert f"invalid value {typed!r} for {key} in pytest.ini: expected {expected}" == line
 
 
 def test_bad_override_names_itself_and_a_good_flag_hides_a_bad_ini(
@@ -252,7 +315,7 @@ def test_bad_override_names_itself_and_a_good_flag_hides_a_bad_ini(
 
     [line] = errors_of(run("-o", "imu_sort=weight"), pytester.path)
 
-    assert f"-o imu_sort: 'weight' is not accepted; {SORT} is" == line
+    assert f"invalid value 'weight' for -o imu_sort: expected {SORT}" == line
     run("--imu-sort=name").assert_outcomes(passed=1)
 
 
@@ -263,14 +326,11 @@ def test_path_that_cannot_be_written_is_an_error_at_the_start(
     """A folder, and a path below a file, are refused before the first test, with the system's reason."""
     (pytester.path / "folder").mkdir()
     (pytester.path / "file").touch()
-    accepted = "; accepted: the path of a file that can be written"
-
     for path in ("folder", "file/below.json"):
         [line] = errors_of(run(f"{flag}={path}"), pytester.path)
 
-        assert line.startswith(f"{flag}: ")
-        assert path.partition("/")[0] in line
-        assert line.endswith(accepted)
+        assert line.startswith("invalid value ")
+        assert f"{path}' for {flag}: expected a file that can be written (" in line
 
 
 def test_no_imu_needs_no_writable_path(run: Run, pytester: pytest.Pytester) -> None:
@@ -286,7 +346,8 @@ def test_bad_option_is_one_error_under_xdist(run: Run, pytester: pytest.Pytester
 
     result = run("-p", "xdist", "-n", "2", "--imu-top=-1")
 
-    assert [f"--imu-top: '-1' is not accepted; {COUNT} is"] == errors_of(result, pytester.path)
+    line = f"invalid value '-1' for --imu-top: expected {COUNT}"
+    assert [line] == errors_of(result, pytester.path)
     result.stdout.no_fnmatch_line("*workers*")
 
 
@@ -299,6 +360,7 @@ GOOD_TOML = """
     imu_min_mib = 0.0
     imu_max_peak_mib = 500
     imu_max_delta_mib = 250.5
+    imu_tolerance = 0.5
     imu_on_breach = "warn"
     imu_trim = true
     imu_gc = false
@@ -321,7 +383,7 @@ def test_toml_takes_real_numbers_and_booleans(run: Run, pytester: pytest.Pyteste
 
 
 @pytest.mark.parametrize(
-    ("typed", "value", "accepted"),
+    ("typed", "value", "expected"),
     [
         ("imu = 1", "1", "true or false"),
         ("imu_top = true", "True", COUNT),
@@ -331,18 +393,17 @@ def test_toml_takes_real_numbers_and_booleans(run: Run, pytester: pytest.Pyteste
         ("imu_max_peak_mib = -1", "-1", MIB),
         ("imu_max_delta_mib = '100'", "'100'", MIB),
         ("imu_sort = ['peak']", "['peak']", SORT),
-        ("imu_on_breach = false", "False", "one of fail, warn"),
+        ("imu_on_breach = false", "False", "fail or warn"),
     ],
 )
 @needs_typed_ini
 def test_toml_of_the_wrong_type_names_the_key_and_the_file(
-    run: Run, pytester: pytest.Pytester, typed: str, value: str, accepted: str
+    run: Run, pytester: pytest.Pytester, typed: str, value: str, expected: str
 ) -> None:
     """In pytest 9's own table a value of the wrong type gives the key, the file, the value, and more."""
     pytester.makepyprojecttoml(f"[tool.pytest]\n{typed}")
 
     [line] = errors_of(run(), pytester.path)
 
-    assert line.startswith(f"{typed.partition(' ')[0]} in pyproject.toml: ")
-    assert re.search(rf"(?<!\w){re.escape(value)}(?!\w)", line)
-    assert accepted in line
+    key = typed.partition(" ")[0]
+    assert f"invalid value {value} for {key} in pyproject.toml: expected {expected}" == line

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 from pytest_imu.core.units import format_limit
 
-ACCEPTED = "a number of MiB from 0, or with a % sign a share from 0"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tolerance:
@@ -36,7 +34,7 @@ EXACT = Tolerance()
 
 
 def parse_tolerance(value: object) -> Tolerance:
-    """Return the tolerance that "5%" or "0.5" stands for; ValueError says what is accepted."""
+    """Return the tolerance that "5%" or "0.5" stands for; raises ValueError."""
     text = str(value).strip()
     is_share = text.endswith("%")
     try:
@@ -44,6 +42,5 @@ def parse_tolerance(value: object) -> Tolerance:
     except ValueError:
         number = math.nan
     if not (math.isfinite(number) and number >= 0):
-        message = f"{value!r} is not accepted; {ACCEPTED} is"
-        raise ValueError(message)
+        raise ValueError(value)
     return Tolerance(percent=number) if is_share else Tolerance(mib=number)

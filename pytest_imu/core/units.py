@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 MIB = 2**20
@@ -56,12 +55,10 @@ def format_count(value: float) -> str:
 
 
 UNITS = {"B": 1, "KIB": 2**10, "MIB": MIB, "GIB": 2**30, "TIB": 2**40}
-_UNITS_OF_A_THOUSAND = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-_SIZE = re.compile(r"(\d{1,18}(?:\.\d{1,18})?)\s*([A-Za-z]+)")
 
 
 def format_bytes(size_bytes: int) -> str:
-    """Return a size in the largest unit in which it is at least 1, so that `parse_bytes` reads it back.
+    """Return a size in the largest unit in which it is at least 1.
 
     >>> format_bytes(8 * 2**30), format_bytes(1536), format_bytes(12)
     ('8.0 GiB', '1.5 KiB', '12 B')
@@ -70,24 +67,6 @@ def format_bytes(size_bytes: int) -> str:
         if abs(size_bytes) >= UNITS[unit.upper()]:
             return f"{size_bytes / UNITS[unit.upper()]:.1f} {unit}"
     return f"{size_bytes} B"
-
-
-def parse_bytes(text: str) -> int:
-    """Return the bytes of a size with its unit: GiB is 2**30, GB is 10**9.
-
-    ValueError says what is accepted.
-
-    >>> parse_bytes("8GiB"), parse_bytes("1.5 MiB"), parse_bytes("2 GB")
-    (8589934592, 1572864, 2000000000)
-    """
-    match = _SIZE.fullmatch(text.strip())
-    factor = None
-    if match is not None:
-        factor = (UNITS | _UNITS_OF_A_THOUSAND).get(match[2].upper())
-    if match is None or factor is None:
-        message = f"{text!r} is not accepted; a size with its unit is, such as 8GiB, 500 MiB or 2GB"
-        raise ValueError(message)
-    return round(float(match[1]) * factor)
 
 
 CUT = "..."

@@ -14,6 +14,7 @@ from pytest_imu.core.meter import Meter
 from pytest_imu.core.system import System
 from pytest_imu.core.tolerance import EXACT
 from pytest_imu.markers import BUDGETS
+from pytest_imu.recording.location import point_at_test
 from pytest_imu.recording.noise import NoiseFloor
 from pytest_imu.recording.properties import set_properties
 from pytest_imu.recording.record import TeardownKept, TestRecord, combined_outcome
@@ -215,6 +216,7 @@ class Recorder:
         if failed and report.when is not None:
             self._had_failure = True
             record.note_failure(report.when)
+            point_at_test(item, report, self.enforce.__code__.co_filename)
         if report.when == "teardown":
             self._item = None
             if record.open_budgets:

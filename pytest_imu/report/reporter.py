@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_imu.core.invalid import InvalidValueError
 from pytest_imu.core.units import plural
 from pytest_imu.settings import Settings
 
@@ -42,20 +43,20 @@ def check_paths(config: pytest.Config, settings: Settings) -> None:
     if settings.json_path is not None:
         from pytest_imu.core import document
 
-        with _naming("--imu-json"):
+        with _naming("--imu-json", settings.json_path):
             document.check_writable(settings.json_path)
-    if (log := run_log(config, settings)) is not None:
-        with _naming("--imu-log"):
+    if settings.log_path is not None and (log := run_log(config, settings)) is not None:
+        with _naming("--imu-log", settings.log_path):
             log.begin_file()
 
 
 @contextlib.contextmanager
-def _naming(flag: str) -> Iterator[None]:
+def _naming(flag: str, path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:
-        message = f"{flag}: {error}; accepted: the path of a file that can be written"
-        raise pytest.UsageError(message) from None
+        expected = f"a file that can be written ({getattr(error, 'strerror', None) or error})"
+        raise pytest.UsageError(InvalidValueError(str(path), expected).of(flag)) from None
 
 
 class Reporter:
@@ -102,7 +103,7 @@ class Reporter:
 
     @pytest.hookimpl
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Print the section; with -q, no more than the broken budgets."""
+        """Print the section."""
         notes = self._notes()
         if self._config.option.collectonly or not (self._rows or self._settings.report or notes):
             return

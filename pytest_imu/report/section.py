@@ -15,6 +15,9 @@ from pytest_imu.report.suggestions import suggestion_lines
 from pytest_imu.report.table import Entry, arrange, counts_line, entries_of, is_scaled, table
 from pytest_imu.settings import Settings
 
+VERY_QUIET = -2
+"""pytest's verbosity under `-qq`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Line:
@@ -39,22 +42,23 @@ def lines(
     noise_bytes: int | None = None,
 ) -> list[Line]:
     """Return what the section says; nothing at all where there is nothing to say."""
-    broken = [Line(text, "red") for text in broken_lines(rows)]
+    reports = settings.report and not settings.off
     shown: list[Line] = []
-    if verbosity < 0:
-        shown = broken
-    else:
-        if settings.report and not settings.off:
-            report = report_lines(
-                rows,
-                settings,
-                width=width,
-                verbosity=verbosity,
-                encoding=encoding,
-                noise_bytes=noise_bytes,
-            )
-            shown += [Line(text) for text in report] + broken
+    if reports and verbosity > VERY_QUIET:
+        report = report_lines(
+            rows,
+            settings,
+            width=width,
+            verbosity=verbosity,
+            encoding=encoding,
+            noise_bytes=noise_bytes,
+        )
+        shown += [Line(text) for text in report]
+    if reports or verbosity < 0:  # else pytest's own failures are enough
+        shown += [Line(text, "red") for text in broken_lines(rows)]
+    if verbosity > VERY_QUIET:
         shown += [Line(text, "yellow") for text in unchecked_lines(rows)]
+    if verbosity >= 0:
         shown += [Line(text, "yellow") for text in unreliable_lines(rows, noise_bytes)]
     if settings.suggest and not settings.off:
         shown += [Line(text) for text in suggestion_lines(rows, noise_bytes)]
@@ -70,14 +74,19 @@ def report_lines(
     encoding: str = "utf-8",
     noise_bytes: int | None = None,
 ) -> list[str]:
-    """Return the table with its counts and its legend."""
+    """Return the table with its counts and its legend; with `-q` without the legend."""
     entries = entries_of(rows)
     if not entries:
         return ["no test was measured"]
     shown = arrange(entries, settings)
-    return [
+    lines = [
         *table(shown, width=width, blocks=verbosity > 0, encoding=encoding),
         counts_line(shown, entries, settings),
+    ]
+    if verbosity < 0:
+        return lines + unmeasured_lines(entries)
+    return [
+        *lines,
         legend_line(entries, noise_bytes),
         *unmeasured_lines(entries),
         *simulated_lines(entries, settings),

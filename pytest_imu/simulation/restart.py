@@ -60,7 +60,7 @@ def begin(config: pytest.Config) -> None:
     if sys.flags.ignore_environment:
         _refuse("with python -I or -E the hash seed cannot be fixed, and counts would differ")
     if sys.platform != "linux":
-        _refuse(f"callgrind is used on Linux only, and this is {sys.platform}; off is accepted")
+        _refuse(f"callgrind is used on Linux only, and this is {sys.platform}")
     caches = Settings.from_config(config).caches or Caches()
     try:
         valgrind, _ = find_valgrind()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from pytest_imu.core.tolerance import EXACT, Tolerance, parse_tolerance
@@ -27,8 +29,8 @@ def test_parsed(text: object, expected: Tolerance, said: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "%", "-1", "-1%", "nan", "inf", "1e999", "5 MiB", "5%%", "many"])
 def test_refused(text: str) -> None:
-    """Everything else is refused, with the value and what is accepted."""
-    with pytest.raises(ValueError, match="is not accepted; a number of MiB from 0, or with a % sign"):
+    """Everything else is refused, with the value."""
+    with pytest.raises(ValueError, match="^" + re.escape(text) + "$"):
         parse_tolerance(text)
 
 

@@ -34,6 +34,21 @@ MISSES = CounterReading(
 )
 
 
+@dataclasses.dataclass
+class SetOptions:
+    """The options as they are where nobody sets one."""
+
+    decimals: int = 1
+    command_width: int = 60
+    style: str = "text"
+    raw_samples: bool = False
+    trim: bool = True
+    gc: bool = False
+    live_interval_s: float = 0.5
+    live_after_s: float = 2.0
+    perf_idle_s: float = 60.0
+
+
 def record(measurement: Measurement = ONES, **changes: Any) -> CommandRecord:
     """Return the record of a command; the changes are fields of it."""
     fields: dict[str, Any] = {"number": 2, "command": "a=np.ones(int(1e7))", "raised": False}
@@ -185,7 +200,7 @@ def test_perf_line_without_a_value(raw: bool) -> None:  # noqa: FBT001 - pytest 
     uncounted = CounterReading(event="cache-misses", value=None, reason="not supported")
     assert None is wording.counter_line(uncounted, raw=raw)
     counted = dataclasses.replace(ONES, counters=(uncounted, MISSES))
-    lines = wording.report_lines(record(counted), decimals=1, command_width=60, raw_samples=raw)
+    lines = wording.report_lines(record(counted), SetOptions(raw_samples=raw))
     assert [line(record()), wording.counter_line(MISSES, raw=raw)] == lines
 
 
@@ -215,7 +230,7 @@ def test_history_table() -> None:
         record(command="b = 1\nc = 2", number=None),
         record(BROKEN, command="broken", number=10),
     ]
-    assert wording.history_table(records, decimals=1, command_width=60).splitlines() == [
+    assert wording.history_table(records, SetOptions()).splitlines() == [
         "number  used  peak   time  command",
         "     2  76.3  76.3  0.32s  'a=np.ones(int(1e7))'",
         "        76.3  76.3  0.32s  'b = 1\\nc = 2'",
@@ -226,7 +241,7 @@ def test_history_table() -> None:
 
 def test_empty_history() -> None:
     """Before the first command there is no table."""
-    assert "no command was measured yet" == wording.history_table([], decimals=1, command_width=60)
+    assert "no command was measured yet" == wording.history_table([], SetOptions())
 
 
 def test_html_is_escaped() -> None:

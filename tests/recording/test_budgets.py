@@ -602,3 +602,26 @@ def test_budget_whose_memory_cannot_be_read_is_named(run: Run, pytester: pytest.
         ["1 budget not checked: *no memory to read*", "  test_over.py::test_over: max_peak_mib(1)"],
         consecutive=True,
     )
+
+
+@pytest.mark.parametrize(
+    "options", [[], pytest.param(["--imu-isolate=all"], marks=pytest.mark.needs_fork)]
+)
+def test_broken_budget_is_one_line_that_points_at_its_test(
+    run: Run, pytester: pytest.Pytester, options: list[str]
+) -> None:
+    """With `--tb=line` a broken budget is said once, at its test; no other failure is touched."""
+    pytester.makepyfile(
+        test_over=OVER_ONE, test_other="import pytest\ndef test_own(): pytest.fail('own')"
+    )
+
+    lines = run("--tb=line", *options).outlines
+
+    start = next(place for place, line in enumerate(lines) if " FAILURES " in line)
+    own_text, own_place, over, end = lines[start + 1 : start + 5]
+    assert own_text.endswith("Failed: own")
+    assert f"{pytester.path / 'test_other.py'}:2: Failed: own" == own_place
+    path = re.escape(str(pytester.path / "test_over.py"))
+    assert re.match(rf"{path}:[45]: Failed: peak \d\.\d MiB is over max_peak_mib\(1\)", over)
+    assert end.startswith("====")
+    assert "recorder.py" not in "\n".join(lines)

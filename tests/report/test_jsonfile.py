@@ -401,7 +401,9 @@ def test_unwritable_path(pytester: pytest.Pytester, path: str) -> None:
     result = run(pytester, "@options")
 
     assert pytest.ExitCode.USAGE_ERROR == result.ret
-    result.stderr.fnmatch_lines(["ERROR: --imu-json: *; accepted: the path of a file that can be *"])
+    result.stderr.fnmatch_lines(
+        ["ERROR: invalid value * for --imu-json: expected a file that can be written (*)"]
+    )
     assert not pytester.path.joinpath("ran").exists()
     assert [] == list(pytester.path.joinpath("folder").iterdir())
 
@@ -426,5 +428,7 @@ def test_device_is_refused(pytester: pytest.Pytester) -> None:
     result = run(pytester, "--imu-json=/dev/null")
 
     assert pytest.ExitCode.USAGE_ERROR == result.ret
-    result.stderr.fnmatch_lines(["ERROR: --imu-json: *it is a device, and would be replaced by a file*"])
+    result.stderr.fnmatch_lines(
+        ["ERROR: invalid value '/dev/null' for --imu-json: *(it is a device, and would be replaced *"]
+    )
     assert Path("/dev/null").is_char_device()

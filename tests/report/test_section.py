@@ -305,8 +305,10 @@ def test_table_fits_the_terminal(
     assert "test_wide.py::test_short" in labels
 
 
-def test_quiet_run_prints_broken_budgets_only(run: Run, pytester: pytest.Pytester) -> None:
-    """With `-q` the section is the broken budgets alone; where none is broken, there is none."""
+def test_quiet_runs_print_less(run: Run, pytester: pytest.Pytester) -> None:
+    """With `-q` the section is the table and the broken budgets, without the legend; with `-qq` it is
+    the broken budgets alone, and where none is broken there is none.
+    """
     pytester.makepyfile(
         spikes=SPIKES,
         test_good="def test_good(): pass",
@@ -320,11 +322,16 @@ def test_quiet_run_prints_broken_budgets_only(run: Run, pytester: pytest.Pyteste
         """,
     )
 
-    assert [] == section_of(run("--imu", "-q", "test_good.py"))
-    broken = section_of(run("--imu", "-q"))
+    heading, bad, good, counts, broken = section_of(run("--imu", "-q"))
 
-    assert 1 == len(broken)
-    assert broken[0].startswith("test_bad.py::test_bad: peak ")
+    assert "peak  delta  total   time  test" == heading.strip()
+    assert bad.endswith("test_bad.py::test_bad")
+    assert good.endswith("test_good.py::test_good")
+    assert "2 of 2 tests, largest peak first" == counts
+    assert broken.startswith("test_bad.py::test_bad: peak ")
+    assert [] == section_of(run("--imu", "-qq", "test_good.py"))
+    [alone] = section_of(run("--imu", "-qq"))
+    assert alone.startswith("test_bad.py::test_bad: peak ")
 
 
 def test_verbose_run_shows_named_blocks_under_their_test(run: Run, pytester: pytest.Pytester) -> None:
@@ -688,8 +695,10 @@ def test_no_table_line_is_wider_than_the_terminal(settings: Settings, width: int
         assert heading.index("test") == short.index("short") == long.index("file")
 
 
-def test_quiet_lines_are_the_broken_budgets_and_colours_tell_the_rest_apart(settings: Settings) -> None:
-    """Broken budgets are red, unchecked ones of passed tests yellow; with -q the red ones are left."""
+def test_quiet_lines_are_fewer_and_colours_tell_them_apart(settings: Settings) -> None:
+    """Broken budgets are red, unchecked ones of passed tests yellow; with -q those are left
+    below a table without a legend, with -qq the red ones alone.
+    """
     broken, open_end = row("broken", measured(3.0)), row("open", measured(1.0))
     budget = Budget(metric="peak", limit_mib=1.0)
     broken.verdicts = (Verdict(budget=budget, outcome="broken", reason="peak 3.0 MiB is over"),)
@@ -697,6 +706,7 @@ def test_quiet_lines_are_the_broken_budgets_and_colours_tell_the_rest_apart(sett
 
     full = section.lines([broken, open_end], settings, width=80, verbosity=0)
     quiet = section.lines([broken, open_end], settings, width=80, verbosity=-1)
+    very_quiet = section.lines([broken, open_end], settings, width=80, verbosity=-2)
 
     red = section.Line("broken: peak 3.0 MiB is over", "red")
     yellow = [
@@ -704,7 +714,8 @@ def test_quiet_lines_are_the_broken_budgets_and_colours_tell_the_rest_apart(sett
         section.Line("  open: max_peak_mib(1)", "yellow"),
     ]
     assert [red, *yellow] == [line for line in full if line.colour]
-    assert [red] == quiet
+    assert [*full[:4], red, *yellow] == quiet
+    assert [red] == very_quiet
     assert {"red": True} == red.markup
 
 

@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from pytest_imu.core.invalid import InvalidValueError
+
 if TYPE_CHECKING:
     from pytest_imu.core.model import CountedBy, CounterReading
 
@@ -13,8 +15,8 @@ CACHE_MISSES = "cache-misses"
 """What is counted where nobody names an event."""
 
 # What perf lets stand in an event: names, modifiers, PMU terms and raw codes. No blanks, no quotes,
-# no leading dash that could pass for an option.
-_EVENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/=@-]*")
+# no leading dash that could pass for an option, and no longer than any name is.
+_EVENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/=@-]{0,254}")
 
 
 def is_event(event: object) -> bool:
@@ -23,10 +25,9 @@ def is_event(event: object) -> bool:
 
 
 def check_event(event: str) -> str:
-    """Return the event if it may reach a command line; ValueError says what is accepted."""
+    """Return the event if it may reach a command line; raises InvalidValueError."""
     if not is_event(event):
-        message = f"{event!r} is not accepted; an event as `perf list` names it is"
-        raise ValueError(message)
+        raise InvalidValueError(event, "an event as `perf list` names it")
     return event
 
 

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pytest_imu.core.invalid import InvalidValueError
+
 MIN_VERSION = (3, 19)
 ASKING_TIMEOUT_S = 10
 MAPS = Path("/proc/self/maps")
@@ -18,7 +20,6 @@ MAX_SIZE_BYTES = 2**31 - 1
 
 _TOOL = re.compile(r"/([a-z]+)-[a-z0-9_]+-linux$", re.MULTILINE)
 _CACHE = re.compile(r"(I1|D1|LL)=([0-9]{1,10}),([0-9]{1,10}),([0-9]{1,10})")
-_EXAMPLE = "I1=32768,8,64 D1=32768,8,64 LL=8388608,16,64"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,22 +50,19 @@ def parse_caches(text: str) -> Caches:
     """Return the caches in a text such as "I1=32768,8,64 D1=32768,8,64 LL=8388608,16,64".
 
     Each is its size in bytes, its ways and the bytes of a line; one that is not named is as usual.
-    ValueError says what valgrind would refuse, and what is accepted.
+    Raises InvalidValueError for what valgrind would refuse.
     """
     named: dict[str, Cache] = {}
     for word in text.split():
         match = _CACHE.fullmatch(word)
         if match is None or match[1] in named:
-            message = f"{word!r} is not accepted in the caches; each of these is, once: {_EXAMPLE}"
-            raise ValueError(message)
+            raise InvalidValueError(word, f"caches such as {Caches()}, each at most once")
         cache = Cache(size_bytes=int(match[2]), ways=int(match[3]), line_bytes=int(match[4]))
-        if fault := _fault(cache):
-            message = f"{word!r} is not accepted in the caches: {fault}"
-            raise ValueError(message)
+        if expected := _expected(cache):
+            raise InvalidValueError(word, expected)
         named[match[1]] = cache
     if not named:
-        message = f"{text!r} names no cache; accepted is: {_EXAMPLE}"
-        raise ValueError(message)
+        raise InvalidValueError(text, f"caches such as {Caches()}")
     usual = Caches()
     return Caches(
         instructions=named.get("I1", usual.instructions),
@@ -73,15 +71,15 @@ def parse_caches(text: str) -> Caches:
     )
 
 
-def _fault(cache: Cache) -> str | None:
-    """Return what valgrind's own check of a cache would object to; None if nothing."""
+def _expected(cache: Cache) -> str | None:
+    """Return what valgrind's own check of a cache misses in it; None if nothing."""
     if cache.line_bytes < MIN_LINE_BYTES or not _is_power_of_two(cache.line_bytes):
-        return f"a line has a power of two of bytes, {MIN_LINE_BYTES} or more"
+        return f"a line of {MIN_LINE_BYTES} bytes or more, a power of two"
     if not cache.line_bytes < cache.size_bytes <= MAX_SIZE_BYTES:
-        return "the size is more than a line and less than 2 GiB"
+        return "a size of more than a line and less than 2 GiB"
     sets, rest = divmod(cache.size_bytes, cache.line_bytes * max(1, cache.ways))
     if cache.ways == 0 or rest or not _is_power_of_two(sets):
-        return "size / (ways * line) must be a power of two"
+        return "size / (ways * line) to be a power of two"
     return None
 
 

@@ -301,8 +301,8 @@ def test_cache_misses_are_counted(counting: Callable[..., PerfStat]) -> None:
 
 @pytest.mark.parametrize("event", ["", "-e", "a b", "page-faults,cycles", "x;y", "$(id)", "a'b", "\n"])
 def test_odd_event_is_refused_before_it_reaches_perf(event: str) -> None:
-    """What is not an event's name is a ValueError that says what is accepted."""
-    with pytest.raises(ValueError, match="an event as `perf list` names it is"):
+    """What is not an event's name is a ValueError that says what was expected."""
+    with pytest.raises(ValueError, match="expected an event as `perf list` names it"):
         PerfStat([event])
 
 
