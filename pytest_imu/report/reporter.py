@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_imu.core.units import plural
+from pytest_imu.recording.warning import record_warning
 from pytest_imu.settings import Settings
 
 if TYPE_CHECKING:
@@ -160,17 +160,4 @@ class Reporter:
         if measurement.reason == SIMULATED:
             return
         self._warned = True
-        # Recorded, not raised: with -W error a raised one would fail a test that passed.
-        self._config.hook.pytest_warning_recorded.call_historic(
-            kwargs={
-                "warning_message": warnings.WarningMessage(
-                    message=pytest.PytestWarning(f"imu: {measurement.reason}"),
-                    category=pytest.PytestWarning,
-                    filename="pytest-imu",
-                    lineno=0,
-                ),
-                "when": "runtest",
-                "nodeid": nodeid,
-                "location": None,
-            }
-        )
+        record_warning(self._config.hook, str(measurement.reason), nodeid=nodeid)
