@@ -21,8 +21,8 @@ from ipython_hooks.arguments import (
 from ipython_hooks.limit import LimitUnavailableError
 from ipython_hooks.records import largest
 from ipython_hooks.repeat import Repeated, repeat
-from pytest_imu.core import document
 from pytest_imu.core.counters.source import CACHE_MISSES, check_event
+from pytest_imu.core.outfile import STDOUT, writing
 from pytest_imu.core.units import format_bytes, parse_bytes
 
 if TYPE_CHECKING:
@@ -167,7 +167,8 @@ def _save(session: Session, rest: str) -> None:
         saving.save(path, session.watcher.history)
     except OSError as error:
         raise CommandError(unwritable("%imu save", path, error)) from None
-    session.say([f"{len(session.watcher.history)} commands saved to {path}"])
+    if path != STDOUT:  # what reads the JSON there can do without words of ours
+        session.say([f"{len(session.watcher.history)} commands saved to {path}"])
 
 
 def _plot(session: Session, rest: str) -> Any:
@@ -213,11 +214,11 @@ def measure_cell(session: Session, line: str, cell: str) -> Repeated | None:
     measured = _measured(session, cell, runs=options.r)
     if options.j is not None:
         try:
-            with document.replacing(options.j) as file:
+            with writing(options.j) as file:
                 file.write(json.dumps(measured.to_dict(), indent=1) + "\n")
         except OSError as error:
             raise CommandError(unwritable("%%imu -j", options.j, error)) from None
-    return None if options.q else measured
+    return None if options.q or options.j == STDOUT else measured
 
 
 def _measured(session: Session, source: str, *, runs: int) -> Repeated:

@@ -14,8 +14,6 @@ from pytest_imu.core.counters.choice import source_text
 
 def save(path: Path, records: Sequence[CommandRecord]) -> None:
     """Write every command as a test of that name; raises OSError."""
-    if path.is_dir():
-        raise IsADirectoryError(None, "it is a folder", str(path))
     counted = source_text(record.measurement for record in records)
     environment = {
         **document.describe_machine(trim=True, version=pytest_imu.__version__),

@@ -12,7 +12,8 @@ from pytest_imu import workers
 from pytest_imu.markers import BUDGETS, MARKER_LINES, budgets_by_item
 from pytest_imu.options import add_options
 from pytest_imu.recording.fixture import imu
-from pytest_imu.report.reporter import REPORTER, Reporter, check_paths, run_log
+from pytest_imu.report.paths import check_paths, run_log
+from pytest_imu.report.reporter import REPORTER, Reporter
 from pytest_imu.settings import SETTINGS, Settings, read_simulate
 
 __all__ = ["imu"]
@@ -50,7 +51,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_report_header(config: pytest.Config) -> str | None:
     """Say of a simulated run that it is one."""
     settings = config.stash[SETTINGS]
-    if settings.simulate == "off" or settings.off:
+    if settings.simulate == "off" or settings.off or settings.json_to_stdout:
         return None
     from pytest_imu.simulation.restart import header
 

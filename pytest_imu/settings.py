@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import pytest
 
 from pytest_imu.core.counters.source import CACHE_MISSES, check_event
+from pytest_imu.core.outfile import STDOUT
 from pytest_imu.options import OPTIONS
 
 if TYPE_CHECKING:
@@ -73,6 +74,11 @@ class Settings:
         """Whether tests without a budget of their own are measured too."""
         wanted = self.report or self.json_path or self.log_path or self.default_budgets
         return bool(wanted) and not self.off
+
+    @property
+    def json_to_stdout(self) -> bool:
+        """Whether standard output is for the JSON, and nothing else of ours goes there."""
+        return self.json_path == STDOUT and not self.off
 
     @classmethod
     def from_config(cls, config: pytest.Config) -> Settings:
@@ -150,7 +156,9 @@ class _Values:
     def path(self, name: str) -> Path | None:
         """Return a path as seen from where pytest was started."""
         value = self.read(name, _parse_path)
-        return None if value is None else Path(self._config.invocation_params.dir, value)
+        if value is None or value == str(STDOUT):
+            return None if value is None else STDOUT
+        return Path(self._config.invocation_params.dir, value)
 
     def ini(self, name: str, accepted: str) -> Any:
         """Return the ini file's value; a value that pytest itself cannot read is a usage error."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -17,14 +17,21 @@ from pytest_imu.report.rows import Row
 from pytest_imu.settings import SETTINGS, Settings
 
 
-def write(path: Path, rows: Sequence[Row], config: pytest.Config, *, noise_bytes: int | None) -> None:
+def write(
+    path: Path,
+    rows: Sequence[Row],
+    config: pytest.Config,
+    *,
+    noise_bytes: int | None,
+    stdout: IO[str],
+) -> None:
     """Write the run's document; raises OSError."""
     environment = {
         **_environment(config),
         "noise_floor_bytes": noise_bytes,
         "counter_source": _counter_source(rows, config.stash[SETTINGS]),
     }
-    document.write(path, (row.to_dict() for row in rows), environment)
+    document.write(path, (row.to_dict() for row in rows), environment, stdout=stdout)
 
 
 def _counter_source(rows: Sequence[Row], settings: Settings) -> str | None:

@@ -2,59 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_imu.core.outfile import STDOUT
 from pytest_imu.core.units import plural
 from pytest_imu.recording.warning import record_warning
 from pytest_imu.settings import Settings
 
 if TYPE_CHECKING:
     from pytest_imu.core.model import Measurement
-    from pytest_imu.recording.runlog import RunLog
     from pytest_imu.report.rows import Rows
 
 REPORTER: pytest.StashKey[Reporter] = pytest.StashKey()
 """Where the reporter is kept, on the config of the controlling process."""
 RUN_PHASES = ("setup", "call", "teardown")
-
-
-def run_log(config: pytest.Config, settings: Settings) -> RunLog | None:
-    """Return this process's run log, if one was asked for."""
-    if settings.log_path is None:
-        return None
-    from pytest_imu.recording.runlog import RunLog
-
-    return RunLog.for_run(config, settings.log_path)
-
-
-def check_paths(config: pytest.Config, settings: Settings) -> None:
-    """Prove, before any test runs, that the files asked for can be written; else a usage error."""
-    if settings.off:
-        return
-    if settings.json_path is not None:
-        from pytest_imu.core import document
-
-        with _naming("--imu-json"):
-            document.check_writable(settings.json_path)
-    if (log := run_log(config, settings)) is not None:
-        with _naming("--imu-log"):
-            log.begin_file()
-
-
-@contextlib.contextmanager
-def _naming(flag: str) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        message = f"{flag}: {error}; accepted: the path of a file that can be written"
-        raise pytest.UsageError(message) from None
 
 
 class Reporter:
@@ -65,6 +31,7 @@ class Reporter:
         self._settings = settings
         self._rows: Rows | None = None
         self._pid = os.getpid()
+        self._stdout = sys.stdout
         self._warned = False
         self._json_outcome: str | None = None
         self.skipped_budgets = 0
@@ -93,7 +60,11 @@ class Reporter:
         """Write the JSON file, unless this is a child that a test forked."""
         path = self._settings.json_path
         nothing_ran = self._settings.off or self._config.option.collectonly
-        if path is not None and not nothing_ran and os.getpid() == self._pid:
+        if path is None or nothing_ran or os.getpid() != self._pid:
+            return
+        if self._settings.json_to_stdout:
+            self._config.add_cleanup(self._print_json)  # behind all that pytest prints
+        else:
             self._json_outcome = self._write_json(path)
 
     @pytest.hookimpl
@@ -104,19 +75,25 @@ class Reporter:
             return
         from pytest_imu.report import section
 
+        to_stdout = self._settings.json_to_stdout
+        stream = sys.stderr if to_stdout else sys.stdout
         lines = section.lines(
             self._gathered().last_attempts(),
             self._settings,
             width=self._config.get_terminal_writer().fullwidth,
             verbosity=self._config.get_verbosity(),
-            encoding=getattr(sys.stdout, "encoding", None) or "utf-8",
+            encoding=getattr(stream, "encoding", None) or "utf-8",
             noise_bytes=self._noise_bytes,
         )
         lines += [section.Line(text, "yellow") for text in notes]
         if lines:
-            terminalreporter.write_sep("=", "imu")
+            terminalreporter.ensure_newline()
+            writer = self._config.get_terminal_writer()
+            if to_stdout:
+                writer = type(writer)(sys.stderr)
+            writer.sep("=", "imu")
             for line in lines:
-                terminalreporter.write_line(line.text, **line.markup)
+                writer.line(line.text, **line.markup)
 
     def _gathered(self) -> Rows:
         if self._rows is None:
@@ -146,10 +123,20 @@ class Reporter:
         from pytest_imu.report import jsonfile
 
         try:
-            jsonfile.write(path, self._gathered().all(), self._config, noise_bytes=self._noise_bytes)
+            jsonfile.write(
+                path,
+                self._gathered().all(),
+                self._config,
+                noise_bytes=self._noise_bytes,
+                stdout=self._stdout,
+            )
         except OSError as error:
             return f"--imu-json: {path} could not be written: {error}"
         return None
+
+    def _print_json(self) -> None:
+        if fault := self._write_json(STDOUT):
+            print(fault, file=sys.stderr)  # noqa: T201 - pytest's own summary is printed
 
     def _warn_of_fault(self, nodeid: str, measurement: Measurement | None) -> None:
         """Put the first fault of the measuring among pytest's warnings; the section has them all."""

@@ -1,0 +1,104 @@
+"""The files that a run is to write, tried before its first test: each can be written, no two are one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_imu.core.outfile import STDOUT, check_writable, own_descriptor
+from pytest_imu.settings import Settings
+
+if TYPE_CHECKING:
+    from pytest_imu.recording.runlog import RunLog
+
+OF_OTHERS = {
+    "--junit-xml": "xmlpath",
+    "--log-file": "log_file",
+    "--report-log": "report_log",
+    "--html": "htmlpath",
+    "--json-report-file": "json_report_file",
+}
+"""Options of pytest and its plugins that name a file to write, and where their values are kept."""
+STREAMS = {"standard output": 1, "standard error": 2}
+
+
+def run_log(config: pytest.Config, settings: Settings) -> RunLog | None:
+    """Return this process's run log, if one was asked for."""
+    if settings.log_path is None:
+        return None
+    from pytest_imu.recording.runlog import RunLog
+
+    return RunLog.for_run(config, settings.log_path)
+
+
+def check_paths(config: pytest.Config, settings: Settings) -> None:
+    """Prove, before any test runs, that the files asked for can be written; else a usage error."""
+    if settings.off:
+        return
+    ours = {"--imu-json": settings.json_path, "--imu-log": settings.log_path}
+    for flag, path in ours.items():
+        if path is not None and path != STDOUT:
+            with _naming(flag):
+                _refuse_shared(flag, path, {**ours, **_of_others(config)})
+    if settings.json_path is not None:
+        with _naming("--imu-json"):
+            check_writable(settings.json_path)
+    if (log := run_log(config, settings)) is not None:
+        with _naming("--imu-log"):
+            log.begin_file()
+
+
+@contextlib.contextmanager
+def _naming(flag: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        message = f"{flag}: {error}; accepted: the path of a file that can be written"
+        raise pytest.UsageError(message) from None
+
+
+def _of_others(config: pytest.Config) -> dict[str, Path | None]:
+    values = {flag: config.getoption(name, None) for flag, name in OF_OTHERS.items()}
+    folder = config.invocation_params.dir
+    return {
+        flag: Path(folder, Path(os.path.expandvars(value)).expanduser())
+        for flag, value in values.items()
+        if isinstance(value, str) and value
+    }
+
+
+def _refuse_shared(flag: str, path: Path, paths: dict[str, Path | None]) -> None:
+    sharing = [
+        f"that of {other}" for other, one in paths.items() if other != flag and _is_same(path, one)
+    ]
+    # One that stands for the descriptor itself, as /dev/stdout does, is no file beside it.
+    if own_descriptor(path) is None:
+        sharing += [
+            f"where {name} goes" for name, number in STREAMS.items() if _is_open_as(path, number)
+        ]
+    if sharing:
+        message = f"invalid value {str(path)!r} for {flag}: expected another file than {sharing[0]}"
+        raise pytest.UsageError(message)
+
+
+def _is_same(path: Path, other: Path | None) -> bool:
+    if other is None or os.path.realpath(path) == os.devnull:  # what is thrown away mixes with nothing
+        return False
+    with contextlib.suppress(OSError, ValueError):
+        if path.samefile(other):
+            return True
+    return os.path.realpath(path) == os.path.realpath(other)
+
+
+def _is_open_as(path: Path, descriptor: int) -> bool:
+    """Whether a descriptor is open on this very file; on a device or a pipe both may write."""
+    with contextlib.suppress(OSError, ValueError):
+        found = path.stat()
+        return stat.S_ISREG(found.st_mode) and os.path.samestat(found, os.fstat(descriptor))
+    return False
