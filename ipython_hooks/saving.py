@@ -25,13 +25,13 @@ def save(path: Path, records: Sequence[CommandRecord]) -> None:
 def test_of(record: CommandRecord) -> dict[str, Any]:
     """Return a command as one of the document's tests: its call alone, named by its source."""
     number = "" if record.number is None else f"In [{record.number}]: "
-    return {
-        "nodeid": number + record.command,
-        "attempt": 1,
-        "worker": None,
-        "outcome": "failed" if record.raised else "passed",
-        "phases": {"setup": None, "call": record.measurement.to_dict(), "teardown": None},
-        "blocks": [],
-        "budgets": [],
-        "notes": list(record.notes),
-    }
+    test = document.plain_test(
+        nodeid=number + record.command,
+        attempt=1,
+        worker=None,
+        outcome="failed" if record.raised else "passed",
+        phases={"call": record.measurement},
+        blocks=(),
+        verdicts=(),
+    )
+    return {**test, "notes": list(record.notes)}

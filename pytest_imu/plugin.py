@@ -12,7 +12,7 @@ from pytest_imu import workers
 from pytest_imu.markers import BUDGETS, MARKER_LINES, budgets_by_item
 from pytest_imu.options import add_options
 from pytest_imu.recording.fixture import imu
-from pytest_imu.report.paths import check_paths, run_log
+from pytest_imu.report.paths import run_log
 from pytest_imu.report.reporter import REPORTER, Reporter
 from pytest_imu.settings import SETTINGS, Settings, read_simulate
 
@@ -41,8 +41,8 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", line)
     config.pluginmanager.register(workers.Teller(), "imu-teller")
     if not workers.is_worker(config):
-        check_paths(config, settings)
         reporter = config.stash[REPORTER] = Reporter(config, settings)
+        reporter.begin()
         config.pluginmanager.register(reporter, "imu-reporter")
         # Without xdist nobody calls its hooks; whether it will is not known yet, for it configures last.
         config.pluginmanager.register(workers.Controller(settings, reporter), "imu-workers")
@@ -93,6 +93,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         counters = counter_source(settings, budgets.values())
         recorder = Recorder(settings, run_log(config, settings), counters)
         config.pluginmanager.register(recorder, "imu-recorder")
+        if not workers.is_worker(config):
+            config.stash[REPORTER].prepare()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -7,12 +7,14 @@ import functools
 import json
 import os
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 from pytest_imu.core import meter
+from pytest_imu.core.budgets import Verdict
 from pytest_imu.core.memory import source as memory
+from pytest_imu.core.model import PHASES, Block, Measurement, Phase
 from pytest_imu.core.outfile import writing
 
 SCHEMA = 1
@@ -39,6 +41,28 @@ def write(
         for number, test in enumerate(tests):
             file.write((",\n" if number else "\n") + encode(test))
         file.write("\n]}\n")
+
+
+def plain_test(
+    *,
+    nodeid: str,
+    attempt: int,
+    worker: str | None,
+    outcome: str | None,
+    phases: Mapping[Phase, Measurement],
+    blocks: Iterable[Block],
+    verdicts: Iterable[Verdict],
+) -> dict[str, Any]:
+    """Return one of the document's tests."""
+    return {
+        "nodeid": nodeid,
+        "attempt": attempt,
+        "worker": worker,
+        "outcome": outcome,
+        "phases": {phase: phases[phase].to_dict() if phase in phases else None for phase in PHASES},
+        "blocks": [block.to_dict() for block in blocks],
+        "budgets": [verdict.to_dict() for verdict in verdicts],
+    }
 
 
 def describe_machine(*, trim: bool, version: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 STDOUT = Path("-")
 """Stands for standard output, as it does for most commands."""
@@ -27,6 +27,7 @@ EXISTING = os.O_WRONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 
 """Without waiting for the reader of a pipe, and without taking a terminal over."""
 # Bound here: a test may replace them and not put them back.
 _open, _write, _close, _dup = os.open, os.write, os.close, os.dup
+_poll: Any = getattr(select, "poll", None)  # Any: Windows has none
 _fstat, _replace, _unlink, _sleep, _clock_s = os.fstat, os.replace, os.unlink, time.sleep, time.monotonic
 
 
@@ -162,7 +163,7 @@ def _write_all(descriptor: int, data: bytes) -> None:
 
 def wait_for_reader(descriptor: int, limit_s: float) -> bool:
     """Wait until a full pipe takes more; tell whether it does."""
-    poll = select.poll()  # not select(), which knows no descriptor from 1,024
+    poll = _poll()  # not select(), which knows no descriptor from 1,024
     poll.register(descriptor, select.POLLOUT)
     return bool(poll.poll(limit_s * 1000))
 

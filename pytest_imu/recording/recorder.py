@@ -195,10 +195,11 @@ class Recorder:
             pytest.fail(lines, pytrace=False)
 
     def _attach(self, item: pytest.Item, record: TestRecord, report: pytest.TestReport) -> None:
-        report.__dict__["imu"] = record.take(report.when)
+        report.__dict__["imu"] = taken = record.take(report.when)
         if report.when == "teardown":
             del item.stash[RECORD]
         if self._log is not None:
+            self._log.took(taken)
             record.outcome = combined_outcome(record.outcome, report)
             if report.when == "teardown":
                 self._log.ended(item.nodeid, record)

@@ -7,7 +7,7 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -37,10 +37,11 @@ def run_log(config: pytest.Config, settings: Settings) -> RunLog | None:
     return RunLog.for_run(config, settings.log_path)
 
 
-def check_paths(config: pytest.Config, settings: Settings) -> None:
-    """Prove, before any test runs, that the files asked for can be written; else a usage error."""
-    if settings.off:
-        return
+def begin_files(config: pytest.Config, settings: Settings, environment: dict[str, Any]) -> RunLog | None:
+    """Prove, before any test runs, that the files asked for can be written; else a usage error.
+
+    Returns the run log, which has begun.
+    """
     ours = {"--imu-json": settings.json_path, "--imu-log": settings.log_path}
     for flag, path in ours.items():
         if path is not None and path != STDOUT:
@@ -49,9 +50,20 @@ def check_paths(config: pytest.Config, settings: Settings) -> None:
     if settings.json_path is not None:
         with _naming("--imu-json"):
             check_writable(settings.json_path)
-    if (log := run_log(config, settings)) is not None:
-        with _naming("--imu-log"):
-            log.begin_file()
+    if settings.log_path is None:
+        return None
+    _refuse_captured(settings.log_path)
+    with _naming("--imu-log"):
+        log = run_log(config, settings)
+        if log is not None:
+            log.begin_file(environment)
+    return log
+
+
+def _refuse_captured(path: Path) -> None:
+    if path == STDOUT or own_descriptor(path) in STREAMS.values():
+        message = f"invalid value {str(path)!r} for --imu-log: expected a file; pytest captures this one"
+        raise pytest.UsageError(message)
 
 
 @contextlib.contextmanager

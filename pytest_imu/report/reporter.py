@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_imu.core.outfile import STDOUT
 from pytest_imu.core.units import plural
-from pytest_imu.recording.warning import record_warning
+from pytest_imu.recording.warning import faults_as_warnings, record_warning
+from pytest_imu.report.paths import begin_files
 from pytest_imu.settings import Settings
 
 if TYPE_CHECKING:
     from pytest_imu.core.model import Measurement
     from pytest_imu.report.rows import Rows
+    from pytest_imu.report.section import Line
 
 REPORTER: pytest.StashKey[Reporter] = pytest.StashKey()
 """Where the reporter is kept, on the config of the controlling process."""
+_getpid = os.getpid  # bound here: a test may replace it and not put it back
 RUN_PHASES = ("setup", "call", "teardown")
 
 
@@ -30,14 +34,34 @@ class Reporter:
         self._config = config
         self._settings = settings
         self._rows: Rows | None = None
-        self._pid = os.getpid()
+        self._pid = _getpid()
         self._stdout = sys.stdout
+        self._environment: dict[str, Any] = {}
         self._warned = False
         self._json_outcome: str | None = None
         self.skipped_budgets = 0
         """How many budgets `--no-imu` left unenforced."""
         self._noise_bytes: int | None = None
         self._log_fault: str | None = None
+
+    def begin(self) -> None:
+        """Try the files before any test runs, and describe the run while nothing is changed yet."""
+        settings = self._settings
+        if settings.off or not (settings.json_path or settings.log_path):
+            return
+        with faults_as_warnings(self._config.hook, "the run could not be described"):
+            from pytest_imu.report import jsonfile
+
+            self._environment = jsonfile.describe_run(self._config)
+        log = begin_files(self._config, settings, self._environment)
+        if log is not None:
+            self._config.add_cleanup(log.end_file)
+            self._log_fault = None if log.error is None else str(log.error)
+
+    def prepare(self) -> None:
+        """Import what the run's end needs: then a test may have emptied `sys.path`."""
+        for name in ("rows", "section", "jsonfile"):
+            importlib.import_module(f"pytest_imu.report.{name}")
 
     def hear(self, noise_bytes: int | None, log_fault: str | None) -> None:
         """Take in what a process that ran tests noted: its noise, of several the highest counts."""
@@ -50,50 +74,58 @@ class Reporter:
         """Take in what came with a report, out of it: pytest keeps all reports until the end."""
         if not self._is_wanted(report):
             return
-        self._gathered().add(report)
-        record = report.__dict__.pop("imu", None)
-        if record is not None and not self._warned:
-            self._warn_of_fault(report.nodeid, record.measurement)
+        with faults_as_warnings(self._config.hook, "what came with a report is lost"):
+            self._gathered().add(report)
+            record = report.__dict__.pop("imu", None)
+            if record is not None and not self._warned:
+                self._warn_of_fault(report.nodeid, record.measurement)
 
     @pytest.hookimpl
     def pytest_sessionfinish(self) -> None:
         """Write the JSON file, unless this is a child that a test forked."""
         path = self._settings.json_path
         nothing_ran = self._settings.off or self._config.option.collectonly
-        if path is None or nothing_ran or os.getpid() != self._pid:
+        if path is None or nothing_ran or _getpid() != self._pid:
             return
         if self._settings.json_to_stdout:
             self._config.add_cleanup(self._print_json)  # behind all that pytest prints
-        else:
+            return
+        with faults_as_warnings(self._config.hook, f"--imu-json: {path} could not be written"):
             self._json_outcome = self._write_json(path)
 
     @pytest.hookimpl
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Print the section; with -q, no more than the broken budgets."""
+        with faults_as_warnings(self._config.hook, "the section could not be printed"):
+            # Beside JSON on standard output there is nothing else of ours.
+            aside = self._settings.json_to_stdout
+            stream = sys.stderr if aside else sys.stdout
+            lines = self._lines(getattr(stream, "encoding", None) or "utf-8")
+            if not lines:
+                return
+            terminalreporter.ensure_newline()
+            writer = self._config.get_terminal_writer()
+            if aside:
+                writer = type(writer)(stream)
+            writer.sep("=", "imu")
+            for line in lines:
+                writer.line(line.text, **line.markup)
+
+    def _lines(self, encoding: str) -> list[Line]:
         notes = self._notes()
         if self._config.option.collectonly or not (self._rows or self._settings.report or notes):
-            return
+            return []
         from pytest_imu.report import section
 
-        to_stdout = self._settings.json_to_stdout
-        stream = sys.stderr if to_stdout else sys.stdout
         lines = section.lines(
             self._gathered().last_attempts(),
             self._settings,
             width=self._config.get_terminal_writer().fullwidth,
             verbosity=self._config.get_verbosity(),
-            encoding=getattr(stream, "encoding", None) or "utf-8",
+            encoding=encoding,
             noise_bytes=self._noise_bytes,
         )
-        lines += [section.Line(text, "yellow") for text in notes]
-        if lines:
-            terminalreporter.ensure_newline()
-            writer = self._config.get_terminal_writer()
-            if to_stdout:
-                writer = type(writer)(sys.stderr)
-            writer.sep("=", "imu")
-            for line in lines:
-                writer.line(line.text, **line.markup)
+        return lines + [section.Line(text, "yellow") for text in notes]
 
     def _gathered(self) -> Rows:
         if self._rows is None:
@@ -126,7 +158,8 @@ class Reporter:
             jsonfile.write(
                 path,
                 self._gathered().all(),
-                self._config,
+                self._settings,
+                self._environment,
                 noise_bytes=self._noise_bytes,
                 stdout=self._stdout,
             )
@@ -135,7 +168,11 @@ class Reporter:
         return None
 
     def _print_json(self) -> None:
-        if fault := self._write_json(STDOUT):
+        try:
+            fault = self._write_json(STDOUT)
+        except Exception as error:  # noqa: BLE001 - pytest has ended, and its exit status stands
+            fault = f"--imu-json: {type(error).__name__}: {error}"
+        if fault is not None:
             print(fault, file=sys.stderr)  # noqa: T201 - pytest's own summary is printed
 
     def _warn_of_fault(self, nodeid: str, measurement: Measurement | None) -> None:
