@@ -263,14 +263,11 @@ def test_path_that_cannot_be_written_is_an_error_at_the_start(
     """A folder, and a path below a file, are refused before the first test, with the system's reason."""
     (pytester.path / "folder").mkdir()
     (pytester.path / "file").touch()
-    accepted = "; accepted: the path of a file that can be written"
-
     for path in ("folder", "file/below.json"):
         [line] = errors_of(run(f"{flag}={path}"), pytester.path)
 
-        assert line.startswith(f"{flag}: ")
-        assert path.partition("/")[0] in line
-        assert line.endswith(accepted)
+        assert line.startswith("invalid value ")
+        assert f"{path}' for {flag}: expected a file that can be written (" in line
 
 
 def test_no_imu_needs_no_writable_path(run: Run, pytester: pytest.Pytester) -> None:

@@ -27,6 +27,7 @@ EXISTING = os.O_WRONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 
 """Without waiting for the reader of a pipe, and without taking a terminal over."""
 # Bound here: a test may replace them and not put them back.
 _open, _write, _close, _dup = os.open, os.write, os.close, os.dup
+_fdopen, _random_bytes, _real_path = os.fdopen, os.urandom, os.path.realpath
 _poll: Any = getattr(select, "poll", None)  # Any: Windows has none
 _fstat, _replace, _unlink, _sleep, _clock_s = os.fstat, os.replace, os.unlink, time.sleep, time.monotonic
 
@@ -48,7 +49,7 @@ def check_writable(path: Path) -> None:
         if not os.access(path, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
         return
-    target = Path(os.path.realpath(path))
+    target = Path(_real_path(path))
     target.parent.mkdir(parents=True, exist_ok=True)
     descriptor, beside = _open_beside(target, mode=0o600)
     _close(descriptor)
@@ -64,7 +65,7 @@ def writing(path: Path, *, stdout: IO[str] | None = None) -> Iterator[IO[str]]:
     found = None if path == STDOUT else _stat_or_none(path)
     own = own_descriptor(path)
     if path != STDOUT and own is None and (found is None or stat.S_ISREG(found.st_mode)):
-        with _replacing(Path(os.path.realpath(path)), found) as file:
+        with _replacing(Path(_real_path(path)), found) as file:
             yield file
         return
     text = io.StringIO()
@@ -85,9 +86,9 @@ def writing(path: Path, *, stdout: IO[str] | None = None) -> Iterator[IO[str]]:
 
 def own_descriptor(path: Path) -> int | None:
     """Return the number of this process's descriptor that a path stands for, as /dev/stdout does."""
-    folders = {os.path.realpath(folder) for folder in OWN_DESCRIPTORS}
+    folders = {_real_path(folder) for folder in OWN_DESCRIPTORS}
     for _ in range(40):  # as many links as the kernel follows
-        if path.name.isdecimal() and os.path.realpath(path.parent) in folders:
+        if path.name.isdecimal() and _real_path(path.parent) in folders:
             return int(path.name)
         if not path.is_symlink():
             break
@@ -99,7 +100,7 @@ def own_descriptor(path: Path) -> int | None:
 def _replacing(target: Path, old: os.stat_result | None) -> Iterator[IO[str]]:
     descriptor, beside = _open_beside(target, mode=0o666 if old is None else 0o600)
     try:
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+        with _fdopen(descriptor, "w", encoding="ascii") as file:
             yield file
             if old is not None:
                 _keep_owner_and_mode(descriptor, old)
@@ -112,7 +113,7 @@ def _replacing(target: Path, old: os.stat_result | None) -> Iterator[IO[str]]:
 
 def _open_beside(target: Path, *, mode: int) -> tuple[int, Path]:
     """Make a file beside the target, under a name that nobody can foresee."""
-    beside = target.with_name(f".imu-{os.urandom(8).hex()}.tmp")
+    beside = target.with_name(f".imu-{_random_bytes(8).hex()}.tmp")
     return _open(beside, NEW, mode), beside
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import warnings
 from collections.abc import Iterator
 from typing import Any, Literal
@@ -34,12 +35,27 @@ def record_warning(
 
 
 @contextlib.contextmanager
-def faults_as_warnings(hooks: Any, doing: str) -> Iterator[None]:  # Any: as above
-    """Let no fault of ours reach the run: what tests left behind may break anything, pytest.fail too."""
+def faults_as_warnings(
+    hooks: Any,  # Any: as above
+    doing: str,
+    *,
+    told: set[str] | None = None,
+) -> Iterator[None]:
+    """Let no fault of ours reach the run, but a warning, each once that is not among those *told*.
+
+    What tests left behind may break anything, and raise what is no Exception, as pytest.fail does.
+    """
     try:
         yield
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 - a test may have left anything in place of anything
-        with contextlib.suppress(Exception):
-            record_warning(hooks, f"{doing}: {type(error).__name__}: {error}")
+        text = f"{doing}: {type(error).__name__}: {error}"
+        told = set() if told is None else told
+        if text in told:
+            return
+        told.add(text)
+        try:
+            record_warning(hooks, text)
+        except Exception:  # noqa: BLE001 - nor has pytest's own way of saying it to work
+            print(f"imu: {text}", file=sys.stderr)  # noqa: T201 - the last way to say it

@@ -45,34 +45,37 @@ def begin_files(config: pytest.Config, settings: Settings, environment: dict[str
     ours = {"--imu-json": settings.json_path, "--imu-log": settings.log_path}
     for flag, path in ours.items():
         if path is not None and path != STDOUT:
-            with _naming(flag):
+            with _naming(flag, path):
                 _refuse_shared(flag, path, {**ours, **_of_others(config)})
     if settings.json_path is not None:
-        with _naming("--imu-json"):
+        with _naming("--imu-json", settings.json_path):
             check_writable(settings.json_path)
     if settings.log_path is None:
         return None
-    _refuse_captured(settings.log_path)
-    with _naming("--imu-log"):
+    _refuse_captured("--imu-log", settings.log_path)
+    with _naming("--imu-log", settings.log_path):
         log = run_log(config, settings)
         if log is not None:
             log.begin_file(environment)
     return log
 
 
-def _refuse_captured(path: Path) -> None:
+def _refuse_captured(flag: str, path: Path) -> None:
     if path == STDOUT or own_descriptor(path) in STREAMS.values():
-        message = f"invalid value {str(path)!r} for --imu-log: expected a file; pytest captures this one"
-        raise pytest.UsageError(message)
+        raise _invalid(flag, path, "a file, and not output that pytest captures")
 
 
 @contextlib.contextmanager
-def _naming(flag: str) -> Iterator[None]:
+def _naming(flag: str, path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:
-        message = f"{flag}: {error}; accepted: the path of a file that can be written"
-        raise pytest.UsageError(message) from None
+        expected = f"a file that can be written ({getattr(error, 'strerror', None) or error})"
+        raise _invalid(flag, path, expected) from None
+
+
+def _invalid(flag: str, path: Path, expected: str) -> pytest.UsageError:
+    return pytest.UsageError(f"invalid value {str(path)!r} for {flag}: expected {expected}")
 
 
 def _of_others(config: pytest.Config) -> dict[str, Path | None]:
@@ -95,8 +98,7 @@ def _refuse_shared(flag: str, path: Path, paths: dict[str, Path | None]) -> None
             f"where {name} goes" for name, number in STREAMS.items() if _is_open_as(path, number)
         ]
     if sharing:
-        message = f"invalid value {str(path)!r} for {flag}: expected another file than {sharing[0]}"
-        raise pytest.UsageError(message)
+        raise _invalid(flag, path, f"another file than {sharing[0]}")
 
 
 def _is_same(path: Path, other: Path | None) -> bool:

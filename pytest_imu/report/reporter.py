@@ -38,6 +38,7 @@ class Reporter:
         self._stdout = sys.stdout
         self._environment: dict[str, Any] = {}
         self._warned = False
+        self._told: set[str] = set()
         self._json_outcome: str | None = None
         self.skipped_budgets = 0
         """How many budgets `--no-imu` left unenforced."""
@@ -74,7 +75,7 @@ class Reporter:
         """Take in what came with a report, out of it: pytest keeps all reports until the end."""
         if not self._is_wanted(report):
             return
-        with faults_as_warnings(self._config.hook, "what came with a report is lost"):
+        with faults_as_warnings(self._config.hook, "a report's numbers are lost", told=self._told):
             self._gathered().add(report)
             record = report.__dict__.pop("imu", None)
             if record is not None and not self._warned:
