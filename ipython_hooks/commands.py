@@ -22,9 +22,9 @@ from ipython_hooks.limit import parse_bytes
 from ipython_hooks.options import STYLES
 from ipython_hooks.records import largest
 from ipython_hooks.repeat import Repeated, repeat
-from pytest_imu.core import document
 from pytest_imu.core.counters.source import CACHE_MISSES, check_event
 from pytest_imu.core.invalid import InvalidValueError
+from pytest_imu.core.outfile import STDOUT, writing
 from pytest_imu.core.units import format_bytes
 
 if TYPE_CHECKING:
@@ -153,7 +153,8 @@ def _save(session: Session, rest: str) -> None:
         path = path_of(rest)
     with naming("%imu save", path):
         saving.save(path, session.watcher.history)
-    session.say([f"{len(session.watcher.history)} commands saved to {path}"])
+    if path != STDOUT:  # what reads the JSON there can do without words of ours
+        session.say([f"{len(session.watcher.history)} commands saved to {path}"])
 
 
 def _plot(session: Session, rest: str) -> Any:
@@ -189,9 +190,9 @@ def measure_cell(session: Session, line: str, cell: str) -> Repeated | None:
     options = cell_options(line)
     measured = _measured(session, cell, runs=options.r)
     if options.j is not None:
-        with naming("%%imu -j", options.j), document.replacing(options.j) as file:
+        with naming("%%imu -j", options.j), writing(options.j) as file:
             file.write(json.dumps(measured.to_dict(), indent=1) + "\n")
-    return None if options.q else measured
+    return None if options.q or options.j == STDOUT else measured
 
 
 def _measured(session: Session, source: str, *, runs: int) -> Repeated:

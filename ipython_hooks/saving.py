@@ -14,8 +14,6 @@ from pytest_imu.core.counters.choice import source_text
 
 def save(path: Path, records: Sequence[CommandRecord]) -> None:
     """Write every command as a test of that name; raises OSError."""
-    if path.is_dir():
-        raise IsADirectoryError(None, "it is a folder", str(path))
     counted = source_text(record.measurement for record in records)
     environment = {
         **document.describe_machine(trim=True, version=pytest_imu.__version__),
@@ -27,13 +25,13 @@ def save(path: Path, records: Sequence[CommandRecord]) -> None:
 def test_of(record: CommandRecord) -> dict[str, Any]:
     """Return a command as one of the document's tests: its call alone, named by its source."""
     number = "" if record.number is None else f"In [{record.number}]: "
-    return {
-        "nodeid": number + record.command,
-        "attempt": 1,
-        "worker": None,
-        "outcome": "failed" if record.raised else "passed",
-        "phases": {"setup": None, "call": record.measurement.to_dict(), "teardown": None},
-        "blocks": [],
-        "budgets": [],
-        "notes": list(record.notes),
-    }
+    test = document.plain_test(
+        nodeid=number + record.command,
+        attempt=1,
+        worker=None,
+        outcome="failed" if record.raised else "passed",
+        phases={"call": record.measurement},
+        blocks=(),
+        verdicts=(),
+    )
+    return {**test, "notes": list(record.notes)}

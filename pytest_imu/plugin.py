@@ -12,7 +12,8 @@ from pytest_imu import workers
 from pytest_imu.markers import BUDGETS, MARKER_LINES, budgets_by_item
 from pytest_imu.options import add_options
 from pytest_imu.recording.fixture import imu
-from pytest_imu.report.reporter import REPORTER, Reporter, check_paths, run_log
+from pytest_imu.report.paths import run_log
+from pytest_imu.report.reporter import REPORTER, Reporter
 from pytest_imu.settings import OPTIONS, SETTINGS, Settings, read_simulate
 
 __all__ = ["imu"]
@@ -40,8 +41,8 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", line)
     config.pluginmanager.register(workers.Teller(), "imu-teller")
     if not workers.is_worker(config):
-        check_paths(config, settings)
         reporter = config.stash[REPORTER] = Reporter(config, settings)
+        reporter.begin()
         config.pluginmanager.register(reporter, "imu-reporter")
         # Without xdist nobody calls its hooks; whether it will is not known yet, for it configures last.
         config.pluginmanager.register(workers.Controller(settings, reporter), "imu-workers")
@@ -50,7 +51,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_report_header(config: pytest.Config) -> str | None:
     """Say of a simulated run that it is one."""
     settings = config.stash[SETTINGS]
-    if settings.simulate == "off" or settings.off:
+    if settings.simulate == "off" or settings.off or settings.json_to_stdout:
         return None
     from pytest_imu.simulation.restart import header
 
@@ -100,6 +101,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         config.pluginmanager.register(SetupEnd(recorder), "imu-setup-end")
         if any(budget.phase == "all" for own in budgets.values() for budget in own):
             config.pluginmanager.register(TeardownRecorder(recorder, settings), "imu-teardown")
+        if not workers.is_worker(config):
+            config.stash[REPORTER].prepare()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -14,6 +14,7 @@ import pytest
 
 from pytest_imu.core.counters.source import CACHE_MISSES, check_event
 from pytest_imu.core.invalid import InvalidValueError
+from pytest_imu.core.outfile import STDOUT
 from pytest_imu.options import Kind, Option, option
 
 if TYPE_CHECKING:
@@ -243,6 +244,11 @@ class Settings:
         wanted = self.report or self.json_path or self.log_path or self.default_budgets
         return bool(wanted) and not self.off
 
+    @property
+    def json_to_stdout(self) -> bool:
+        """Whether standard output is for the JSON, and nothing else of ours goes there."""
+        return self.json_path == STDOUT and not self.off
+
     @classmethod
     def from_config(cls, config: pytest.Config) -> Settings:
         """Read the command line and the ini file; pytest.UsageError names the source of a bad value."""
@@ -254,7 +260,7 @@ class Settings:
             one.turns_on and config.getoption(one.name) not in (None, "off") for one in OPTIONS.values()
         )
         for name in ("json_path", "log_path"):
-            if values[name] is not None:
+            if values[name] not in (None, STDOUT):
                 values[name] = config.invocation_params.dir / values[name]
         return cls(**values, default_budgets=tuple(_default_budgets(config, values)))
 

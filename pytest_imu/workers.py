@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_imu.recording.warning import faults_as_warnings
 from pytest_imu.report.reporter import REPORTER, Reporter
 from pytest_imu.settings import Settings
 
@@ -60,10 +61,11 @@ class Teller:
         recorder: Recorder | None = config.pluginmanager.get_plugin("imu-recorder")
         if recorder is None:
             return
-        if is_worker(config):
-            _output(config).update({NOISE: recorder.noise_bytes, LOG_FAULT: recorder.log_fault})
-        else:
-            config.stash[REPORTER].hear(recorder.noise_bytes, recorder.log_fault)
+        with faults_as_warnings(config.hook, "what was noted besides the tests is lost"):
+            if is_worker(config):
+                _output(config).update({NOISE: recorder.noise_bytes, LOG_FAULT: recorder.log_fault})
+            else:
+                config.stash[REPORTER].hear(recorder.noise_bytes, recorder.log_fault)
 
 
 class Controller:

@@ -492,7 +492,7 @@ def test_rerunfailures(pytester: pytest.Pytester) -> None:
     ]
     for test, peak_mib in zip(tests, (60, 40, 5, 30, 30, 30), strict=False):
         assert_peak(peak_mib, test)
-    lines = [json.loads(line) for line in log.splitlines()]
+    lines = [json.loads(line) for line in log.splitlines()[1:]]
     assert [(event, name, attempt) for name, attempt, *_ in attempts for event in ("start", "end")] == [
         (line["event"], line["nodeid"].rpartition("::")[2], line["attempt"]) for line in lines
     ]

@@ -69,9 +69,9 @@ def read_tests(pytester: pytest.Pytester, name: str) -> dict[str, dict[str, Any]
 
 
 def read_log(pytester: pytest.Pytester, name: str) -> list[dict[str, Any]]:
-    """Return the run log's lines."""
+    """Return the run log's lines about tests."""
     text = pytester.path.joinpath(name).read_text(encoding="ascii")
-    return [json.loads(line) for line in text.splitlines()]
+    return [json.loads(line) for line in text.splitlines()[1:]]
 
 
 @pytest.mark.needs_kernel_peaks

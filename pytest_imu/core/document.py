@@ -2,57 +2,69 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
-import errno
+import functools
 import json
 import os
 import platform
-import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from pytest_imu.core.budgets import Verdict
 from pytest_imu.core.memory import source as memory
 from pytest_imu.core.memory.trim import process_trimmer
+from pytest_imu.core.model import PHASES, Block, Measurement, Phase
+from pytest_imu.core.outfile import writing
 
 SCHEMA = 1
+# Bound here: a test may replace them and not put them back.
+encode = json.JSONEncoder().encode
+"""Return a value as JSON, on one line and in ASCII."""
+now = functools.partial(dt.datetime.now, dt.UTC)
+"""Return the time, with its zone."""
 
 
-def check_writable(path: Path) -> None:
-    """Prove that the file can be written, making its folder; raises OSError where it cannot."""
-    if path.is_dir():
-        raise IsADirectoryError(errno.EISDIR, "it is a folder", str(path))
-    if path.exists() and not path.is_file():
-        raise OSError(errno.EINVAL, "it is a device, and would be replaced by a file", str(path))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, beside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(descriptor)
-    Path(beside).unlink()
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[IO[str]]:
-    """Write beside the file and rename, so that no reader ever finds half of it; raises OSError."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with beside.open("w", encoding="ascii") as file:
-            yield file
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def write(path: Path, tests: Iterable[dict[str, Any]], environment: dict[str, Any]) -> None:
+def write(
+    path: Path,
+    tests: Iterable[dict[str, Any]],
+    environment: dict[str, Any],
+    *,
+    stdout: IO[str] | None = None,
+) -> None:
     """Write the document; raises OSError."""
-    created = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+    created = now().isoformat(timespec="seconds")
     head = {"schema": SCHEMA, "created": created, "environment": environment}
-    with replacing(path) as file:
+    with writing(path, stdout=stdout) as file:
         # A test a line: a person can search it, and 100,000 tests need no second copy in memory.
-        file.write(json.dumps(head)[:-1] + ', "tests": [')
+        file.write(encode(head)[:-1] + ', "tests": [')
         for number, test in enumerate(tests):
-            file.write((",\n" if number else "\n") + json.dumps(test))
+            file.write((",\n" if number else "\n") + encode(test))
         file.write("\n]}\n")
+
+
+def plain_test(
+    *,
+    nodeid: str,
+    attempt: int,
+    worker: str | None,
+    outcome: str | None,
+    phases: Mapping[Phase, Measurement],
+    blocks: Iterable[Block],
+    verdicts: Iterable[Verdict],
+    teardown_kept_bytes: int | None = None,
+) -> dict[str, Any]:
+    """Return one of the document's tests."""
+    return {
+        "nodeid": nodeid,
+        "attempt": attempt,
+        "worker": worker,
+        "outcome": outcome,
+        "phases": {phase: phases[phase].to_dict() if phase in phases else None for phase in PHASES},
+        "teardown_kept_bytes": teardown_kept_bytes,
+        "blocks": [block.to_dict() for block in blocks],
+        "budgets": [verdict.to_dict() for verdict in verdicts],
+    }
 
 
 def describe_machine(*, trim: bool, version: str) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +16,7 @@ from pytest_imu.isolation.forkserver import Ended, Nursery
 from pytest_imu.isolation.messages import Message, decode, flush_output, rebuilt_warning
 from pytest_imu.markers import BUDGETS
 from pytest_imu.recording.record import NOT_TO_ITS_END, PhaseRecord
+from pytest_imu.recording.warning import record_warning
 
 OWN_END_S = 0.5
 """How long a child may take to end by itself: a Ctrl-C or a timeout has reached it as well."""
@@ -171,24 +171,9 @@ class Visit:
         return KeyboardInterrupt(f"{self._item.nodeid}{where}")
 
     def _warn_of_coverage(self, fault: str | None) -> None:
-        if fault is None:
-            return
-        message = f"imu: the coverage of an isolated test is lost: {fault}"
-        warning = warnings.WarningMessage(
-            message=pytest.PytestWarning(message),
-            category=pytest.PytestWarning,
-            filename="pytest-imu",
-            lineno=0,
-        )
-        # Recorded, not raised: with -W error a raised one would end the run.
-        self._item.ihook.pytest_warning_recorded.call_historic(
-            kwargs={
-                "warning_message": warning,
-                "when": "runtest",
-                "nodeid": self._item.nodeid,
-                "location": None,
-            }
-        )
+        if fault is not None:
+            text = f"the coverage of an isolated test is lost: {fault}"
+            record_warning(self._item.ihook, text, nodeid=self._item.nodeid)
 
     def _fail(self, text: str) -> None:
         """Report the test as failed in the phase that was under way, and end its log."""

@@ -221,8 +221,9 @@ class Recorder:
             self._item = None
             if record.open_budgets:
                 record.judge(last=True, terms=self._terms())
-        report.__dict__["imu"] = record.take()
+        report.__dict__["imu"] = taken = record.take()
         if self._log is not None:
+            self._log.took(taken)
             record.outcome = combined_outcome(record.outcome, report)
             if report.when == "teardown":
                 self._log.ended(item.nodeid, record)

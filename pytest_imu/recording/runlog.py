@@ -1,36 +1,50 @@
-"""The run log: one JSON line when a test starts and one when it ends, safe from a kill."""
+"""The run log: a JSON line about the run, one at each test's start and end, safe from a kill."""
 
 from __future__ import annotations
 
-import datetime as dt
-import functools
-import json
+import contextlib
+import errno
 import os
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_imu.core.counters.callgrind.command import running_tool
+from pytest_imu.core.document import SCHEMA, encode, now, plain_test
 from pytest_imu.core.memory import platforms
+from pytest_imu.core.outfile import CLOEXEC, NO_READER, NO_READING, PATIENCE_S, wait_for_reader
 
 if TYPE_CHECKING:
-    from pytest_imu.recording.record import TestRecord
+    from pytest_imu.core.budgets import Verdict
+    from pytest_imu.core.model import Block
+    from pytest_imu.recording.record import PhaseRecord, TestRecord
+
+APPENDING = os.O_APPEND | CLOEXEC | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
+"""Without waiting for the reader of a pipe, and without taking a terminal over."""
+# Bound here, before any test runs: one that replaces them shall not reach the log.
+_open, _read_at, _write, _close = os.open, getattr(os, "pread", None), os.write, os.close
+_fstat, _seek, _truncate, _getpid = os.fstat, os.lseek, os.ftruncate, os.getpid
 
 
 class RunLog:
     """Appends lines to one file, which several processes may share."""
 
-    # Bound before any test runs: one that stops the clock shall not stop the log's.
-    _now = staticmethod(functools.partial(dt.datetime.now, dt.UTC))
-
     def __init__(self, path: Path, *, worker: str | None) -> None:
-        self._path = path
+        self._path = str(path)
         self._worker = worker
-        self._pid = os.getpid()
+        self._pid = _getpid()
         self._is_simulated = running_tool() is not None  # the RSS would be valgrind's
-        self.error: OSError | None = None
-        """The last line's failure, if any line could not be written."""
+        self._is_file = not path.exists() or path.is_file()
+        self._flags = APPENDING | (os.O_RDWR if self._is_file else os.O_WRONLY)
+        self._patience_s = PATIENCE_S
+        self._left_half = False
+        self._held: tuple[int, os.stat_result] | None = None
+        self._blocks: tuple[Block, ...] = ()
+        self._verdicts: tuple[Verdict, ...] = ()
+        self.error: Exception | None = None
+        """Why the first line that could not be written was not; None where all could."""
 
     @classmethod
     def for_run(cls, config: pytest.Config, path: Path) -> RunLog:
@@ -40,46 +54,123 @@ class RunLog:
 
     def begin_in_isolated_child(self) -> None:
         """Write from this process, which was forked to run one of the run's tests."""
-        self._pid = os.getpid()
+        self._pid = _getpid()
 
-    def begin_file(self) -> None:
-        """Create the file, or empty it; raises OSError where that is refused."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._path.write_bytes(b"")
+    def begin_file(self, environment: dict[str, Any]) -> None:
+        """Create the file, or empty it, and describe the run; raises OSError where that is refused."""
+        Path(self._path).parent.mkdir(parents=True, exist_ok=True)
+        # One that is there is not opened to be made: systems refuse that for another user's pipe.
+        making = os.O_CREAT | os.O_TRUNC if self._is_file else 0
+        try:
+            descriptor = _open(self._path, self._flags | making, 0o666)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                raise OSError(errno.ENXIO, NO_READER, self._path) from None
+            raise
+        found = _fstat(descriptor)
+        if stat.S_ISFIFO(found.st_mode):  # its reader would find its end with the first line's
+            self._held = descriptor, found
+        else:
+            _close(descriptor)
+        self._add(event="run", schema=SCHEMA, environment=environment, worker=self._worker)
+
+    def end_file(self) -> None:
+        """Let the reader of a pipe find its end."""
+        held, self._held = self._held, None
+        with contextlib.suppress(OSError):  # a test has closed it
+            if held is not None and os.path.samestat(_fstat(held[0]), held[1]):
+                _close(held[0])
 
     def started(self, nodeid: str, *, attempt: int) -> None:
         """Write that a test starts, before its setup."""
-        self._write(event="start", nodeid=nodeid, attempt=attempt)
+        self._blocks, self._verdicts = (), ()
+        self._add(event="start", nodeid=nodeid, attempt=attempt, worker=self._worker)
+
+    def took(self, taken: PhaseRecord) -> None:
+        """Keep for the test's end what one of its reports took home."""
+        self._blocks += taken.blocks
+        self._verdicts += taken.verdicts
 
     def ended(self, nodeid: str, record: TestRecord) -> None:
-        """Write that a test has ended, with what its call used."""
+        """Write that a test has ended, with all that the JSON file would have of it."""
         call = record.phases.get("call")
-        self._write(
+        self._add(
             event="end",
-            nodeid=nodeid,
-            attempt=record.attempt,
-            outcome=record.outcome,
+            **plain_test(
+                nodeid=nodeid,
+                attempt=record.attempt,
+                worker=self._worker,
+                outcome=record.outcome,
+                phases=record.phases,
+                blocks=self._blocks,
+                verdicts=self._verdicts,
+            ),
             peak_bytes=None if call is None else call.peak_bytes,
             delta_bytes=None if call is None else call.delta_bytes,
         )
 
-    def _write(self, **fields: Any) -> None:
-        if os.getpid() != self._pid:  # a test forked: the child's tests are not this run's
+    def _add(self, **fields: Any) -> None:
+        if _getpid() != self._pid:  # a test forked: the child's tests are not this run's
             return
-        line = {
-            **fields,
-            "worker": self._worker,
-            "pid": self._pid,
-            "time": self._now().isoformat(timespec="milliseconds"),
-            "rss_bytes": None if self._is_simulated else platforms.rss_bytes_or_none(),
-        }
+        try:
+            line = {
+                **fields,
+                "pid": self._pid,
+                "time": now().isoformat(timespec="milliseconds"),
+                "rss_bytes": self._rss_bytes(),
+            }
+            self._append(encode(line).encode("ascii") + b"\n")
+        except Exception as error:  # noqa: BLE001 - no fault of the log reaches the test
+            self.error = self.error or error
+
+    def _rss_bytes(self) -> int | None:
+        with contextlib.suppress(Exception):  # a test may have broken what it is read with
+            return None if self._is_simulated else platforms.rss_bytes_or_none()
+        return None
+
+    def _append(self, line: bytes) -> None:
         # Opened for every line and written in one piece: nothing is buffered here when the kernel
         # kills the process, no line mixes with another worker's, and no test can close the file.
+        descriptor = _open(self._path, self._flags)
         try:
-            descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | getattr(os, "O_CLOEXEC", 0))
-            try:
-                os.write(descriptor, json.dumps(line).encode() + b"\n")
-            finally:
-                os.close(descriptor)
-        except OSError as error:
-            self.error = error
+            if self._left_half or self._ends_with_half(descriptor):
+                line = b"\n" + line
+            self._write_whole(descriptor, line)
+        finally:
+            _close(descriptor)
+
+    def _ends_with_half(self, descriptor: int) -> bool:
+        """Whether the last line has no end: the disk was full, or its process was killed."""
+        if not self._is_file or _read_at is None:
+            return False
+        size = _fstat(descriptor).st_size
+        return size > 0 and _read_at(descriptor, 1, size - 1) != b"\n"
+
+    def _write_whole(self, descriptor: int, line: bytes) -> None:
+        written = 0
+        try:
+            while written < len(line):
+                try:
+                    written += _write(descriptor, line[written:])
+                except BlockingIOError:
+                    self._wait_for_reader(descriptor)
+        except BaseException:
+            self._left_half = bool(written) and not self._cut_off(descriptor, written)
+            raise
+        self._left_half = False
+
+    def _wait_for_reader(self, descriptor: int) -> None:
+        if not wait_for_reader(descriptor, self._patience_s):
+            self._patience_s = 0  # not again for every line
+            raise TimeoutError(errno.ETIMEDOUT, NO_READING, self._path) from None
+
+    def _cut_off(self, descriptor: int, written: int) -> bool:
+        """Take half a line back, where nobody has written behind it; tell whether it is gone."""
+        if not self._is_file:
+            return False
+        with contextlib.suppress(OSError):
+            end = _seek(descriptor, 0, os.SEEK_CUR)
+            if _fstat(descriptor).st_size == end:
+                _truncate(descriptor, end - written)
+                return True
+        return False

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -17,14 +16,22 @@ from pytest_imu.report.rows import Row
 from pytest_imu.settings import SETTINGS, Settings
 
 
-def write(path: Path, rows: Sequence[Row], config: pytest.Config, *, noise_bytes: int | None) -> None:
+def write(
+    path: Path,
+    rows: Sequence[Row],
+    settings: Settings,
+    environment: dict[str, Any],
+    *,
+    noise_bytes: int | None,
+    stdout: IO[str],
+) -> None:
     """Write the run's document; raises OSError."""
     environment = {
-        **_environment(config),
+        **environment,
         "noise_floor_bytes": noise_bytes,
-        "counter_source": _counter_source(rows, config.stash[SETTINGS]),
+        "counter_source": _counter_source(rows, settings),
     }
-    document.write(path, (row.to_dict() for row in rows), environment)
+    document.write(path, (row.to_dict() for row in rows), environment, stdout=stdout)
 
 
 def _counter_source(rows: Sequence[Row], settings: Settings) -> str | None:
@@ -32,11 +39,12 @@ def _counter_source(rows: Sequence[Row], settings: Settings) -> str | None:
     return source_text((one for row in rows for one in row.phases.values()), caches=caches)
 
 
-def _environment(config: pytest.Config) -> dict[str, Any]:
+def describe_run(config: pytest.Config) -> dict[str, Any]:
+    """Return what the numbers depend on, as far as it is known before the tests run."""
     distributions = config.pluginmanager.list_plugin_distinfo()
     plugins = {distribution.project_name: distribution.version for _, distribution in distributions}
     return {
         **document.describe_machine(trim=config.stash[SETTINGS].trim, version=pytest_imu.__version__),
-        "pytest": metadata.version("pytest"),
+        "pytest": pytest.__version__,
         "plugins": dict(sorted(plugins.items())),
     }

@@ -2,61 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
+import importlib
 import os
 import sys
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_imu.core.invalid import InvalidValueError
+from pytest_imu.core.outfile import STDOUT
 from pytest_imu.core.units import plural
+from pytest_imu.recording.warning import faults_as_warnings, record_warning
+from pytest_imu.report.paths import begin_files
 from pytest_imu.settings import Settings
 
 if TYPE_CHECKING:
     from pytest_imu.core.model import Measurement
     from pytest_imu.recording.record import PhaseRecord
-    from pytest_imu.recording.runlog import RunLog
     from pytest_imu.report.rows import Rows
+    from pytest_imu.report.section import Line
 
 REPORTER: pytest.StashKey[Reporter] = pytest.StashKey()
 """Where the reporter is kept, on the config of the controlling process."""
+_getpid = os.getpid  # bound here: a test may replace it and not put it back
 RUN_PHASES = ("setup", "call", "teardown")
-
-
-def run_log(config: pytest.Config, settings: Settings) -> RunLog | None:
-    """Return this process's run log, if one was asked for."""
-    if settings.log_path is None:
-        return None
-    from pytest_imu.recording.runlog import RunLog
-
-    return RunLog.for_run(config, settings.log_path)
-
-
-def check_paths(config: pytest.Config, settings: Settings) -> None:
-    """Prove, before any test runs, that the files asked for can be written; else a usage error."""
-    if settings.off:
-        return
-    if settings.json_path is not None:
-        from pytest_imu.core import document
-
-        with _naming("--imu-json", settings.json_path):
-            document.check_writable(settings.json_path)
-    if settings.log_path is not None and (log := run_log(config, settings)) is not None:
-        with _naming("--imu-log", settings.log_path):
-            log.begin_file()
-
-
-@contextlib.contextmanager
-def _naming(flag: str, path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        expected = f"a file that can be written ({getattr(error, 'strerror', None) or error})"
-        raise pytest.UsageError(InvalidValueError(str(path), expected).of(flag)) from None
 
 
 class Reporter:
@@ -66,13 +35,35 @@ class Reporter:
         self._config = config
         self._settings = settings
         self._rows: Rows | None = None
-        self._pid = os.getpid()
+        self._pid = _getpid()
+        self._stdout = sys.stdout
+        self._environment: dict[str, Any] = {}
         self._warned = False
+        self._told: set[str] = set()
         self._json_outcome: str | None = None
         self.skipped_budgets = 0
         """How many budgets `--no-imu` left unenforced."""
         self._noise_bytes: int | None = None
         self._log_fault: str | None = None
+
+    def begin(self) -> None:
+        """Try the files before any test runs, and describe the run while nothing is changed yet."""
+        settings = self._settings
+        if settings.off or not (settings.json_path or settings.log_path):
+            return
+        with faults_as_warnings(self._config.hook, "the run could not be described"):
+            from pytest_imu.report import jsonfile
+
+            self._environment = jsonfile.describe_run(self._config)
+        log = begin_files(self._config, settings, self._environment)
+        if log is not None:
+            self._config.add_cleanup(log.end_file)
+            self._log_fault = None if log.error is None else str(log.error)
+
+    def prepare(self) -> None:
+        """Import what the run's end needs: then a test may have emptied `sys.path`."""
+        for name in ("rows", "section", "jsonfile"):
+            importlib.import_module(f"pytest_imu.report.{name}")
 
     def hear(self, noise_bytes: int | None, log_fault: str | None) -> None:
         """Take in what a process that ran tests noted: its noise, of several the highest counts."""
@@ -84,29 +75,53 @@ class Reporter:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take in what came with a report, out of it: pytest keeps all reports until the end."""
         record: PhaseRecord | None = report.__dict__.pop("imu", None)
-        if record is not None:
+        if record is None and (report.when in RUN_PHASES or not self._settings.measure_all):
+            return
+        with faults_as_warnings(self._config.hook, "a report's numbers are lost", told=self._told):
+            if record is None:
+                # What a crashed worker was running has no measurement, and is a row all the same.
+                self._gathered().add_crash(report)
+                return
             self._gathered().add(report, record)
             for _, measurement in record.phases:
                 if measurement.source == "none":
                     self._warn_of_fault(report.nodeid, measurement)
-        elif report.when not in RUN_PHASES and self._settings.measure_all:
-            # What a crashed worker was running has no measurement, and is a row all the same.
-            self._gathered().add_crash(report)
 
     @pytest.hookimpl
     def pytest_sessionfinish(self) -> None:
         """Write the JSON file, unless this is a child that a test forked."""
         path = self._settings.json_path
         nothing_ran = self._settings.off or self._config.option.collectonly
-        if path is not None and not nothing_ran and os.getpid() == self._pid:
+        if path is None or nothing_ran or _getpid() != self._pid:
+            return
+        if self._settings.json_to_stdout:
+            self._config.add_cleanup(self._print_json)  # behind all that pytest prints
+            return
+        with faults_as_warnings(self._config.hook, f"--imu-json: {path} could not be written"):
             self._json_outcome = self._write_json(path)
 
     @pytest.hookimpl
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Print the section."""
+        """Print the section; with -q, no more than the broken budgets."""
+        with faults_as_warnings(self._config.hook, "the section could not be printed"):
+            # Beside JSON on standard output there is nothing else of ours.
+            aside = self._settings.json_to_stdout
+            stream = sys.stderr if aside else sys.stdout
+            lines = self._lines(getattr(stream, "encoding", None) or "utf-8")
+            if not lines:
+                return
+            terminalreporter.ensure_newline()
+            writer = self._config.get_terminal_writer()
+            if aside:
+                writer = type(writer)(stream)
+            writer.sep("=", "imu")
+            for line in lines:
+                writer.line(line.text, **line.markup)
+
+    def _lines(self, encoding: str) -> list[Line]:
         notes = self._notes()
         if self._config.option.collectonly or not (self._rows or self._settings.report or notes):
-            return
+            return []
         from pytest_imu.report import section
 
         lines = section.lines(
@@ -114,14 +129,10 @@ class Reporter:
             self._settings,
             width=self._config.get_terminal_writer().fullwidth,
             verbosity=self._config.get_verbosity(),
-            encoding=getattr(sys.stdout, "encoding", None) or "utf-8",
+            encoding=encoding,
             noise_bytes=self._noise_bytes,
         )
-        lines += [section.Line(text, "yellow") for text in notes]
-        if lines:
-            terminalreporter.write_sep("=", "imu")
-            for line in lines:
-                terminalreporter.write_line(line.text, **line.markup)
+        return lines + [section.Line(text, "yellow") for text in notes]
 
     def _gathered(self) -> Rows:
         if self._rows is None:
@@ -147,10 +158,25 @@ class Reporter:
         from pytest_imu.report import jsonfile
 
         try:
-            jsonfile.write(path, self._gathered().all(), self._config, noise_bytes=self._noise_bytes)
+            jsonfile.write(
+                path,
+                self._gathered().all(),
+                self._settings,
+                self._environment,
+                noise_bytes=self._noise_bytes,
+                stdout=self._stdout,
+            )
         except OSError as error:
             return f"--imu-json: {path} could not be written: {error}"
         return None
+
+    def _print_json(self) -> None:
+        try:
+            fault = self._write_json(STDOUT)
+        except Exception as error:  # noqa: BLE001 - pytest has ended, and its exit status stands
+            fault = f"--imu-json: {type(error).__name__}: {error}"
+        if fault is not None:
+            print(fault, file=sys.stderr)  # noqa: T201 - pytest's own summary is printed
 
     def _warn_of_fault(self, nodeid: str, measurement: Measurement) -> None:
         """Put the first fault of the measuring among pytest's warnings; the section has them all."""
@@ -161,17 +187,4 @@ class Reporter:
         if measurement.reason == SIMULATED:
             return
         self._warned = True
-        # Recorded, not raised: with -W error a raised one would fail a test that passed.
-        self._config.hook.pytest_warning_recorded.call_historic(
-            kwargs={
-                "warning_message": warnings.WarningMessage(
-                    message=pytest.PytestWarning(f"imu: {measurement.reason}"),
-                    category=pytest.PytestWarning,
-                    filename="pytest-imu",
-                    lineno=0,
-                ),
-                "when": "runtest",
-                "nodeid": nodeid,
-                "location": None,
-            }
-        )
+        record_warning(self._config.hook, str(measurement.reason), nodeid=nodeid)

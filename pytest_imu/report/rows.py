@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pytest_imu.core.budgets import Verdict
+from pytest_imu.core.document import plain_test
 from pytest_imu.core.model import PHASES, Block, Measurement, Phase
 from pytest_imu.recording.record import PhaseRecord, TeardownKept, combined_outcome
 
@@ -55,17 +56,16 @@ class Row:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plain form, as it stands in the JSON file."""
-        phases = self.phases
-        return {
-            "nodeid": self.nodeid,
-            "attempt": self.attempt,
-            "worker": self.worker,
-            "outcome": self.outcome or "interrupted",
-            "phases": {phase: phases[phase].to_dict() if phase in phases else None for phase in PHASES},
-            "teardown_kept_bytes": self.teardown_kept_bytes,
-            "blocks": [block.to_dict() for block in self.blocks],
-            "budgets": [verdict.to_dict() for verdict in self.verdicts],
-        }
+        return plain_test(
+            nodeid=self.nodeid,
+            attempt=self.attempt,
+            worker=self.worker,
+            outcome=self.outcome or "interrupted",
+            phases=self.phases,
+            blocks=self.blocks,
+            verdicts=self.verdicts,
+            teardown_kept_bytes=self.teardown_kept_bytes,
+        )
 
 
 class Rows:

@@ -682,6 +682,35 @@ def test_saved_session_has_the_shape_of_a_test_run(shell: Shell, tmp_path: Path)
     ]
 
 
+def test_files_of_a_session_are_not_replaced_by_others(shell: Shell, tmp_path: Path) -> None:
+    """A link is followed, a device stays one, a file keeps its permissions; `-` prints JSON and nothing
+    besides.
+    """
+    target = tmp_path / "target.json"
+    target.write_text("old", encoding="ascii")
+    target.chmod(0o640)
+    (tmp_path / "link.json").symlink_to(target)
+    seen = shell(r"""
+        run("%imu off")
+        run("%imu save link.json")
+        with open("target.json") as file:
+            seen["saved"] = list(json.load(file))
+        run("%%imu -q -j link.json\na = 1")
+        with open("target.json") as file:
+            seen["cell"] = list(json.load(file))
+        seen["null"] = run("%imu save /dev/null") + run("%%imu -q -j /dev/null\na = 1")
+        seen["printed"] = list(json.loads("".join(run("%imu save -"))))
+        seen["printed cell"] = list(json.loads("".join(run("%%imu -j -\na = 1"))))
+    """)
+    assert ["schema", "created", "environment", "tests"] == seen["saved"] == seen["printed"]
+    assert ["statement", "runs"] == seen["cell"] == seen["printed cell"]
+    assert ["0 commands saved to /dev/null"] == seen["null"]
+    assert target == (tmp_path / "link.json").readlink()
+    assert 0o640 == target.stat().st_mode & 0o777
+    assert not Path("/dev/null").is_file()
+    assert not (tmp_path / "-").exists()
+
+
 @pytest.mark.parametrize("watching", [True, False])
 def test_measuring_one_statement(shell: Shell, watching: bool) -> None:  # noqa: FBT001 - pytest passes it
     """A statement or a cell is run as often as asked, keeps what it assigns, and returns its numbers,

@@ -29,9 +29,9 @@ def read_tests(pytester: pytest.Pytester) -> dict[str, dict[str, Any]]:
 
 
 def read_log(pytester: pytest.Pytester) -> list[dict[str, Any]]:
-    """Return the run log's lines."""
+    """Return the run log's lines about tests."""
     text = pytester.path.joinpath("run.jsonl").read_text(encoding="ascii")
-    return [json.loads(line) for line in text.splitlines()]
+    return [json.loads(line) for line in text.splitlines()[1:]]
 
 
 def read_pids(pytester: pytest.Pytester, name: str = "pids") -> dict[str, int]:

@@ -16,13 +16,13 @@ BOUND_BYTES = 2**19
 def run(
     pytester: pytest.Pytester,
 ) -> tuple[pytest.RunResult, list[dict[str, Any]], list[dict[str, Any]]]:
-    """Run pytest with this plugin; return its result, the JSON file's tests and the log's lines."""
+    """Run pytest with this plugin; return its result, and the tests of the JSON file and of the log."""
     files = ("--imu-json=run.json", "--imu-log=run.jsonl")
     # The child's cache and the parent's are one folder, which is not what is tried here.
     result = pytester.runpytest_subprocess("-p", "imu", "-p", "no:cacheprovider", "--imu", *files)
     tests = json.loads(pytester.path.joinpath("run.json").read_text(encoding="ascii"))["tests"]
     log = pytester.path.joinpath("run.jsonl").read_text(encoding="ascii")
-    return result, tests, [json.loads(line) for line in log.splitlines()]
+    return result, tests, [json.loads(line) for line in log.splitlines()[1:]]
 
 
 @pytest.mark.needs_kernel_peaks

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -420,15 +421,135 @@ def test_switched_off_says_that_nothing_is_written(pytester: pytest.Pytester) ->
     result.stdout.fnmatch_lines([f"{path} not written: --no-imu"])
 
 
-@pytest.mark.skipif(not Path("/dev/null").is_char_device(), reason="needs a device to refuse")
-def test_device_is_refused(pytester: pytest.Pytester) -> None:
-    """A device is never replaced by a file: its path is a usage error."""
+@pytest.mark.skipif(not Path("/dev/null").is_char_device(), reason="needs a device to write to")
+def test_device_is_written_to(pytester: pytest.Pytester) -> None:
+    """A device is never replaced by a file, and what is thrown away may be two outputs."""
     pytester.makepyfile("def test_one(): pass")
 
-    result = run(pytester, "--imu-json=/dev/null")
+    result = run(pytester, "--imu-json=/dev/null", "--imu-log=/dev/null", "--junit-xml=/dev/null")
+
+    result.assert_outcomes(passed=1)
+    assert pytest.ExitCode.OK == result.ret
+    result.stdout.no_fnmatch_line("*--imu-*")
+    assert Path("/dev/null").is_char_device()
+
+
+@pytest.mark.skipif(not Path("/dev/stdout").exists(), reason="needs /dev/stdout")
+@pytest.mark.parametrize("redirected", [False, True], ids=["pipe", "file"])
+def test_descriptor_is_written_to(pytester: pytest.Pytester, redirected: bool) -> None:  # noqa: FBT001
+    """`/dev/stdout` gets the JSON in the midst of pytest's output, where that is a file too."""
+    pytester.makepyfile("def test_one(): pass")
+    link = Path("/dev/stdout").readlink()
+    command = [sys.executable, "-m", "pytest", "-p", "imu", "--imu-json=/dev/stdout"]
+
+    if redirected:
+        with Path("out.txt").open("w", encoding="utf-8") as file:
+            subprocess.run(command, stdout=file, check=True, timeout=120)
+        output = Path("out.txt").read_text(encoding="utf-8")
+    else:
+        output = subprocess.check_output(command, text=True, timeout=120)
+
+    assert link == Path("/dev/stdout").readlink()
+    assert "test session starts" in output
+    assert "1 passed" in output
+    document, _ = json.JSONDecoder().raw_decode(output[output.index('{"schema"') :])
+    assert ["test_one"] == list(by_name(document))
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_standard_output(pytester: pytest.Pytester, terminal: bool) -> None:  # noqa: FBT001
+    """`-` prints the JSON behind all of pytest's output, and the section on standard error; without
+    pytest's own output the JSON is all there is.
+    """
+    pytester.makepyfile("def test_one(): print('of the test')")
+
+    result = run(pytester, "--imu", "--imu-json=-", *([] if terminal else ["-p", "no:terminal"]))
+    before, brace, text = str(result.stdout).partition('{"schema"')
+
+    assert pytest.ExitCode.OK == result.ret
+    assert ["test_one"] == list(by_name(json.loads(brace + text)))
+    assert terminal == ("1 passed" in before)
+    assert terminal or not before
+    assert "= imu =" not in before
+    assert "largest peak first" not in before
+    assert terminal == ("= imu =" in str(result.stderr))
+    assert not Path("-").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_pipe_is_written_to(pytester: pytest.Pytester) -> None:
+    """A pipe gets the document, and its reader the end only once all is written."""
+    pytester.makepyfile("def test_one(): pass")
+    os.mkfifo("pipe")
+    command = [sys.executable, "-c", "print(open('pipe').read())"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as reader:
+        result = run(pytester, "--imu-json=pipe")
+        read_there, _ = reader.communicate(timeout=120)
+
+    result.assert_outcomes(passed=1)
+    assert ["test_one"] == list(by_name(json.loads(read_there)))
+    assert Path("pipe").is_fifo()
+
+
+def test_link_is_followed(pytester: pytest.Pytester) -> None:
+    """What a link points at is replaced, where it is, and keeps its permissions; the link stays."""
+    pytester.makepyfile("def test_one(): pass")
+    target = pytester.mkdir("elsewhere") / "run.json"
+    target.write_text("old", encoding="ascii")
+    target.chmod(0o640)
+    Path("link.json").symlink_to(target)
+
+    result = run(pytester, "--imu-json=link.json")
+
+    result.assert_outcomes(passed=1)
+    assert target == Path("link.json").readlink()
+    assert ["test_one"] == list(by_name(read(target)))
+    assert 0o640 == target.stat().st_mode & 0o777
+    assert ["run.json"] == [path.name for path in target.parent.iterdir()]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            ["--imu-json=out", "--imu-log=./out"],
+            "for --imu-json: expected another file than that of --imu-log",
+        ),
+        (
+            ["--imu-json=link", "--imu-log=out"],
+            "for --imu-json: expected another file than that of --imu-log",
+        ),
+        (
+            ["--imu-json=out", "--junitxml=sub/../out"],
+            "for --imu-json: expected another file than that of --junit-xml",
+        ),
+        (
+            ["--imu-log=link", "--log-file=out"],
+            "for --imu-log: expected another file than that of --log-file",
+        ),
+    ],
+)
+def test_one_path_for_two_outputs(pytester: pytest.Pytester, options: list[str], said: str) -> None:
+    """Two outputs in one file, however it is spelled, are a usage error before any test."""
+    pytester.makepyfile("def test_ran(): open('ran', 'w').close()")
+    pytester.mkdir("sub")
+    Path("link").symlink_to("out")
+
+    result = run(pytester, *options)
 
     assert pytest.ExitCode.USAGE_ERROR == result.ret
-    result.stderr.fnmatch_lines(
-        ["ERROR: invalid value '/dev/null' for --imu-json: *(it is a device, and would be replaced *"]
-    )
-    assert Path("/dev/null").is_char_device()
+    result.stderr.fnmatch_lines([f"ERROR: invalid value '*' {said}"])
+    assert not Path("ran").exists()
+
+
+@pytest.mark.parametrize("flag", ["--imu-json", "--imu-log"])
+def test_file_of_the_output_itself(pytester: pytest.Pytester, flag: str) -> None:
+    """So is the file that pytest's own output was sent to, which would lose it."""
+    pytester.makepyfile("def test_one(): pass")
+    command = [sys.executable, "-m", "pytest", "-p", "imu", f"{flag}=out.txt"]
+
+    with Path("out.txt").open("w", encoding="utf-8") as file:
+        done = subprocess.run(command, stdout=file, stderr=subprocess.PIPE, check=False, timeout=120)
+
+    assert pytest.ExitCode.USAGE_ERROR == done.returncode
+    assert b"expected another file than where standard output goes" in done.stderr
