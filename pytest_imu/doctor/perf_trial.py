@@ -46,7 +46,7 @@ def trial(event: str, *, seconds: float, pid: int | None, emit: Callable[[str], 
 def _emit_new(
     output: str, event: str, already: int, emit: Callable[[str], None]
 ) -> Iterator[EventSample]:
-    for sample in parse(output, events=[event], separator=";")[already:]:
+    for sample in parse(output, events=[event])[already:]:
         emit(f"  {sample.reason if sample.value is None else format_count(sample.value)}")
         yield sample
 

@@ -9,7 +9,13 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from pytest_imu.core.counters.perf.command import PerfCommand, PerfUnavailableError, find_perf
-from pytest_imu.core.counters.perf.output import NOT_COUNTED, NOT_SUPPORTED, EventSample, parse
+from pytest_imu.core.counters.perf.output import (
+    NOT_BELIEVED,
+    NOT_COUNTED,
+    NOT_SUPPORTED,
+    EventSample,
+    parse,
+)
 from pytest_imu.core.counters.source import check_event, uncounted
 from pytest_imu.core.model import CounterReading
 from pytest_imu.core.units import NANOSECONDS_PER_SECOND
@@ -168,7 +174,7 @@ class PerfStat:
         if self._counting:
             self._process.disable()
             self._counting = False
-        samples = parse(self._process.take_output(), events=self.events, separator=";")
+        samples = parse(self._process.take_output(), events=self.events)
         for window in self._open_windows:
             window.samples += samples
 
@@ -216,8 +222,10 @@ def reading_of(event: str, samples: Sequence[EventSample], duration_ns: int) -> 
     """Return one event's total, rate, share of time on the hardware and samples of 100 ms."""
     own = [sample for sample in samples if sample.event == event]
     counted = [sample for sample in own if sample.value is not None]
+    reasons = {sample.reason for sample in own}
+    if NOT_BELIEVED in reasons:
+        return CounterReading(event=event, value=None, reason=NOT_BELIEVED)
     if not counted:
-        reasons = {sample.reason for sample in own}
         supported = "not supported by this machine" if NOT_SUPPORTED in reasons else NOT_COUNTED
         return CounterReading(event=event, value=None, reason=supported)
     value = _tidy(sum(sample.value or 0 for sample in counted))
@@ -233,10 +241,10 @@ def reading_of(event: str, samples: Sequence[EventSample], duration_ns: int) -> 
 
 def _regrouped(counted: Sequence[EventSample]) -> list[float]:
     """Return the sums of the ticks in each tenth of a second."""
-    start_s = counted[0].offset_s or 0.0
+    start_s = counted[0].offset_s
     sums: dict[int, float] = {}
     for sample in counted:
-        tenth = int(((sample.offset_s or 0.0) - start_s) / SAMPLE_S)
+        tenth = int((sample.offset_s - start_s) / SAMPLE_S)
         sums[tenth] = sums.get(tenth, 0.0) + (sample.value or 0)
     return [_tidy(total) for total in sums.values()]
 

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from pytest_imu.core.counters.perf.command import PerfCommand, PerfUnavailableError
-from pytest_imu.core.counters.perf.output import EventSample
+from pytest_imu.core.counters.perf.output import NOT_BELIEVED, EventSample, parse
 from pytest_imu.core.counters.perf.stat import PerfStat, reading_of
 from pytest_imu.core.meter import Meter
 from pytest_imu.core.model import CounterReading
@@ -164,7 +164,6 @@ def test_samples_are_tenths_of_a_second() -> None:
             event="e",
             value=number // 64,
             reason=None,
-            unit="ms",
             running_percent=100.0,
         )
         for number in range(256)
@@ -387,7 +386,7 @@ def test_ticks_in_which_nothing_ran_add_nothing() -> None:
 
     def sample(offset_s: float, value: float | None, reason: str | None = None) -> EventSample:
         return EventSample(
-            offset_s=offset_s, event="e", value=value, reason=reason, unit="", running_percent=50.0
+            offset_s=offset_s, event="e", value=value, reason=reason, running_percent=50.0
         )
 
     ticks = [sample(0.0, 3.0), sample(0.05, None, "not counted"), sample(0.12, 4.0), sample(0.13, 5.0)]
@@ -397,6 +396,13 @@ def test_ticks_in_which_nothing_ran_add_nothing() -> None:
     assert (None, "not counted") == (nothing.value, nothing.reason)
     unsupported = reading_of("e", [sample(0.0, None, "not supported")], 1)
     assert "not supported by this machine" == unsupported.reason
+
+
+def test_number_that_is_no_count_takes_the_whole_total() -> None:
+    """A tick of 30 digits is not believed, and neither is the total without it."""
+    text = f"0.1{'0' * 8};7;;e;5;100.00\n0.2{'0' * 8};{'9' * 30};;e;5;100.00\n"
+    reading = reading_of("e", parse(text, events=["e"]), 1)
+    assert (None, NOT_BELIEVED) == (reading.value, reading.reason)
 
 
 def stand_in(folder: Path, body: str) -> Path:
