@@ -73,12 +73,12 @@ def _perf(event: str, *, seconds: float, pid: int | None) -> int:
     if sys.platform != "linux":
         print(f"perf is part of Linux, and this is {sys.platform}", file=sys.stderr)
         return 1
-    from pytest_imu.core.counters.perf.command import PerfUnavailableError
+    from pytest_imu.core.counters.source import CannotCountError
     from pytest_imu.doctor.perf_trial import trial
 
     try:
         trial(event, seconds=seconds, pid=pid, emit=functools.partial(print, flush=True))
-    except PerfUnavailableError as error:
+    except CannotCountError as error:
         print(f"perf: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

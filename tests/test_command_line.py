@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from pytest_imu.core.counters.perf.command import PerfCommand, PerfUnavailableError
+from pytest_imu.core.counters.perf.command import PerfCommand
+from pytest_imu.core.counters.source import CannotCountError
 from pytest_imu.doctor import checks as doctor
 
 
@@ -126,7 +127,7 @@ def test_doctor_says_how_a_refusal_is_mended() -> None:
     assert refused.mend is not None
     assert "kernel.perf_event_paranoid=2" in refused.mend
     assert "--cap-add PERFMON" in refused.mend
-    assert "/nowhere/perf does not run: No such file or directory" == checks["page-faults"].value
+    assert checks["page-faults"].value.startswith("perf ended: ")
 
 
 def test_doctor_names_an_old_perf() -> None:
@@ -145,7 +146,7 @@ def test_doctor_elsewhere_looks_for_no_perf(platform: str) -> None:
     """Where there is no perf the doctor does not look for one."""
 
     def find() -> PerfCommand:
-        raise PerfUnavailableError(platform)
+        raise CannotCountError(platform)
 
     *_, last = doctor.examine(platform=platform, find=find)
     assert f"perf is part of Linux, and this is {platform}" == last.value

@@ -8,14 +8,11 @@ import tempfile
 from pathlib import Path
 
 from pytest_imu.core.counters.callgrind.command import Caches, callgrind_command
+from pytest_imu.core.counters.source import CannotCountError
 
 TRIAL_TIMEOUT_S = 30
 CHILD = Path(__file__).with_name("callgrind_child.py")
 LONGEST_TEXT = 200
-
-
-class SimulationFailedError(Exception):
-    """Nothing was counted; the text is the reason, fit to be shown."""
 
 
 def count_simulated(valgrind: str, event: str) -> float:
@@ -31,10 +28,10 @@ def count_simulated(valgrind: str, event: str) -> float:
                 command, capture_output=True, text=True, timeout=TRIAL_TIMEOUT_S, check=False
             )
         except (OSError, subprocess.TimeoutExpired) as error:
-            raise SimulationFailedError(str(error)) from None
+            raise CannotCountError(str(error)) from None
     try:
         return float(done.stdout)
     except ValueError:
         said = (done.stdout or done.stderr).strip()[-LONGEST_TEXT:]
         message = f"status {done.returncode}: {said}" if done.returncode else said or "it said nothing"
-        raise SimulationFailedError(message) from None
+        raise CannotCountError(message) from None

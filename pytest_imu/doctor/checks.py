@@ -10,17 +10,17 @@ from typing import Any
 
 from pytest_imu.core import meter
 from pytest_imu.core.counters.callgrind import command as valgrind
-from pytest_imu.core.counters.callgrind.command import ValgrindUnavailableError
 from pytest_imu.core.counters.perf import command as perf_command
-from pytest_imu.core.counters.perf.command import PerfCommand, PerfUnavailableError
+from pytest_imu.core.counters.perf.command import PerfCommand
 from pytest_imu.core.counters.perf.stat import PerfStat
+from pytest_imu.core.counters.source import CannotCountError
 from pytest_imu.core.memory import platforms
 from pytest_imu.core.memory import source as memory
 from pytest_imu.core.memory.source import KernelPeak
 from pytest_imu.core.meter import Meter
 from pytest_imu.core.model import CounterReading
 from pytest_imu.core.units import format_count, format_mib, printable
-from pytest_imu.doctor.callgrind_trial import SimulationFailedError, count_simulated
+from pytest_imu.doctor.callgrind_trial import count_simulated
 
 SCHEMA = 1
 EVENTS = ("cache-misses", "cache-references", "instructions", "page-faults", "task-clock")
@@ -87,7 +87,7 @@ def _memory_checks() -> Iterator[Check]:
 def _perf_checks(find: Callable[[], PerfCommand], paranoid: Callable[[], int | None]) -> Iterator[Check]:
     try:
         command = find()
-    except PerfUnavailableError as error:
+    except CannotCountError as error:
         yield Check(name="perf", ok=False, value=str(error), mend=MEND_PERF)
         return
     yield Check(name="perf", ok=True, value=f"{command.version_text}, {command.path}")
@@ -131,13 +131,13 @@ def _event_check(reading: CounterReading) -> Check:
 def _valgrind_checks(find_valgrind: Callable[[], tuple[str, str]]) -> Iterator[Check]:
     try:
         path, version = find_valgrind()
-    except ValgrindUnavailableError as error:
+    except CannotCountError as error:
         yield Check(name="valgrind", ok=False, value=str(error), mend=valgrind.MEND)
         return
     yield Check(name="valgrind", ok=True, value=f"{version}, {path}")
     try:
         simulated = count_simulated(path, SIMULATED_EVENT)
-    except SimulationFailedError as error:
+    except CannotCountError as error:
         yield Check(name=SIMULATED_NAME, ok=False, value=str(error), mend=valgrind.MEND)
     else:
         value = f"{format_count(simulated)} while 1 MiB was read"

@@ -51,6 +51,8 @@ class Recorder:
         """Measure the noise before anything else is, and see processes start from here on."""
         self._watching_popen = process_census().watch_popen()
         self._noise.begin()
+        if self._counters is not None and self._settings.isolate == "off":
+            self._counters.prepare()  # while nothing is mocked
 
     @property
     def noise_bytes(self) -> int | None:
@@ -75,6 +77,7 @@ class Recorder:
             from pytest_imu.core.counters.perf.stat import PerfStat
 
             self._counters = PerfStat(self._counters.events)
+            self._counters.prepare()
 
     @pytest.hookimpl
     def pytest_unconfigure(self) -> None:

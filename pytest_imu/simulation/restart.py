@@ -21,12 +21,12 @@ from pytest_imu.core.budgets import EventBudget
 from pytest_imu.core.counters.callgrind.command import (
     MEND,
     Caches,
-    ValgrindUnavailableError,
     callgrind_command,
     find_valgrind,
     running_tool,
 )
 from pytest_imu.core.counters.choice import simulated_caches_of
+from pytest_imu.core.counters.source import CannotCountError
 from pytest_imu.markers import budgets_of
 from pytest_imu.settings import Settings
 
@@ -64,7 +64,7 @@ def begin(config: pytest.Config) -> None:
     caches = Settings.from_config(config).caches or Caches()
     try:
         valgrind, _ = find_valgrind()
-    except ValgrindUnavailableError as error:
+    except CannotCountError as error:
         _refuse(f"valgrind: {error}; {MEND}")
 
     def under_callgrind(python: Sequence[str], folder: Path) -> list[str]:

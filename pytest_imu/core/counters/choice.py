@@ -10,8 +10,6 @@ from pytest_imu.core.counters.callgrind.command import (
     running_under_callgrind,
     valgrind_arguments,
 )
-from pytest_imu.core.counters.callgrind.counts import Callgrind
-from pytest_imu.core.counters.perf.stat import PerfStat
 from pytest_imu.core.counters.source import CounterSource
 from pytest_imu.core.model import Measurement
 
@@ -25,7 +23,11 @@ def source_of_counts(events: Sequence[str], *, idle_s: float | None = None) -> C
     *idle_s* is perf's: it ends after so many seconds without a window.
     """
     if running_under_callgrind():
+        from pytest_imu.core.counters.callgrind.counts import Callgrind
+
         return Callgrind(events)
+    from pytest_imu.core.counters.perf.stat import PerfStat
+
     return PerfStat(events, idle_s=idle_s)
 
 

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pytest_imu.core.counters.source import CannotCountError
+
 MIN_VERSION = (3, 19)
 ASKING_TIMEOUT_S = 10
 MAPS = Path("/proc/self/maps")
@@ -159,34 +161,29 @@ MEND = "install valgrind, {}.{} or newer".format(*MIN_VERSION)
 _VERSION = re.compile(r"valgrind-([0-9]{1,4})\.([0-9]{1,4})\S*")
 
 
-class ValgrindUnavailableError(Exception):
-    """There is no valgrind that will do; the text is the reason, fit to be shown."""
-
-
 def find_valgrind(which: Callable[[str], str | None] = shutil.which) -> tuple[str, str]:
     """Return the path of a valgrind that is new enough, and its version as it says it.
 
-    ValgrindUnavailableError says why there is none; MEND is what to do about it.
+    CannotCountError says why there is none; MEND is what to do about it.
     """
     import subprocess
+
+    from pytest_imu.core.counters.asking import ask
 
     path = which("valgrind")
     if path is None:
         message = "not installed"
-        raise ValgrindUnavailableError(message)
+        raise CannotCountError(message)
     try:
-        done = subprocess.run(
-            [path, "--version"], capture_output=True, timeout=ASKING_TIMEOUT_S, check=False
-        )
+        status, text = ask([path, "--version"], timeout_s=ASKING_TIMEOUT_S)
     except (OSError, subprocess.TimeoutExpired) as error:
         message = f"{path}: {error}"
-        raise ValgrindUnavailableError(message) from None
-    text = done.stdout.decode(errors="replace").strip()
+        raise CannotCountError(message) from None
     match = _VERSION.fullmatch(text)
-    if done.returncode != 0 or match is None:
-        message = f"{path} --version ends with status {done.returncode} and says {text[:80]!r}"
-        raise ValgrindUnavailableError(message)
+    if status != 0 or match is None:
+        message = f"{path} --version ends with status {status} and says {text[:80]!r}"
+        raise CannotCountError(message)
     if (int(match[1]), int(match[2])) < MIN_VERSION:
         message = f"{path} is {match[0]}, and too old"
-        raise ValgrindUnavailableError(message)
+        raise CannotCountError(message)
     return path, match[0].removeprefix("valgrind-")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_imu.core.counters.callgrind.command import option
-from pytest_imu.core.counters.callgrind.requests import CallgrindUnavailableError
+from pytest_imu.core.counters.source import CannotCountError
 
 PART_BYTES = 8192
 END_BYTES = 1024
@@ -34,16 +34,16 @@ class Dumps:
         self._prefix = f"{base.name}."
 
     def take(self) -> Dump:
-        """Return the newest dump; CallgrindUnavailableError says why there is none."""
+        """Return the newest dump; CannotCountError says why there is none."""
         parts = self._parts()
         if not parts:
             message = f"callgrind wrote no dump at {self._folder}/{self._prefix}*"
-            raise CallgrindUnavailableError(message)
+            raise CannotCountError(message)
         path = f"{self._folder}/{self._prefix}{max(parts)}"
         try:
             return parse_dump(_lines_of(path))
         except (OSError, ValueError) as error:
-            raise CallgrindUnavailableError(str(error)) from None
+            raise CannotCountError(str(error)) from None
         finally:
             with contextlib.suppress(OSError):
                 os.unlink(path)  # noqa: PTH108 - pathlib is not free here
