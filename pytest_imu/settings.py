@@ -17,7 +17,6 @@ from pytest_imu.options import OPTIONS
 
 if TYPE_CHECKING:
     from pytest_imu.core.budgets import Budget, Metric
-    from pytest_imu.core.counters.callgrind.command import Caches
     from pytest_imu.core.tolerance import Tolerance
 
 SETTINGS: pytest.StashKey[Settings] = pytest.StashKey()
@@ -58,7 +57,7 @@ class Settings:
     perf_events: tuple[str, ...]
     perf_required: bool
     simulate: Simulate
-    caches: Caches | None
+    caches: str | None
     """None stands for the usual ones."""
     warmup: int
     json_path: Path | None
@@ -241,7 +240,7 @@ def _parse_simulate(value: str) -> str:
     return _one_of(get_args(Simulate))(value)
 
 
-def _parse_caches(value: str) -> Caches:
+def _parse_caches(value: str) -> str:
     from pytest_imu.core.counters.callgrind.command import parse_caches
 
     return parse_caches(value)

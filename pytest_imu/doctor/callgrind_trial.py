@@ -7,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from pytest_imu.core.counters.callgrind.command import Caches, callgrind_command
+from pytest_imu.core.counters.callgrind.command import USUAL_CACHES, callgrind_command
 from pytest_imu.core.counters.source import CannotCountError
 
 TRIAL_TIMEOUT_S = 30
@@ -21,7 +21,7 @@ def count_simulated(valgrind: str, event: str) -> float:
     words = ["-I", "-S", "-B", str(CHILD), str(CHILD.parents[2]), event]
     with tempfile.TemporaryDirectory(prefix="imu-") as folder:
         command = callgrind_command(
-            valgrind, python=[sys.executable, *words], caches=Caches(), out_folder=Path(folder)
+            valgrind, python=[sys.executable, *words], caches=USUAL_CACHES, out_folder=Path(folder)
         )
         try:
             done = subprocess.run(

@@ -20,10 +20,11 @@ from pytest_imu import workers
 from pytest_imu.core.budgets import EventBudget
 from pytest_imu.core.counters.callgrind.command import (
     MEND,
-    Caches,
+    USUAL_CACHES,
     callgrind_command,
     find_valgrind,
     running_tool,
+    why_refused,
 )
 from pytest_imu.core.counters.choice import simulated_caches_of
 from pytest_imu.core.counters.source import CannotCountError
@@ -61,11 +62,7 @@ def begin(config: pytest.Config) -> None:
         _refuse("with python -I or -E the hash seed cannot be fixed, and counts would differ")
     if sys.platform != "linux":
         _refuse(f"callgrind is used on Linux only, and this is {sys.platform}; off is accepted")
-    caches = Settings.from_config(config).caches or Caches()
-    try:
-        valgrind, _ = find_valgrind()
-    except CannotCountError as error:
-        _refuse(f"valgrind: {error}; {MEND}")
+    valgrind, caches = _valgrind(Settings.from_config(config).caches)
 
     def under_callgrind(python: Sequence[str], folder: Path) -> list[str]:
         return callgrind_command(valgrind, python=python, caches=caches, out_folder=folder)
@@ -74,6 +71,17 @@ def begin(config: pytest.Config) -> None:
         _simulate_workers(config, under_callgrind)
     else:
         _start_again(config, under_callgrind)
+
+
+def _valgrind(caches: str | None) -> tuple[str, str]:
+    """Return the valgrind to use, and the caches that it is to simulate."""
+    try:
+        valgrind, _ = find_valgrind()
+    except CannotCountError as error:
+        _refuse(f"valgrind: {error}; {MEND}")
+    if caches is not None and (why := why_refused(valgrind, caches)):
+        _refuse(f"valgrind refuses {caches}: {why}")
+    return valgrind, caches or USUAL_CACHES
 
 
 def keep_budgeted(config: pytest.Config, items: list[pytest.Item]) -> None:

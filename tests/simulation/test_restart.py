@@ -323,7 +323,7 @@ def test_python_that_hears_no_environment_is_refused(pytester: pytest.Pytester, 
         (["--imu-simulate=some"], "--imu-simulate: 'some' is not accepted; one of off, budgets, all is"),
         (["--imu-simulate", "."], "--imu-simulate: '.' is a path; write --imu-simulate=all with '='*"),
         (["-o", "imu_simulate=x"], "-o imu_simulate: 'x' is not accepted; *"),
-        (["-o", "imu_caches=L2=1,2,3"], "-o imu_caches: 'L2=1,2,3' is not accepted in the caches; *"),
+        (["-o", "imu_caches=L2=1,2,3"], "-o imu_caches: 'L2=1,2,3' is not accepted; one or more *"),
         (["-o", "imu_warmup=-1"], "-o imu_warmup: *-1* is not accepted; a whole number from 0 is"),
     ],
 )
@@ -333,6 +333,19 @@ def test_option_that_makes_no_sense(pytester: pytest.Pytester, arguments: list[s
     result = pytester.run(*command(*arguments))
     assert pytest.ExitCode.USAGE_ERROR == result.ret
     result.stderr.fnmatch_lines([f"ERROR: {fault}"])
+
+
+@pytest.mark.needs_valgrind
+@pytest.mark.parametrize("workers", [(), ("-p", "xdist", "-n", "1")], ids=["alone", "workers"])
+def test_caches_that_valgrind_refuses(pytester: pytest.Pytester, workers: tuple[str, ...]) -> None:
+    """Sizes that valgrind refuses are a usage error with its own words, before any test runs."""
+    pytester.makepyfile("def test_it(): pass")
+    result = simulate(pytester, *workers, "--imu-simulate", "-o", "imu_caches=D1=32768,3,64")
+    assert pytest.ExitCode.USAGE_ERROR == result.ret
+    caches = CACHES.replace("D1=32768,8", "D1=32768,3")
+    result.stderr.fnmatch_lines(
+        [f"ERROR: --imu-simulate: valgrind refuses {caches}: Cache set count is not a power of two. *"]
+    )
 
 
 @pytest.mark.parametrize("warmup", ["-1", "True", "1.5", "None"])
