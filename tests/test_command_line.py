@@ -78,6 +78,46 @@ def test_doctor_without_perf_names_the_packages(tmp_path: Path) -> None:
     assert "no   valgrind  not installed" in done.stdout
 
 
+@pytest.mark.needs_proc
+@pytest.mark.parametrize(
+    ("hangs_at", "line", "tries"),
+    [
+        ("--version", r"no   perf  .*perf --version did not end within 5 s", 1),
+        ("stat", r"no   page-faults  .*perf did not answer within 5 s", 2),
+    ],
+)
+def test_doctor_waits_for_a_hung_perf_once(tmp_path: Path, hangs_at: str, line: str, tries: int) -> None:
+    """A perf that hangs is waited for once, for a few seconds, whatever of it hangs."""
+    perf = tmp_path / "perf"
+    perf.write_text(
+        f"#!/bin/sh\necho x >>{tmp_path}/tries\n"
+        f"if test $1 = {hangs_at}; then /bin/sleep 100; fi\necho perf version 6.1\n"
+    )
+    perf.chmod(0o755)
+    done = run("doctor", PATH=str(tmp_path))
+    assert (0, "") == (done.returncode, done.stderr)
+    assert re.search(line, done.stdout), done.stdout
+    assert tries == len((tmp_path / "tries").read_text().split())
+
+
+@pytest.mark.parametrize("arguments", [["doctor"], ["doctor", "--json"], ["perf", "--seconds", "9"]])
+def test_nobody_reads_on(arguments: list[str]) -> None:
+    """Where the output goes to a program that has ended, as `head` does, there is no traceback."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest_imu", *arguments],
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    os.close(writing)
+    # A machine without perf has nothing to print there.
+    assert (141, "") == (done.returncode, done.stderr) or done.stderr.startswith("perf: ")
+
+
 @pytest.mark.needs_valgrind
 def test_doctor_simulates_for_real() -> None:
     """Where valgrind is installed the doctor counts the misses of reading 1 MiB: 16,384 and some."""

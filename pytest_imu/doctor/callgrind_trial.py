@@ -7,6 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from pytest_imu.core.counters.asking import ask
 from pytest_imu.core.counters.callgrind.command import USUAL_CACHES, callgrind_command
 from pytest_imu.core.counters.source import CannotCountError
 
@@ -24,14 +25,12 @@ def count_simulated(valgrind: str, event: str) -> float:
             valgrind, python=[sys.executable, *words], caches=USUAL_CACHES, out_folder=Path(folder)
         )
         try:
-            done = subprocess.run(
-                command, capture_output=True, text=True, timeout=TRIAL_TIMEOUT_S, check=False
-            )
+            status, said = ask(command, timeout_s=TRIAL_TIMEOUT_S)
         except (OSError, subprocess.TimeoutExpired) as error:
             raise CannotCountError(str(error)) from None
     try:
-        return float(done.stdout)
+        return float(said)
     except ValueError:
-        said = (done.stdout or done.stderr).strip()[-LONGEST_TEXT:]
-        message = f"status {done.returncode}: {said}" if done.returncode else said or "it said nothing"
+        said = said[-LONGEST_TEXT:]
+        message = f"status {status}: {said}" if status else said or "it said nothing"
         raise CannotCountError(message) from None

@@ -105,11 +105,11 @@ def _perf_checks(find: Callable[[], PerfCommand], paranoid: Callable[[], int | N
         value="cannot be read" if level is None else str(level),
         mend=None if fine else MEND_REFUSED,
     )
-    yield from map(_event_check, _counted(find))
+    yield from map(_event_check, _counted(command))
 
 
-def _counted(find: Callable[[], PerfCommand]) -> tuple[CounterReading, ...]:
-    counters = PerfStat(EVENTS, find=find)
+def _counted(command: PerfCommand) -> tuple[CounterReading, ...]:
+    counters = PerfStat(EVENTS, find=lambda: command)
     try:
         with Meter(counters=counters) as window, mmap.mmap(-1, 2**20) as block:
             block.write(bytes(2**20))
