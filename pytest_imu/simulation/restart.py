@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import re
@@ -22,8 +23,10 @@ from pytest_imu.core.counters.callgrind.command import (
     MEND,
     USUAL_CACHES,
     callgrind_command,
+    dumps_at,
     find_valgrind,
     running_tool,
+    valgrind_arguments,
     why_refused,
 )
 from pytest_imu.core.counters.choice import simulated_caches_of
@@ -52,6 +55,11 @@ def begin(config: pytest.Config) -> None:
     tool, mark = running_tool(), os.environ.pop(MARK, None)
     if mark is not None:
         _put_back(mark)
+    if mark is not None and tool == "callgrind":
+        # Its last dump is written after all else: without the folder, which a test may have removed,
+        # valgrind would end the process with a status of its own.
+        folder = dumps_at(valgrind_arguments(), pid=os.getpid(), start_folder=Path.cwd()).parent
+        atexit.register(os.makedirs, folder, exist_ok=True)
     if tool == "callgrind" or workers.is_worker(config) or _runs_no_test(config):
         return
     if tool is not None:

@@ -120,6 +120,12 @@ def option(arguments: Sequence[str], name: str) -> str | None:
     return own[-1].partition("=")[2] if own else None
 
 
+def dumps_at(arguments: Sequence[str], *, pid: int, start_folder: Path) -> Path:
+    """Return where callgrind writes the dumps of a process: their path without its last number."""
+    name = option(arguments, "callgrind-out-file") or "callgrind.out.%p"
+    return start_folder / name.replace("%p", str(pid))
+
+
 MEND = "install valgrind, {}.{} or newer".format(*MIN_VERSION)
 
 _VERSION = re.compile(r"valgrind-([0-9]{1,4})\.([0-9]{1,4})\S*")

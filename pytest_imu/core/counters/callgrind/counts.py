@@ -8,11 +8,10 @@ import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
 
 from pytest_imu.core.counters.callgrind.command import MIN_VERSION, running_tool, valgrind_arguments
 from pytest_imu.core.counters.callgrind.dumps import Dump, Dumps, public_count
-from pytest_imu.core.counters.callgrind.requests import Requests
+from pytest_imu.core.counters.callgrind.requests import Requests, Sender
 from pytest_imu.core.counters.source import CannotCountError
 from pytest_imu.core.counters.window import Counters, Source, Window
 from pytest_imu.core.model import CountedBy, CounterReading
@@ -21,26 +20,19 @@ WARM_UP_WINDOWS = 2
 Costs = Mapping[str, int]
 
 
-class Sender(Protocol):
-    """Something that gives orders to the valgrind around this process."""
-
-    def __call__(self, *orders: str) -> None:
-        """Return when they were obeyed; CannotCountError says why they were not."""
-
-
 class CallgrindBackEnd:
     """What valgrind counts of this process; at every boundary of a window the caches are emptied."""
 
     name: CountedBy = "callgrind"
     _send: Sender
-    _take_dump: Callable[[], Dump]
+    _take_dump: Callable[[Sender], Dump]
 
     def __init__(
         self,
         *,
         tool: Callable[[], str | None] = running_tool,
         sender: Sender | None = None,
-        take_dump: Callable[[], Dump] | None = None,
+        take_dump: Callable[[Sender], Dump] | None = None,
     ) -> None:
         self._tool = tool
         self._start_folder = Path.cwd()  # now, before a test changes it
@@ -84,8 +76,7 @@ class CallgrindBackEnd:
 
     def take(self) -> Costs:
         """Return what each cost is since it was switched on."""
-        self._send("dump")
-        dump = self._take_dump()
+        dump = self._take_dump(self._send)
         if dump.version < MIN_VERSION:
             message = "valgrind {}.{} is older than {}.{}".format(*dump.version, *MIN_VERSION)
             raise CannotCountError(message)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import mmap
 import os
 from collections.abc import Mapping
+from typing import Protocol
 
 from pytest_imu.core.counters.source import CannotCountError
 
@@ -43,6 +44,13 @@ ORDERS: Mapping[str, int] = {
 """What callgrind can be told to do: to write its counts into a file, to forget them, to count or not."""
 WORDS = 6
 """A request is its number and five arguments, of which these take none."""
+
+
+class Sender(Protocol):
+    """Something that gives orders to the valgrind around this process."""
+
+    def __call__(self, *orders: str) -> None:
+        """Return when they were obeyed; CannotCountError says why they were not."""
 
 
 class Requests:

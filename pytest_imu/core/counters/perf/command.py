@@ -33,36 +33,24 @@ class HungError(CannotCountError):
     """perf does not do in time what it was told to."""
 
 
-class HungPerfs:
-    """The perfs that have hung, known to this process and all that it forks: none is tried twice."""
+class HungPerf:
+    """The perf that has hung, known to this process and all that it forks: it is not tried twice."""
 
     def __init__(self) -> None:
         self._shared = mmap.mmap(-1, mmap.PAGESIZE)  # what a child writes there is seen here
 
-    def add(self, path: str, reason: str) -> None:
-        """Take in a perf that has hung."""
-        line = f"{path}\0{reason}\n".encode()
-        end = self._text().rfind(b"\n") + 1
-        if end + len(line) <= len(self._shared):
-            self._shared[end : end + len(line)] = line
+    def note(self, path: str, reason: str) -> None:
+        """Take in that this perf has hung."""
+        self._shared[:] = f"{path}\0{reason}".encode()[: mmap.PAGESIZE].ljust(mmap.PAGESIZE, b"\0")
 
     def check(self, path: str) -> None:
         """Raise HungError if this perf has hung before."""
-        for line in self._text().splitlines():
-            hung, _, reason = line.decode(errors="replace").partition("\0")
-            if hung == path:
-                raise HungError(reason)
-
-    def _text(self) -> bytes:
-        return self._shared[:].rstrip(b"\0")
+        hung, _, reason = self._shared[:].rstrip(b"\0").decode(errors="replace").partition("\0")
+        if hung == path:
+            raise HungError(reason)
 
 
-_HUNG = HungPerfs()
-
-
-def hung_perfs() -> HungPerfs:
-    """Return the perfs that have hung here, made before anything is forked."""
-    return _HUNG
+HUNG = HungPerf()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,14 +103,14 @@ def _numbers(path: str) -> list[int]:
 
 
 def _version_of(path: str) -> tuple[int, int]:
-    hung_perfs().check(path)
+    HUNG.check(path)
     try:
         status, output = ask(
             [path, "--version"], timeout_s=VERSION_TIMEOUT_S, environment=perf_environment()
         )
     except subprocess.TimeoutExpired:
         message = f"{path} --version did not end within {VERSION_TIMEOUT_S:.0f} s"
-        hung_perfs().add(path, message)
+        HUNG.note(path, message)
         raise HungError(message) from None
     except OSError as error:
         message = f"{path} does not run: {error.strerror or error}"

@@ -19,9 +19,9 @@ from typing import Self
 
 from pytest_imu.core.children.proc import parse_stat
 from pytest_imu.core.counters.perf.command import (
+    HUNG,
     HungError,
     PerfCommand,
-    hung_perfs,
     paranoid_level,
     perf_environment,
     why_refused,
@@ -125,11 +125,11 @@ class PerfProcess:
         if not command.has_control:
             message = f"perf {command.version_text} is older than 5.10, which brought --control"
             raise CannotCountError(message)
-        hung_perfs().check(command.path)
+        HUNG.check(command.path)
         try:
             return cls(command, events, pid=os.getpid() if pid is None else pid, tick_ms=tick_ms)
         except HungError as error:
-            hung_perfs().add(command.path, str(error))
+            HUNG.note(command.path, str(error))
             raise
 
     def is_alive(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 
 from pytest_imu.core.counters.perf.command import HungError, PerfCommand, find_perf
@@ -12,11 +13,13 @@ from pytest_imu.core.counters.perf.output import (
     EventSample,
     parse,
 )
-from pytest_imu.core.counters.perf.process import PerfProcess
 from pytest_imu.core.counters.source import CannotCountError
 from pytest_imu.core.counters.window import Counters, Source
 from pytest_imu.core.model import CountedBy, CounterReading
 from pytest_imu.core.units import NANOSECONDS_PER_SECOND
+
+if sys.platform == "linux":  # elsewhere there is no perf to find, and it cannot be imported
+    from pytest_imu.core.counters.perf.process import PerfProcess
 
 SAMPLE_S = 0.1
 """How long one of the samples that are shown is: as in the ancestor's reports."""

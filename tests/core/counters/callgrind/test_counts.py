@@ -15,6 +15,7 @@ from pytest_imu.core.counters.callgrind.counts import (
     process_counters,
 )
 from pytest_imu.core.counters.callgrind.dumps import Dump
+from pytest_imu.core.counters.callgrind.requests import Sender
 from pytest_imu.core.counters.source import CannotCountError
 from pytest_imu.core.counters.window import Counters
 from pytest_imu.core.meter import Meter
@@ -37,8 +38,9 @@ class Scripted:
                 raise self.fails_at[order]
         self.orders.extend(orders)
 
-    def take(self) -> Dump:
-        """Return the next dump."""
+    def take(self, send: Sender) -> Dump:
+        """Dump, and return the next one."""
+        send("dump")
         count = self._counts.pop(0)
         if isinstance(count, Exception):
             raise count
