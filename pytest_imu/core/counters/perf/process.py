@@ -33,6 +33,7 @@ from pytest_imu.core.descriptor import ClosedError, Descriptor
 TICK_MS = 2
 """How often perf prints: a window's counts are there at the first tick after its end."""
 START_TIMEOUT_S = 5.0
+FIRST_TICK_TIMEOUT_S = 5.0
 ANSWER_TIMEOUT_S = 2.0
 END_TIMEOUT_S = 1.0
 POLL_S = 0.0002
@@ -156,7 +157,9 @@ class PerfProcess:
     def take_output(self) -> str:
         """Wait for the tick after `disable()` and return all that perf has printed since `enable()`."""
         wanted = self._lines_a_tick or 1
-        self._wait_until(lambda: self._text(self._log, self._read_bytes).count(b"\n") >= wanted)
+        self._wait_until(
+            lambda: self._text(self._log, self._read_bytes).count(b"\n") >= wanted, ANSWER_TIMEOUT_S
+        )
         return self.output()
 
     def output(self) -> str:
@@ -220,7 +223,7 @@ class PerfProcess:
 
     def _learn_lines_a_tick(self) -> None:
         """Count the lines of one tick: an event of a hybrid CPU has a line for each kind of core."""
-        self._wait_until(lambda: self._offsets()[:1] != self._offsets()[-1:])
+        self._wait_until(lambda: self._offsets()[:1] != self._offsets()[-1:], FIRST_TICK_TIMEOUT_S)
         offsets = self._offsets()
         self._lines_a_tick = offsets.count(offsets[0])
 
@@ -228,13 +231,13 @@ class PerfProcess:
         lines = [line for line in self._text(self._log).split(b"\n")[:-1] if b";" in line]
         return [line.split(b";", 1)[0] for line in lines]
 
-    def _wait_until(self, done: Callable[[], bool]) -> None:
-        deadline = self._clock_s() + ANSWER_TIMEOUT_S
+    def _wait_until(self, done: Callable[[], bool], timeout_s: float) -> None:
+        deadline = self._clock_s() + timeout_s
         while not done():
             if self._hears_the_end():
                 raise LostError(self._why_ended())
             if self._clock_s() > deadline:
-                message = f"no tick came from perf within {ANSWER_TIMEOUT_S:.0f} s"
+                message = f"no tick came from perf within {timeout_s:.0f} s"
                 raise HungError(message)
             self._sleep(POLL_S)
 

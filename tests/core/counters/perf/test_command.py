@@ -103,10 +103,14 @@ def test_other_platforms_have_no_perf(platform: str) -> None:
         ),
         ("Events disabled\nEvents enabled\n", "perf ended: it said nothing"),
         ("", "perf ended: it said nothing"),
+        ("\x1b[31mred\x07\x9b2J", r"perf ended: \x1b[31mred\x07\x9b2J"),
+        ("\x1b]0;title\x1b\\\r\n", r"perf ended: \x1b]0;title\x1b" + "\\"),
+        ("event syntax error: '\x1b[2J'", r"perf does not know the event '\x1b[2J'"),
+        ("x" * 10_000, "perf ended: " + "x" * 200),
     ],
 )
 def test_reason_in_one_line(said: str, reason: str) -> None:
-    """What perf said when it ended becomes one line."""
+    """What perf said when it ended becomes one line, which moves no cursor."""
     assert reason == why_refused(said, level=4)
 
 
