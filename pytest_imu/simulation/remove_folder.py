@@ -1,8 +1,7 @@
 """Removes a folder once the process that uses it has ended, however it did. A program, not a module.
 
-callgrind writes into its folder until the very end of the process that it runs, so that process cannot
-remove it. Standard input is a pipe that only that process, and what it forks, holds open; a test may
-close it early, so its end is waited for as well.
+callgrind writes into its folder until the very end of the process that it runs, so that process, which
+starts this one, cannot remove it. It is looked at, for what it held open a test might close early.
 """
 
 from __future__ import annotations
@@ -26,8 +25,6 @@ def main(folder: str) -> None:
     for descriptor in (1, 2):
         os.dup2(nowhere, descriptor)
     os.chdir("/")  # so that it holds no folder of the user's
-    while os.read(0, 1):
-        pass
     while born is not None and born == born_at(user):
         time.sleep(LOOK_S)
     shutil.rmtree(folder, ignore_errors=True)

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Callable, Mapping
 
 from pytest_imu.core.counters.source import CannotCountError
 
@@ -46,11 +45,8 @@ WORDS = 6
 """A request is its number and five arguments, of which these take none."""
 
 
-class Sender(Protocol):
-    """Something that gives orders to the valgrind around this process."""
-
-    def __call__(self, *orders: str) -> None:
-        """Return when they were obeyed; CannotCountError says why they were not."""
+Sender = Callable[..., None]
+"""Gives orders, each a text, to the valgrind around this process, and returns when they were obeyed."""
 
 
 class Requests:
