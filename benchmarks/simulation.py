@@ -20,7 +20,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from pytest_imu.core.counters.callgrind.command import Caches, callgrind_command
+from pytest_imu.core.counters.callgrind.command import USUAL_CACHES, callgrind_command
 
 MILLISECONDS = 1e3
 EVENTS = ("instructions", "L1-dcache-load-misses", "cache-misses")
@@ -104,7 +104,7 @@ def output_of(command: Sequence[str]) -> tuple[float, str]:
 def under_callgrind(valgrind: str, python: Sequence[str]) -> tuple[float, str]:
     """Return the same of a Python under callgrind."""
     with tempfile.TemporaryDirectory() as name:
-        command = callgrind_command(valgrind, python=python, caches=Caches(), out_folder=Path(name))
+        command = callgrind_command(valgrind, python=python, caches=USUAL_CACHES, out_folder=Path(name))
         return output_of(command)
 
 

@@ -5,18 +5,30 @@ from __future__ import annotations
 import argparse
 import functools
 import math
+import os
 import sys
 from collections.abc import Sequence
 
 from pytest_imu.core.invalid import InvalidValueError
 
+BROKEN_PIPE = 141
+"""What a shell says of a program that was ended by SIGPIPE."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
     options = _parser().parse_args(arguments)
-    if options.command == "doctor":
-        return _doctor(as_json=options.json)
-    return _perf(options.event, seconds=options.seconds, pid=options.pid)
+    try:
+        if options.command == "doctor":
+            status = _doctor(as_json=options.json)
+        else:
+            status = _perf(options.event, seconds=options.seconds, pid=options.pid)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Who reads this has read enough; Python's own flush, at the end, shall not fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    return status
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -75,12 +87,12 @@ def _perf(event: str, *, seconds: float, pid: int | None) -> int:
     if sys.platform != "linux":
         print(f"perf is part of Linux, and this is {sys.platform}", file=sys.stderr)
         return 1
-    from pytest_imu.core.counters.perf.command import PerfUnavailableError
+    from pytest_imu.core.counters.source import CannotCountError
     from pytest_imu.doctor.perf_trial import trial
 
     try:
         trial(event, seconds=seconds, pid=pid, emit=functools.partial(print, flush=True))
-    except PerfUnavailableError as error:
+    except CannotCountError as error:
         print(f"perf: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -19,7 +19,6 @@ from pytest_imu.options import Kind, Option, option
 
 if TYPE_CHECKING:
     from pytest_imu.core.budgets import Budget, Metric
-    from pytest_imu.core.counters.callgrind.command import Caches
     from pytest_imu.core.tolerance import Tolerance
 
 SETTINGS: pytest.StashKey[Settings] = pytest.StashKey()
@@ -61,7 +60,7 @@ def _parse_isolate(value: str) -> Which:
     return which
 
 
-def _parse_caches(value: str) -> Caches:
+def _parse_caches(value: str) -> str:
     from pytest_imu.core.counters.callgrind.command import parse_caches
 
     return parse_caches(value)
@@ -161,7 +160,7 @@ class Settings:
         bare="all",
         turns_on=True,
     )
-    caches: Caches | None = option(
+    caches: str | None = option(
         "imu_caches",
         CACHES,
         "The caches that --imu-simulate simulates.",

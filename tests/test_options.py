@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_imu.core.counters.callgrind.command import Caches
+from pytest_imu.core.counters.callgrind.command import USUAL_CACHES
 from pytest_imu.settings import OPTIONS
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "options.md"
@@ -71,7 +71,7 @@ def test_the_table_of_options_is_that_of_the_declarations() -> None:
 
 def test_the_usual_caches_are_those_that_the_option_names() -> None:
     """The one default that is not imported until it is needed is in the option's words all the same."""
-    assert str(Caches()) == OPTIONS["caches"].default_text
+    assert USUAL_CACHES == OPTIONS["caches"].default_text
 
 
 @needs_document

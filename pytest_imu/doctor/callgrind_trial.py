@@ -7,15 +7,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-from pytest_imu.core.counters.callgrind.command import Caches, callgrind_command
+from pytest_imu.core.counters.asking import ask
+from pytest_imu.core.counters.callgrind.command import USUAL_CACHES, callgrind_command
+from pytest_imu.core.counters.source import CannotCountError
 
 TRIAL_TIMEOUT_S = 30
 CHILD = Path(__file__).with_name("callgrind_child.py")
 LONGEST_TEXT = 200
-
-
-class SimulationFailedError(Exception):
-    """Nothing was counted; the text is the reason, fit to be shown."""
 
 
 def count_simulated(valgrind: str, event: str) -> float:
@@ -24,17 +22,15 @@ def count_simulated(valgrind: str, event: str) -> float:
     words = ["-I", "-S", "-B", str(CHILD), str(CHILD.parents[2]), event]
     with tempfile.TemporaryDirectory(prefix="imu-") as folder:
         command = callgrind_command(
-            valgrind, python=[sys.executable, *words], caches=Caches(), out_folder=Path(folder)
+            valgrind, python=[sys.executable, *words], caches=USUAL_CACHES, out_folder=Path(folder)
         )
         try:
-            done = subprocess.run(
-                command, capture_output=True, text=True, timeout=TRIAL_TIMEOUT_S, check=False
-            )
+            status, said = ask(command, timeout_s=TRIAL_TIMEOUT_S)
         except (OSError, subprocess.TimeoutExpired) as error:
-            raise SimulationFailedError(str(error)) from None
+            raise CannotCountError(str(error)) from None
     try:
-        return float(done.stdout)
+        return float(said)
     except ValueError:
-        said = (done.stdout or done.stderr).strip()[-LONGEST_TEXT:]
-        message = f"status {done.returncode}: {said}" if done.returncode else said or "it said nothing"
-        raise SimulationFailedError(message) from None
+        said = said[-LONGEST_TEXT:]
+        message = f"status {status}: {said}" if status else said or "it said nothing"
+        raise CannotCountError(message) from None

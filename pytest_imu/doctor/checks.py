@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from pytest_imu.core.counters.callgrind import command as valgrind
-from pytest_imu.core.counters.callgrind.command import ValgrindUnavailableError
 from pytest_imu.core.counters.perf import command as perf_command
-from pytest_imu.core.counters.perf.command import PerfCommand, PerfUnavailableError
+from pytest_imu.core.counters.perf.command import PerfCommand
 from pytest_imu.core.counters.perf.stat import PerfStat
+from pytest_imu.core.counters.source import CannotCountError
 from pytest_imu.core.memory import platforms
 from pytest_imu.core.memory import source as memory
 from pytest_imu.core.memory.kernel import KernelPeak
@@ -21,7 +21,7 @@ from pytest_imu.core.memory.trim import process_trimmer
 from pytest_imu.core.meter import Meter
 from pytest_imu.core.model import CounterReading
 from pytest_imu.core.units import format_count, format_mib, printable
-from pytest_imu.doctor.callgrind_trial import SimulationFailedError, count_simulated
+from pytest_imu.doctor.callgrind_trial import count_simulated
 
 SCHEMA = 1
 EVENTS = ("cache-misses", "cache-references", "instructions", "page-faults", "task-clock")
@@ -97,7 +97,7 @@ def _trim_check() -> Check:
 def _perf_checks(find: Callable[[], PerfCommand], paranoid: Callable[[], int | None]) -> Iterator[Check]:
     try:
         command = find()
-    except PerfUnavailableError as error:
+    except CannotCountError as error:
         yield Check(name="perf", ok=False, value=str(error), mend=MEND_PERF)
         return
     yield Check(name="perf", ok=True, value=f"{command.version_text}, {command.path}")
@@ -115,11 +115,11 @@ def _perf_checks(find: Callable[[], PerfCommand], paranoid: Callable[[], int | N
         value="cannot be read" if level is None else str(level),
         mend=None if fine else MEND_REFUSED,
     )
-    yield from map(_event_check, _counted(find))
+    yield from map(_event_check, _counted(command))
 
 
-def _counted(find: Callable[[], PerfCommand]) -> tuple[CounterReading, ...]:
-    counters = PerfStat(EVENTS, find=find)
+def _counted(command: PerfCommand) -> tuple[CounterReading, ...]:
+    counters = PerfStat(EVENTS, find=lambda: command)
     try:
         with Meter(counters=counters) as window, mmap.mmap(-1, 2**20) as block:
             block.write(bytes(2**20))
@@ -141,13 +141,13 @@ def _event_check(reading: CounterReading) -> Check:
 def _valgrind_checks(find_valgrind: Callable[[], tuple[str, str]]) -> Iterator[Check]:
     try:
         path, version = find_valgrind()
-    except ValgrindUnavailableError as error:
+    except CannotCountError as error:
         yield Check(name="valgrind", ok=False, value=str(error), mend=valgrind.MEND)
         return
     yield Check(name="valgrind", ok=True, value=f"{version}, {path}")
     try:
         simulated = count_simulated(path, SIMULATED_EVENT)
-    except SimulationFailedError as error:
+    except CannotCountError as error:
         yield Check(name=SIMULATED_NAME, ok=False, value=str(error), mend=valgrind.MEND)
     else:
         value = f"{format_count(simulated)} while 1 MiB was read"

@@ -6,9 +6,10 @@ import mmap
 import time
 from collections.abc import Callable, Iterator
 
-from pytest_imu.core.counters.perf.command import PerfUnavailableError, find_perf
+from pytest_imu.core.counters.perf.command import find_perf
 from pytest_imu.core.counters.perf.output import EventSample, parse
 from pytest_imu.core.counters.perf.process import PerfProcess
+from pytest_imu.core.counters.source import CannotCountError
 from pytest_imu.core.units import format_count
 
 TICK_MS = 100
@@ -18,7 +19,7 @@ WORK_BYTES = 2**20
 def trial(event: str, *, seconds: float, pid: int | None, emit: Callable[[str], None]) -> None:
     """Count one event for some seconds, of *pid* or of this process, which works meanwhile.
 
-    Raises PerfUnavailableError with the reason where nothing can be counted.
+    Raises CannotCountError with the reason where nothing can be counted.
     """
     process = PerfProcess.started(find_perf(), [event], pid=pid, tick_ms=TICK_MS)
     try:
@@ -39,14 +40,14 @@ def trial(event: str, *, seconds: float, pid: int | None, emit: Callable[[str], 
     if not counted:
         reasons = sorted({sample.reason for sample in shown if sample.reason})
         message = f"{event} is n/a, {' and '.join(reasons) or 'no sample came'}"
-        raise PerfUnavailableError(message)
+        raise CannotCountError(message)
     emit(f"perf value for {event} averages to {sum(counted) / elapsed_s:,.0f}/second")
 
 
 def _emit_new(
     output: str, event: str, already: int, emit: Callable[[str], None]
 ) -> Iterator[EventSample]:
-    for sample in parse(output, events=[event], separator=";")[already:]:
+    for sample in parse(output, events=[event])[already:]:
         emit(f"  {sample.reason if sample.value is None else format_count(sample.value)}")
         yield sample
 

@@ -56,6 +56,8 @@ class Recorder:
     def pytest_runtestloop(self) -> None:
         """Measure the noise before anything else is."""
         self._noise.begin()
+        if self._counters is not None and self._settings.isolate == "off":
+            self._counters.prepare()  # while nothing is mocked
 
     @pytest.hookimpl(tryfirst=True)  # not a wrapper, which costs more: all of those have begun by now
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
@@ -131,6 +133,7 @@ class Recorder:
             from pytest_imu.core.counters.perf.stat import PerfStat
 
             self._counters = PerfStat(self._counters.events)
+            self._counters.prepare()
 
     def _begin(self, item: pytest.Item, budgets: tuple[AnyBudget, ...]) -> None:
         before, attempt = self._record, 1

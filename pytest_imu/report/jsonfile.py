@@ -10,7 +10,7 @@ import pytest
 
 import pytest_imu
 from pytest_imu.core import document
-from pytest_imu.core.counters.callgrind.command import Caches
+from pytest_imu.core.counters.callgrind.command import USUAL_CACHES
 from pytest_imu.core.counters.choice import source_text
 from pytest_imu.report.rows import Row
 from pytest_imu.settings import SETTINGS, Settings
@@ -35,7 +35,7 @@ def write(
 
 
 def _counter_source(rows: Sequence[Row], settings: Settings) -> str | None:
-    caches = str(settings.caches or Caches()) if settings.simulate != "off" else None
+    caches = settings.caches or USUAL_CACHES if settings.simulate != "off" else None
     return source_text((one for row in rows for one in row.phases.values()), caches=caches)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import atexit
 import os
 import re
 import shlex
@@ -20,19 +20,22 @@ from pytest_imu import workers
 from pytest_imu.core.budgets import EventBudget
 from pytest_imu.core.counters.callgrind.command import (
     MEND,
-    Caches,
-    ValgrindUnavailableError,
+    USUAL_CACHES,
     callgrind_command,
+    dumps_at,
     find_valgrind,
     running_tool,
+    valgrind_arguments,
+    why_refused,
 )
 from pytest_imu.core.counters.choice import simulated_caches_of
+from pytest_imu.core.counters.source import CannotCountError
 from pytest_imu.markers import budgets_of
 from pytest_imu.settings import Settings
 
 FLAG = "--imu-simulate"
 MARK = "PYTEST_IMU_SIMULATED"
-"""Tells the process that is started that it was, and which descriptor it holds; none in a worker."""
+"""Tells the process that is started that it was."""
 CHANGED = ("PYTHONHASHSEED", "LD_LIBRARY_PATH")
 """What the process is started with for this run, or by Debian's valgrind, and puts back."""
 NOT_A_RUN = ("collectonly", "help", "version", "showfixtures", "show_fixtures_per_test", "setupplan")
@@ -50,7 +53,12 @@ def begin(config: pytest.Config) -> None:
     """
     tool, mark = running_tool(), os.environ.pop(MARK, None)
     if mark is not None:
-        _put_back(mark)
+        _put_back()
+    if mark is not None and tool == "callgrind":
+        # Its last dump is written after all else: without the folder, which a test may have removed,
+        # valgrind would end the process with a status of its own.
+        folder = dumps_at(valgrind_arguments(), pid=os.getpid(), start_folder=Path.cwd()).parent
+        atexit.register(os.makedirs, folder, exist_ok=True)
     if tool == "callgrind" or workers.is_worker(config) or _runs_no_test(config):
         return
     if tool is not None:
@@ -61,11 +69,7 @@ def begin(config: pytest.Config) -> None:
         _refuse("with python -I or -E the hash seed cannot be fixed, and counts would differ")
     if sys.platform != "linux":
         _refuse(f"callgrind is used on Linux only, and this is {sys.platform}")
-    caches = Settings.from_config(config).caches or Caches()
-    try:
-        valgrind, _ = find_valgrind()
-    except ValgrindUnavailableError as error:
-        _refuse(f"valgrind: {error}; {MEND}")
+    valgrind, caches = _valgrind(Settings.from_config(config).caches)
 
     def under_callgrind(python: Sequence[str], folder: Path) -> list[str]:
         return callgrind_command(valgrind, python=python, caches=caches, out_folder=folder)
@@ -74,6 +78,17 @@ def begin(config: pytest.Config) -> None:
         _simulate_workers(config, under_callgrind)
     else:
         _start_again(config, under_callgrind)
+
+
+def _valgrind(caches: str | None) -> tuple[str, str]:
+    """Return the valgrind to use, and the caches that it is to simulate."""
+    try:
+        valgrind, _ = find_valgrind()
+    except CannotCountError as error:
+        _refuse(f"valgrind: {error}; {MEND}")
+    if caches is not None and (why := why_refused(valgrind, caches)):
+        _refuse(f"valgrind refuses {caches}: {why}")
+    return valgrind, caches or USUAL_CACHES
 
 
 def keep_budgeted(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -116,11 +131,9 @@ def _start_again(config: pytest.Config, command: Callable[[Sequence[str], Path],
     arguments = [str(argument) for argument in config.invocation_params.args]
     if not _is_own_program(arguments) or config.invocation_params.plugins:
         _refuse("another program called pytest.main(); start it as pytest or python -m pytest")
-    folder, held = _private_folder()
-    os.set_inheritable(held, True)  # noqa: FBT003 - the standard library's own signature
     environment = _initial_environment()
-    environment |= _marks(str(held), environment)
-    words = command([sys.executable, *sys.orig_argv[1:]], folder)
+    environment |= _marks(environment)
+    words = command([sys.executable, *sys.orig_argv[1:]], _private_folder())
     _let_go_of_the_terminal(config)
     os.chdir(config.invocation_params.dir)
     os.execve(words[0], words, environment)  # noqa: S606 - no shell is what is wanted
@@ -150,43 +163,33 @@ def _simulate_workers(
     remote = [spec for spec in config.option.tx if _LOCAL_WORKER.fullmatch(spec) is None]
     if remote:
         _refuse(f"cannot start the worker {remote[0]!r} under valgrind; popen can be")
-    folder, held = _private_folder()
-    config.add_cleanup(lambda: os.close(held))
-    marks = [f"{name}={value}" for name, value in _marks("", os.environ).items()]
-    words = [shutil.which("env") or "env", *marks, *command([sys.executable], folder)]
+    marks = [f"{name}={value}" for name, value in _marks(os.environ).items()]
+    words = [shutil.which("env") or "env", *marks, *command([sys.executable], _private_folder())]
     config.option.tx = [f"{spec}//python={shlex.join(words)}" for spec in config.option.tx]
 
 
-def _private_folder() -> tuple[Path, int]:
-    """Return a folder for callgrind's files, and a descriptor: once it is closed, the folder goes."""
+def _private_folder() -> Path:
+    """Return a folder for callgrind's files, which goes once this process has ended."""
     folder = Path(tempfile.mkdtemp(prefix="imu-"))
-    watched, held = os.pipe()
-    try:
-        # Isolated and without site: this takes 20 ms, and 8 MiB while the run lasts.
-        command = [sys.executable, "-I", "-S", str(REMOVE_FOLDER), str(folder)]
-        subprocess.run(command, stdin=watched, check=True, timeout=REMOVE_FOLDER_TIMEOUT_S)
-    finally:
-        os.close(watched)
-    return folder, held
+    # Isolated and without site: this takes 20 ms, and 8 MiB while the run lasts.
+    command = [sys.executable, "-I", "-S", str(REMOVE_FOLDER), str(folder)]
+    subprocess.run(command, stdin=subprocess.DEVNULL, check=True, timeout=REMOVE_FOLDER_TIMEOUT_S)
+    return folder
 
 
-def _marks(descriptor: str, environment: Mapping[str, str]) -> dict[str, str]:
+def _marks(environment: Mapping[str, str]) -> dict[str, str]:
     """Return what is added to the environment: a fixed hash seed, and what to put back."""
     was = {f"{MARK}_{name}": environment[name] for name in CHANGED if name in environment}
-    return {"PYTHONHASHSEED": "0", MARK: descriptor, **was}
+    return {"PYTHONHASHSEED": "0", MARK: "yes", **was}
 
 
-def _put_back(descriptor: str) -> None:
+def _put_back() -> None:
     """Give this process's environment back what it was, so that the programs that tests start see it."""
     for name in CHANGED:
         os.environ.pop(name, None)
         was = os.environ.pop(f"{MARK}_{name}", None)
         if was is not None:
             os.environ[name] = was
-    if descriptor:
-        # It was closed by now if the user's own wrapper around Python closes what it does not know.
-        with contextlib.suppress(OSError):
-            os.set_inheritable(int(descriptor), False)  # noqa: FBT003 - as above
 
 
 def _initial_environment() -> dict[str, str]:

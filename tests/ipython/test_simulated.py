@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_imu.core.counters.callgrind.command import Caches, callgrind_command, find_valgrind
+from pytest_imu.core.counters.callgrind.command import USUAL_CACHES, callgrind_command, find_valgrind
 
 pytest.importorskip("IPython", reason="needs_ipython: pip install 'pytest-imu[ipython]'")
 
@@ -39,12 +39,12 @@ def test_shell_under_callgrind(tmp_path: Path) -> None:
     command = callgrind_command(
         find_valgrind()[0],
         python=[sys.executable, "-c", DRIVER],
-        caches=Caches(),
+        caches=USUAL_CACHES,
         out_folder=tmp_path,
     )
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=200)
     [load, status, counted, perf, uncounted], row = json.loads(done.stdout.splitlines()[-1])
-    source = f"callgrind, simulated caches {Caches()}"
+    source = f"callgrind, simulated caches {USUAL_CACHES}"
     assert f"counting cache-misses in each command with {source}; %imu perf off stops it" == load[0]
     assert {"peaks: none (simulated run)", f"counting: cache-misses ({source})"} <= set(status)
     report, count = counted

@@ -339,3 +339,54 @@ def test_clock_that_a_test_stops(pytester: pytest.Pytester) -> None:
     document = json.loads((pytester.path / "out.json").read_text(encoding="utf-8"))
     for name in ("test_breaks", "test_after"):
         assert counters_of(document, name)["page-faults"]["reason"] is None
+
+
+@pytest.mark.needs_perf
+def test_mocks_of_fixtures(pytester: pytest.Pytester) -> None:
+    """What a fixture hides from its test is not hidden from us: its budget is checked, and the next."""
+    pytester.makepyfile(
+        """
+        import os
+        import shutil
+        import subprocess
+        import pytest
+
+        def refuse(*_, **__):
+            raise FileNotFoundError("hidden")
+
+        @pytest.fixture
+        def hidden(monkeypatch):
+            with monkeypatch.context() as patch:
+                patch.setenv("PATH", "/nowhere")
+                for module, names in {
+                    os: ("open", "read", "pread", "access", "listdir", "pipe"),
+                    shutil: ("which",), subprocess: ("Popen", "run"),
+                }.items():
+                    for name in names:
+                        patch.setattr(module, name, refuse)
+                yield
+
+        @pytest.mark.max_events("page-faults", 5000)
+        def test_hidden(hidden):
+            pass
+
+        @pytest.mark.max_events("page-faults", 5000)
+        def test_plain():
+            pass
+
+        @pytest.mark.max_events("page-faults", 5000)
+        def test_closes():
+            os.closerange(3, 256)
+
+        @pytest.mark.max_events("page-faults", 5000)
+        def test_after():
+            pass
+        """
+    )
+    result = run(pytester, "--imu-json=out.json", "-s")  # for capturing holds descriptors, too
+    document = json.loads((pytester.path / "out.json").read_text(encoding="utf-8"))
+    verdicts = {test["nodeid"].rpartition("::")[2]: test["budgets"][0] for test in document["tests"]}
+    for name in ("test_hidden", "test_plain", "test_after"):
+        assert ("kept", None) == (verdicts[name]["verdict"], verdicts[name]["reason"])
+    assert verdicts["test_closes"]["reason"].endswith("were closed")
+    result.assert_outcomes(passed=4)

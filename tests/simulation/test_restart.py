@@ -211,6 +211,54 @@ def test_signals_reach_the_run(pytester: pytest.Pytester, ending: signal.Signals
     assert_nothing_left(pytester)
 
 
+HOSTILE = """
+    import glob
+    import os
+    import shutil
+    import tempfile
+
+    import pytest
+
+    pytestmark = pytest.mark.max_events("instructions", 10**9)
+
+    def test_before(): pass
+
+    def test_hostile():
+        {}
+
+    def test_after(): pass
+"""
+CANNOT_WRITE = "callgrind cannot write into * any more: No such file or directory"
+
+
+@pytest.mark.needs_valgrind
+@pytest.mark.parametrize(
+    ("hostile", "reason"),
+    [
+        ("os.closerange(3, 256)", None),
+        ("[shutil.rmtree(one) for one in glob.glob(f'{tempfile.gettempdir()}/imu-*')]", None),
+        ("shutil.rmtree(tempfile.gettempdir())", CANNOT_WRITE),
+    ],
+    ids=["closes all descriptors", "removes the dumps' folder", "removes all temporary files"],
+)
+def test_what_a_test_does_to_valgrinds_files(
+    pytester: pytest.Pytester, hostile: str, reason: str | None
+) -> None:
+    """The run goes on to its own end; what could be counted was, and for the rest it is said why not."""
+    pytester.makepyfile(HOSTILE.format(hostile))
+    # These hold descriptors of their own, which they miss at the end.
+    without = ("-s", "-p", "no:logging", "-p", "no:faulthandler")
+    result = simulate(pytester, *without, "--imu-json=out.json", "--imu-simulate")
+    result.assert_outcomes(passed=3)
+    assert pytest.ExitCode.OK == result.ret
+    tests = by_name(json.loads((pytester.path / "out.json").read_text(encoding="utf-8")))
+    names = ("test_before", "test_hostile", "test_after")
+    verdicts = [tests[name]["budgets"][0]["verdict"] for name in names]
+    assert ["kept", *["unchecked" if reason else "kept"] * 2] == verdicts
+    if reason:
+        result.stdout.fnmatch_lines([f"2 budgets not checked: instructions: {reason}"])
+
+
 @pytest.mark.needs_valgrind
 def test_nothing_to_run(pytester: pytest.Pytester) -> None:
     """With `budgets`, where no test has a budget on events, the exit status is pytest's for no tests."""
@@ -336,6 +384,19 @@ def test_option_that_makes_no_sense(pytester: pytest.Pytester, arguments: list[s
     result = pytester.run(*command(*arguments))
     assert pytest.ExitCode.USAGE_ERROR == result.ret
     result.stderr.fnmatch_lines([f"ERROR: invalid value {fault}"])
+
+
+@pytest.mark.needs_valgrind
+@pytest.mark.parametrize("workers", [(), ("-p", "xdist", "-n", "1")], ids=["alone", "workers"])
+def test_caches_that_valgrind_refuses(pytester: pytest.Pytester, workers: tuple[str, ...]) -> None:
+    """Sizes that valgrind refuses are a usage error with its own words, before any test runs."""
+    pytester.makepyfile("def test_it(): pass")
+    result = simulate(pytester, *workers, "--imu-simulate", "-o", "imu_caches=D1=32768,3,64")
+    assert pytest.ExitCode.USAGE_ERROR == result.ret
+    caches = CACHES.replace("D1=32768,8", "D1=32768,3")
+    result.stderr.fnmatch_lines(
+        [f"ERROR: --imu-simulate: valgrind refuses {caches}: Cache set count is not a power of two. *"]
+    )
 
 
 @pytest.mark.parametrize("warmup", ["-1", "True", "1.5", "None"])

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from pytest_imu.core.counters.callgrind.command import (
-    Caches,
+    USUAL_CACHES,
     option,
     running_under_callgrind,
     valgrind_arguments,
 )
-from pytest_imu.core.counters.callgrind.counts import Callgrind
-from pytest_imu.core.counters.perf.stat import PerfStat
 from pytest_imu.core.counters.source import CounterSource
 from pytest_imu.core.model import Measurement
 
@@ -25,7 +23,11 @@ def source_of_counts(events: Sequence[str], *, idle_s: float | None = None) -> C
     *idle_s* is perf's: it ends after so many seconds without a window.
     """
     if running_under_callgrind():
+        from pytest_imu.core.counters.callgrind.counts import Callgrind
+
         return Callgrind(events)
+    from pytest_imu.core.counters.perf.stat import PerfStat
+
     return PerfStat(events, idle_s=idle_s)
 
 
@@ -39,9 +41,9 @@ def simulated_caches() -> str | None:
     return " ".join(named) if len(named) == len(CACHE_OPTIONS) else MACHINES_OWN
 
 
-def simulated_caches_of(caches: Caches | None) -> str:
+def simulated_caches_of(caches: str | None) -> str:
     """Return the caches of a run, also where only its workers simulate them; None is the usual ones."""
-    return simulated_caches() or str(caches or Caches())
+    return simulated_caches() or caches or USUAL_CACHES
 
 
 def source_text(measured: Iterable[Measurement], *, caches: str | None = None) -> str | None:

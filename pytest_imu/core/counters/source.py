@@ -19,6 +19,14 @@ CACHE_MISSES = "cache-misses"
 _EVENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/=@-]{0,254}")
 
 
+class CannotCountError(Exception):
+    """Nothing can be counted; the text is the reason, in one line, fit to be shown."""
+
+
+class LostError(CannotCountError):
+    """What counted is gone, or cannot be reached any more; another one may be started."""
+
+
 def is_event(event: object) -> bool:
     """Tell whether this may reach a command line as the name of an event."""
     return isinstance(event, str) and _EVENT.fullmatch(event) is not None

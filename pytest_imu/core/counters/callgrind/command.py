@@ -6,89 +6,57 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from pytest_imu.core.counters.source import CannotCountError
 from pytest_imu.core.invalid import InvalidValueError
 
 MIN_VERSION = (3, 19)
 ASKING_TIMEOUT_S = 10
 MAPS = Path("/proc/self/maps")
-MIN_LINE_BYTES = 32
-"""valgrind refuses a line that is shorter than the widest register it simulates."""
-MAX_SIZE_BYTES = 2**31 - 1
-
 _TOOL = re.compile(r"/([a-z]+)-[a-z0-9_]+-linux$", re.MULTILINE)
-_CACHE = re.compile(r"(I1|D1|LL)=([0-9]{1,10}),([0-9]{1,10}),([0-9]{1,10})")
+USUAL_CACHES = "I1=32768,8,64 D1=32768,8,64 LL=8388608,16,64"
+"""A usual desktop's caches, the same on every machine: each cache's bytes, ways, and bytes of a line."""
+# No zero: over no ways valgrind stumbles, where it has words for other sizes that it does not like.
+_CACHE = re.compile(r"(I1|D1|LL)=((?:[1-9][0-9]{0,9},){2}[1-9][0-9]{0,9})")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cache:
-    """One simulated cache."""
+def parse_caches(text: str) -> str:
+    """Return all three caches, where *text* may name some: "D1=49152,12,64". One not named is as usual.
 
-    size_bytes: int
-    ways: int
-    line_bytes: int
-
-    def __str__(self) -> str:
-        return f"{self.size_bytes},{self.ways},{self.line_bytes}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Caches:
-    """The simulated caches; as given here, a usual desktop's, the same on every machine."""
-
-    instructions: Cache = Cache(size_bytes=32768, ways=8, line_bytes=64)
-    data: Cache = Cache(size_bytes=32768, ways=8, line_bytes=64)
-    last: Cache = Cache(size_bytes=8388608, ways=16, line_bytes=64)
-
-    def __str__(self) -> str:
-        return f"I1={self.instructions} D1={self.data} LL={self.last}"
-
-
-def parse_caches(text: str) -> Caches:
-    """Return the caches in a text such as "I1=32768,8,64 D1=32768,8,64 LL=8388608,16,64".
-
-    Each is its size in bytes, its ways and the bytes of a line; one that is not named is as usual.
-    Raises InvalidValueError for what valgrind would refuse.
+    Raises InvalidValueError for another form. Which sizes will do, valgrind says: see `why_refused`.
     """
-    named: dict[str, Cache] = {}
-    for word in text.split():
-        match = _CACHE.fullmatch(word)
-        if match is None or match[1] in named:
-            raise InvalidValueError(word, f"caches such as {Caches()}, each at most once")
-        cache = Cache(size_bytes=int(match[2]), ways=int(match[3]), line_bytes=int(match[4]))
-        if expected := _expected(cache):
-            raise InvalidValueError(word, expected)
-        named[match[1]] = cache
-    if not named:
-        raise InvalidValueError(text, f"caches such as {Caches()}")
-    usual = Caches()
-    return Caches(
-        instructions=named.get("I1", usual.instructions),
-        data=named.get("D1", usual.data),
-        last=named.get("LL", usual.last),
-    )
+    matches = [_CACHE.fullmatch(word) for word in text.split()]
+    named = {match[1]: match[2] for match in matches if match is not None}
+    if not named or len(named) < len(matches):
+        raise InvalidValueError(text, f"caches such as {USUAL_CACHES}, each at most once")
+    return " ".join(f"{name}={named.get(name, size)}" for name, size in _CACHE.findall(USUAL_CACHES))
 
 
-def _expected(cache: Cache) -> str | None:
-    """Return what valgrind's own check of a cache misses in it; None if nothing."""
-    if cache.line_bytes < MIN_LINE_BYTES or not _is_power_of_two(cache.line_bytes):
-        return f"a line of {MIN_LINE_BYTES} bytes or more, a power of two"
-    if not cache.line_bytes < cache.size_bytes <= MAX_SIZE_BYTES:
-        return "a size of more than a line and less than 2 GiB"
-    sets, rest = divmod(cache.size_bytes, cache.line_bytes * max(1, cache.ways))
-    if cache.ways == 0 or rest or not _is_power_of_two(sets):
-        return "size / (ways * line) to be a power of two"
-    return None
+def why_refused(valgrind: str, caches: str) -> str | None:
+    """Return what valgrind has against these caches; None where it simulates them."""
+    import subprocess
+
+    from pytest_imu.core.counters.asking import ask
+
+    command = [valgrind, "-q", "--tool=callgrind", "--cache-sim=yes", *_cache_options(caches)]
+    command += ["--callgrind-out-file=/dev/null", "/bin/sh", "-c", ":"]
+    try:
+        status, text = ask(command, timeout_s=ASKING_TIMEOUT_S)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    # "valgrind: " or "==PID== " stands before each line, and "--PID-- " before what is no fault.
+    lines = [line.partition(" ")[2].strip() for line in text.splitlines() if line[:2] != "--"]
+    words = " ".join(lines).partition(" Use --help")[0]
+    return (words or f"it ends with status {status}") if status else None
 
 
-def _is_power_of_two(number: int) -> bool:
-    return number > 0 and number & (number - 1) == 0
+def _cache_options(caches: str) -> list[str]:
+    return [f"--{one}" for one in caches.split()]
 
 
 def callgrind_command(
-    valgrind: str, *, python: Sequence[str], caches: Caches, out_folder: Path
+    valgrind: str, *, python: Sequence[str], caches: str, out_folder: Path
 ) -> list[str]:
     """Return the command that runs *python*, an interpreter and its arguments, under callgrind.
 
@@ -101,7 +69,7 @@ def callgrind_command(
         "--tool=callgrind",
         "--cache-sim=yes",
         "--branch-sim=yes",  # 5 % slower, and no option is needed to have branch-misses
-        *(f"--{one}" for one in str(caches).split()),
+        *_cache_options(caches),
         "--instr-atstart=no",
         # Programs that tests start run as they always do.
         "--trace-children=no",
@@ -152,39 +120,40 @@ def option(arguments: Sequence[str], name: str) -> str | None:
     return own[-1].partition("=")[2] if own else None
 
 
+def dumps_at(arguments: Sequence[str], *, pid: int, start_folder: Path) -> Path:
+    """Return where callgrind writes the dumps of a process: their path without its last number."""
+    name = option(arguments, "callgrind-out-file") or "callgrind.out.%p"
+    return start_folder / name.replace("%p", str(pid))
+
+
 MEND = "install valgrind, {}.{} or newer".format(*MIN_VERSION)
 
 _VERSION = re.compile(r"valgrind-([0-9]{1,4})\.([0-9]{1,4})\S*")
 
 
-class ValgrindUnavailableError(Exception):
-    """There is no valgrind that will do; the text is the reason, fit to be shown."""
-
-
 def find_valgrind(which: Callable[[str], str | None] = shutil.which) -> tuple[str, str]:
     """Return the path of a valgrind that is new enough, and its version as it says it.
 
-    ValgrindUnavailableError says why there is none; MEND is what to do about it.
+    CannotCountError says why there is none; MEND is what to do about it.
     """
     import subprocess
+
+    from pytest_imu.core.counters.asking import ask
 
     path = which("valgrind")
     if path is None:
         message = "not installed"
-        raise ValgrindUnavailableError(message)
+        raise CannotCountError(message)
     try:
-        done = subprocess.run(
-            [path, "--version"], capture_output=True, timeout=ASKING_TIMEOUT_S, check=False
-        )
+        status, text = ask([path, "--version"], timeout_s=ASKING_TIMEOUT_S)
     except (OSError, subprocess.TimeoutExpired) as error:
         message = f"{path}: {error}"
-        raise ValgrindUnavailableError(message) from None
-    text = done.stdout.decode(errors="replace").strip()
+        raise CannotCountError(message) from None
     match = _VERSION.fullmatch(text)
-    if done.returncode != 0 or match is None:
-        message = f"{path} --version ends with status {done.returncode} and says {text[:80]!r}"
-        raise ValgrindUnavailableError(message)
+    if status != 0 or match is None:
+        message = f"{path} --version ends with status {status} and says {text[:80]!r}"
+        raise CannotCountError(message)
     if (int(match[1]), int(match[2])) < MIN_VERSION:
         message = f"{path} is {match[0]}, and too old"
-        raise ValgrindUnavailableError(message)
+        raise CannotCountError(message)
     return path, match[0].removeprefix("valgrind-")

@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pytest_imu.core.counters.callgrind.command import option
-from pytest_imu.core.counters.callgrind.requests import CallgrindUnavailableError
+from pytest_imu.core.counters.callgrind.command import dumps_at
+from pytest_imu.core.counters.callgrind.requests import Sender
+from pytest_imu.core.counters.source import CannotCountError
 
 PART_BYTES = 8192
 END_BYTES = 1024
@@ -27,53 +28,76 @@ _CREATOR, _EVENTS, _TOTALS = (
 class Dumps:
     """The dump files of this process."""
 
+    # Bound before any test runs.
+    _access = staticmethod(os.access)
+    _mkdir = staticmethod(os.mkdir)
+    _listdir = staticmethod(os.listdir)
+    _unlink = staticmethod(os.unlink)
+    _open = staticmethod(os.open)
+    _close = staticmethod(os.close)
+    _read = staticmethod(os.read)
+    _pread = staticmethod(os.pread)
+    _fstat = staticmethod(os.fstat)
+
     def __init__(self, arguments: Sequence[str], *, pid: int, start_folder: Path) -> None:
-        name = option(arguments, "callgrind-out-file") or "callgrind.out.%p"
-        base = start_folder / name.replace("%p", str(pid))
+        base = dumps_at(arguments, pid=pid, start_folder=start_folder)
         self._folder = str(base.parent)
         self._prefix = f"{base.name}."
 
-    def take(self) -> Dump:
-        """Return the newest dump; CallgrindUnavailableError says why there is none."""
+    def take(self, send: Sender) -> Dump:
+        """Let the counts be dumped, and return them; CannotCountError says why there are none."""
+        self._make_folder()
+        send("dump")
         parts = self._parts()
         if not parts:
             message = f"callgrind wrote no dump at {self._folder}/{self._prefix}*"
-            raise CallgrindUnavailableError(message)
+            raise CannotCountError(message)
         path = f"{self._folder}/{self._prefix}{max(parts)}"
         try:
-            return parse_dump(_lines_of(path))
+            return parse_dump(self._lines_of(path))
         except (OSError, ValueError) as error:
-            raise CallgrindUnavailableError(str(error)) from None
+            raise CannotCountError(str(error)) from None
         finally:
             with contextlib.suppress(OSError):
-                os.unlink(path)  # noqa: PTH108 - pathlib is not free here
+                self._unlink(path)
+
+    def _make_folder(self) -> None:
+        """Make the folder anew where it was removed: without one callgrind would end the process."""
+        if self._access(self._folder, os.W_OK | os.X_OK):
+            return
+        try:
+            self._mkdir(self._folder, 0o700)
+        except OSError as error:
+            message = f"callgrind cannot write into {self._folder} any more: {error.strerror}"
+            raise CannotCountError(message) from None
 
     def _parts(self) -> list[int]:
         try:
-            names = os.listdir(self._folder)  # noqa: PTH208 - pathlib is not free here
+            names = self._listdir(self._folder)
         except OSError:
             return []
         endings = (name.removeprefix(self._prefix) for name in names if name.startswith(self._prefix))
         return [int(ending) for ending in endings if ending.isdecimal()]
 
+    def _lines_of(self, path: str) -> str:
+        """Return the lines of the header and of the end that are needed.
 
-def _lines_of(path: str) -> str:
-    """Return the lines of the header and of the end that are needed.
-
-    No other text is made, for how long that is differs from run to run, and with it would the heap, on
-    which depends what the next window counts.
-    """
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        header = os.read(descriptor, PART_BYTES)
-        # A command line stands in the header, and may be a long one.
-        while _EVENTS.search(header) is None and (more := os.read(descriptor, PART_BYTES)):
-            header += more
-        end = os.pread(descriptor, END_BYTES, max(0, os.fstat(descriptor).st_size - END_BYTES))
-    finally:
-        os.close(descriptor)
-    found = (_CREATOR.search(header), _EVENTS.search(header), _TOTALS.search(end))
-    return b"".join(line[0] for line in found if line is not None).decode("ascii", errors="replace")
+        No other text is made, for how long that is differs from run to run, and with it would the heap,
+        on which depends what the next window counts.
+        """
+        descriptor = self._open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            header = self._read(descriptor, PART_BYTES)
+            # A command line stands in the header, and may be a long one.
+            while _EVENTS.search(header) is None and (more := self._read(descriptor, PART_BYTES)):
+                header += more
+            end_at = max(0, self._fstat(descriptor).st_size - END_BYTES)
+            end = self._pread(descriptor, END_BYTES, end_at)
+        finally:
+            self._close(descriptor)
+        found = (_CREATOR.search(header), _EVENTS.search(header), _TOTALS.search(end))
+        lines = b"".join(line[0] for line in found if line is not None)
+        return lines.decode("ascii", errors="replace")
 
 
 # A last-level reference is a miss of a first level; there is no other way to get there.

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+
+from pytest_imu.core.counters.source import CannotCountError
 
 PROCEDURES: Mapping[str, str] = {
     "x86_64": (
@@ -43,8 +45,8 @@ WORDS = 6
 """A request is its number and five arguments, of which these take none."""
 
 
-class CallgrindUnavailableError(Exception):
-    """Nothing can be counted; the text is the reason, fit to be shown."""
+Sender = Callable[..., None]
+"""Gives orders, each a text, to the valgrind around this process, and returns when they were obeyed."""
 
 
 class Requests:
@@ -58,7 +60,7 @@ class Requests:
         code = PROCEDURES.get(machine)
         if code is None or ctypes.sizeof(ctypes.c_void_p) != ctypes.sizeof(ctypes.c_uint64):
             message = f"how to make a request of valgrind is not known for this {machine} process"
-            raise CallgrindUnavailableError(message)
+            raise CannotCountError(message)
         # Writable and executable: valgrind itself does not run where that is refused.
         self._page = mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
         self._page.write(bytes.fromhex(code))

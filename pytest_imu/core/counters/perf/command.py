@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from pytest_imu.core.counters.asking import ask
+from pytest_imu.core.counters.source import CannotCountError
+from pytest_imu.core.units import printable
 
 OLDEST_VERSION = (5, 10)
 """The first perf whose `stat` has --control, by which one perf serves a whole session."""
 LINUX_TOOLS = Path("/usr/lib")
 PARANOID = Path("/proc/sys/kernel/perf_event_paranoid")
-VERSION_TIMEOUT_S = 10.0
+VERSION_TIMEOUT_S = 5.0
 REFUSALS = ("paranoid", "permission", "not permitted", "operations is limited")
 """What perf says, in lower case, when the kernel or a container does not let it count."""
 
@@ -25,8 +29,28 @@ _UNKNOWN_EVENT = re.compile(
 )
 
 
-class PerfUnavailableError(Exception):
-    """Nothing can be counted; the message is the reason, in one line."""
+class HungError(CannotCountError):
+    """perf does not do in time what it was told to."""
+
+
+class HungPerf:
+    """The perf that has hung, known to this process and all that it forks: it is not tried twice."""
+
+    def __init__(self) -> None:
+        self._shared = mmap.mmap(-1, mmap.PAGESIZE)  # what a child writes there is seen here
+
+    def note(self, path: str, reason: str) -> None:
+        """Take in that this perf has hung."""
+        self._shared[:] = f"{path}\0{reason}".encode()[: mmap.PAGESIZE].ljust(mmap.PAGESIZE, b"\0")
+
+    def check(self, path: str) -> None:
+        """Raise HungError if this perf has hung before."""
+        hung, _, reason = self._shared[:].rstrip(b"\0").decode(errors="replace").partition("\0")
+        if hung == path:
+            raise HungError(reason)
+
+
+HUNG = HungPerf()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,24 +76,26 @@ def find_perf(
 ) -> PerfCommand:
     """Return the perf to use: the one on PATH, or one that the distribution's wrapper did not find.
 
-    Raises PerfUnavailableError with the reason where there is none that runs.
+    Raises CannotCountError with the reason where there is none that runs.
     """
     if platform != "linux":
         message = f"perf is part of Linux, and this is {platform}"
-        raise PerfUnavailableError(message)
+        raise CannotCountError(message)
     found = on_path or shutil.which("perf")
     packaged = sorted(map(str, tools.glob("linux-tools*/**/perf")), key=_numbers, reverse=True)
     candidates = ([found] if found else []) + packaged
     if not candidates:
         message = "perf is not installed"
-        raise PerfUnavailableError(message)
+        raise CannotCountError(message)
     faults = []
     for path in candidates:
         try:
             return PerfCommand(path=path, version=_version_of(path))
-        except PerfUnavailableError as error:
-            faults.append(str(error))
-    raise PerfUnavailableError(faults[0])
+        except HungError:
+            raise
+        except CannotCountError as error:
+            faults.append(error)
+    raise faults[0]
 
 
 def _numbers(path: str) -> list[int]:
@@ -77,30 +103,26 @@ def _numbers(path: str) -> list[int]:
 
 
 def _version_of(path: str) -> tuple[int, int]:
+    HUNG.check(path)
     try:
-        done = subprocess.run(
-            [path, "--version"],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=VERSION_TIMEOUT_S,
-            check=False,
-            env=perf_environment(),
+        status, output = ask(
+            [path, "--version"], timeout_s=VERSION_TIMEOUT_S, environment=perf_environment()
         )
     except subprocess.TimeoutExpired:
         message = f"{path} --version did not end within {VERSION_TIMEOUT_S:.0f} s"
-        raise PerfUnavailableError(message) from None
+        HUNG.note(path, message)
+        raise HungError(message) from None
     except OSError as error:
         message = f"{path} does not run: {error.strerror or error}"
-        raise PerfUnavailableError(message) from None
-    output = (done.stdout + done.stderr).decode(errors="replace")
+        raise CannotCountError(message) from None
     version = _VERSION.search(output)
-    if done.returncode == 0 and version is not None:
+    if status == 0 and version is not None:
         return int(version[1]), int(version[2])
     if "not found for kernel" in output:
         message = f"{path} is the distribution's wrapper, without a perf for this kernel"
     else:
         message = f"{path} --version says: {first_line(output) or 'nothing'}"
-    raise PerfUnavailableError(message)
+    raise CannotCountError(message)
 
 
 def perf_environment() -> dict[str, str]:
@@ -130,5 +152,5 @@ def why_refused(stderr: str, *, level: int | None) -> str:
 
 def first_line(text: str) -> str:
     """Return the first line that says something, without what perf prints of its own switches."""
-    lines: Sequence[str] = [line.strip() for line in text.splitlines()]
-    return next((line[:200] for line in lines if line and not line.startswith("Events ")), "")
+    lines = [printable(line.strip())[:200] for line in text.splitlines()]
+    return next((line for line in lines if line and not line.startswith("Events ")), "")

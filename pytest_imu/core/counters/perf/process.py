@@ -1,4 +1,8 @@
-"""One running `perf stat`: started, switched on and off, read, and ended on every way out."""
+"""One running `perf stat`: started, switched on and off, read, and ended on every way out.
+
+It is nobody's child here, and in a session of its own: a test that waits for all its children, or
+signals its own group, does not meet it.
+"""
 
 from __future__ import annotations
 
@@ -11,64 +15,100 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from typing import IO, Self
+from typing import Self
 
-from pytest_imu.core.children.census import helper_pids
+from pytest_imu.core.children.proc import parse_stat
 from pytest_imu.core.counters.perf.command import (
+    HUNG,
+    HungError,
     PerfCommand,
-    PerfUnavailableError,
     paranoid_level,
     perf_environment,
     why_refused,
 )
+from pytest_imu.core.counters.perf.output import SEPARATOR
+from pytest_imu.core.counters.source import CannotCountError, LostError
+from pytest_imu.core.descriptor import ClosedError, Descriptor
 
 TICK_MS = 2
 """How often perf prints: a window's counts are there at the first tick after its end."""
 START_TIMEOUT_S = 5.0
+FIRST_TICK_TIMEOUT_S = 5.0
 ANSWER_TIMEOUT_S = 2.0
 END_TIMEOUT_S = 1.0
 POLL_S = 0.0002
+LAUNCH = '"$@" >/dev/null & echo $$ $!'
+"""The shell ends at once; what it has started lives on, and its numbers are told."""
 
 
 class PerfProcess:
     """A perf that is attached to a process, and counts only between `enable()` and `disable()`."""
 
-    # Bound before any test runs: one that stops the clock, or forbids to sleep, shall not hang this.
+    # Bound before any test runs: one that stops the clock, or replaces what reads, shall not hang this.
     _clock_s = staticmethod(time.monotonic)
     _sleep = staticmethod(time.sleep)
+    _open = staticmethod(os.open)
+    _close = staticmethod(os.close)
+    _read = staticmethod(os.read)
+    _pread = staticmethod(os.pread)
+    _write = staticmethod(os.write)
+    _truncate = staticmethod(os.ftruncate)
+    _fstat = staticmethod(os.fstat)
+    _killpg = staticmethod(os.killpg)
+    _waitpid = staticmethod(os.waitpid)
+    _poll = staticmethod(select.poll)
 
     def __init__(self, command: PerfCommand, events: Sequence[str], *, pid: int, tick_ms: int) -> None:
-        self._log = _unlinked_file()
-        self._errors = _unlinked_file()
+        self._command = command
         self._read_bytes = 0
         self._lines_a_tick: int | None = None
-        control_read, self._control = os.pipe()
-        self._answers, answers_write = os.pipe()
-        handed = (control_read, answers_write, self._log.fileno())
+        self._group, self.pid = 0, 0
+        self._born: int | None = None
+        self._log, self._errors = (Descriptor(_unnamed_file()) for _ in range(2))
+        control_read, control = os.pipe()
+        answers, answers_write = os.pipe()
+        self._control, self._answers = Descriptor(control), Descriptor(answers)
         try:
-            self._process = subprocess.Popen(
-                [
-                    *(command.path, "stat", "-p", str(pid)),
-                    *("-e", ",".join(events), "-x", ";", "-I", str(tick_ms)),
-                    *("-D", "-1", "--control", f"fd:{control_read},{answers_write}"),
-                    *("--log-fd", str(self._log.fileno())),
-                ],
+            try:
+                self._launch(
+                    [
+                        *(command.path, "stat", "-p", str(pid)),
+                        *("-e", ",".join(events), "-x", SEPARATOR, "-I", str(tick_ms)),
+                        *("-D", "-1", "--control", f"fd:{control_read},{answers_write}"),
+                        *("--log-fd", str(self._log.number())),
+                    ],
+                    handed=(control_read, answers_write, self._log.number()),
+                )
+            finally:
+                os.close(control_read)
+                os.close(answers_write)
+            self._tell(b"disable\n", timeout_s=START_TIMEOUT_S)
+            self._learn_lines_a_tick()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _launch(self, words: Sequence[str], *, handed: Sequence[int]) -> None:
+        try:
+            launched = subprocess.run(
+                ["/bin/sh", "-c", LAUNCH, "sh", *words],
                 pass_fds=handed,
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=self._errors,
+                stdout=subprocess.PIPE,
+                stderr=self._errors.number(),
                 env=perf_environment(),
-                # A Ctrl-C is for the person's own program: perf is ended by us.
                 start_new_session=True,
+                timeout=START_TIMEOUT_S,
+                check=False,
             )
-        except OSError as error:
-            self._close_files()
-            message = f"{command.path} does not run: {error.strerror or error}"
-            raise PerfUnavailableError(message) from None
-        finally:
-            os.close(control_read)
-            os.close(answers_write)
-        helper_pids().add(self.pid)
+            self._group, self.pid = map(int, launched.stdout.split())
+        except subprocess.TimeoutExpired:
+            message = f"{self._command.path} was not started within {START_TIMEOUT_S:.0f} s"
+            raise HungError(message) from None
+        except (OSError, ValueError) as error:
+            message = f"{self._command.path} does not run: {error}"
+            raise CannotCountError(message) from None
+        self._born = self._born_now()
 
     @classmethod
     def started(
@@ -79,117 +119,157 @@ class PerfProcess:
         pid: int | None = None,
         tick_ms: int = TICK_MS,
     ) -> Self:
-        """Start perf, on this process or on *pid*, and wait until it answers.
+        """Start perf, on this process or on *pid*, and wait until it answers and ticks.
 
-        Raises PerfUnavailableError with the reason why it does not.
+        Raises CannotCountError with the reason why it does not.
         """
         if not command.has_control:
             message = f"perf {command.version_text} is older than 5.10, which brought --control"
-            raise PerfUnavailableError(message)
-        process = cls(command, events, pid=os.getpid() if pid is None else pid, tick_ms=tick_ms)
+            raise CannotCountError(message)
+        HUNG.check(command.path)
         try:
-            process._tell(b"disable\n", timeout_s=START_TIMEOUT_S)
-            process._learn_lines_a_tick()
-        except PerfUnavailableError:
-            process.stop()
+            return cls(command, events, pid=os.getpid() if pid is None else pid, tick_ms=tick_ms)
+        except HungError as error:
+            HUNG.note(command.path, str(error))
             raise
-        return process
 
-    @property
-    def pid(self) -> int:
-        """The process's number."""
-        return self._process.pid
+    def is_alive(self) -> bool:
+        """Tell whether perf runs, and can be reached."""
+        try:
+            _ours(self._log)
+            _ours(self._control)
+            return not self._hears_the_end()
+        except LostError:
+            return False
 
     def enable(self) -> None:
         """Begin to count; what perf has printed until now is forgotten."""
         # The file is emptied while perf is writing to it, at its end: it never grows past a window.
-        self._log.truncate(0)
+        self._truncate(_ours(self._log), 0)
         self._read_bytes = 0
         self._tell(b"enable\n", timeout_s=ANSWER_TIMEOUT_S)
 
     def disable(self) -> None:
         """Stop counting; what was counted is complete at the tick after this."""
         self._tell(b"disable\n", timeout_s=ANSWER_TIMEOUT_S)
-        self._read_bytes = self._size()
+        self._read_bytes = self._size(self._log)
 
     def take_output(self) -> str:
         """Wait for the tick after `disable()` and return all that perf has printed since `enable()`."""
         wanted = self._lines_a_tick or 1
-        self._wait_until(lambda: self._text(self._read_bytes).count(b"\n") >= wanted, "no tick came")
+        self._wait_until(
+            lambda: self._text(self._log, self._read_bytes).count(b"\n") >= wanted, ANSWER_TIMEOUT_S
+        )
         return self.output()
 
     def output(self) -> str:
         """Return what perf has printed since `enable()`, without waiting for anything."""
-        return self._text(0).decode("utf-8", errors="replace")
+        return self._text(self._log).decode("utf-8", errors="replace")
 
     def stop(self) -> None:
-        """End perf: SIGINT, which lets it end in order, then SIGTERM, then SIGKILL."""
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
-            self._process.send_signal(number)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(END_TIMEOUT_S)
-                helper_pids().discard(self.pid)
+        """End perf and all that it has started: SIGTERM, which lets it end in order, then SIGKILL."""
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            if not self._runs():
                 break
-        self._close_files()
+            with contextlib.suppress(OSError):
+                self._killpg(self._group, number)
+            deadline = self._clock_s() + END_TIMEOUT_S
+            while self._runs() and self._clock_s() < deadline:
+                self._sleep(POLL_S)
+        if self.pid:
+            # Where this process takes the orphans of its own tree, in a container say, perf is one.
+            with contextlib.suppress(OSError):
+                self._waitpid(self.pid, os.WNOHANG)
+        for descriptor in (self._log, self._errors, self._control, self._answers):
+            descriptor.close()
+
+    def _runs(self) -> bool:
+        """Tell whether the process that was started runs, and not another one with its number."""
+        return self._born is not None and self._born_now() == self._born
+
+    def _born_now(self) -> int | None:
+        """Return when the process with perf's number was born; None if none runs."""
+        try:
+            descriptor = self._open(f"/proc/{self.pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                stat = parse_stat(self._read(descriptor, 4096))
+            finally:
+                self._close(descriptor)
+        except (OSError, ValueError):
+            return None
+        return None if stat.is_dead else stat.born
 
     def _tell(self, order: bytes, *, timeout_s: float) -> None:
-        try:
-            os.write(self._control, order)
-            ready, _, _ = select.select([self._answers], [], [], timeout_s)
-            answer = os.read(self._answers, 64) if ready else None
-        except OSError:
-            answer = b""
-        if answer is None:
-            message = f"perf did not answer within {timeout_s:.0f} s"
-            raise PerfUnavailableError(message)
+        # Not written to a perf that has ended: where a test lets SIGPIPE kill, that would be the end.
+        answer = b""
+        if not self._hears_the_end():
+            self._write(_ours(self._control), order)
+            if not self._hears(select.POLLIN, timeout_s):
+                message = f"perf did not answer within {timeout_s:.0f} s"
+                raise HungError(message)
+            answer = self._read(_ours(self._answers), 64)
         # perf ends its answer with a zero byte.
         if b"ack" not in answer:
-            raise PerfUnavailableError(self._why_ended())
+            raise LostError(self._why_ended())
+
+    def _hears_the_end(self) -> bool:
+        return self._hears(0, 0)
+
+    def _hears(self, what: int, timeout_s: float) -> bool:
+        """Wait until perf does what is waited for, or has ended, which is always told."""
+        poll = self._poll()  # and not select(), which knows no number over 1023
+        poll.register(_ours(self._answers), what)
+        return bool(poll.poll(timeout_s * 1000))
 
     def _learn_lines_a_tick(self) -> None:
         """Count the lines of one tick: an event of a hybrid CPU has a line for each kind of core."""
-        self._wait_until(lambda: self._offsets()[:1] != self._offsets()[-1:], "no tick came")
+        self._wait_until(lambda: self._offsets()[:1] != self._offsets()[-1:], FIRST_TICK_TIMEOUT_S)
         offsets = self._offsets()
         self._lines_a_tick = offsets.count(offsets[0])
 
     def _offsets(self) -> list[bytes]:
-        lines = [line for line in self._text(0).split(b"\n")[:-1] if b";" in line]
+        lines = [line for line in self._text(self._log).split(b"\n")[:-1] if b";" in line]
         return [line.split(b";", 1)[0] for line in lines]
 
-    def _wait_until(self, done: Callable[[], bool], fault: str) -> None:
-        deadline = self._clock_s() + ANSWER_TIMEOUT_S
+    def _wait_until(self, done: Callable[[], bool], timeout_s: float) -> None:
+        deadline = self._clock_s() + timeout_s
         while not done():
-            if self._process.poll() is not None:
-                raise PerfUnavailableError(self._why_ended())
+            if self._hears_the_end():
+                raise LostError(self._why_ended())
             if self._clock_s() > deadline:
-                message = f"{fault} from perf within {ANSWER_TIMEOUT_S:.0f} s"
-                raise PerfUnavailableError(message)
+                message = f"no tick came from perf within {timeout_s:.0f} s"
+                raise HungError(message)
             self._sleep(POLL_S)
 
-    def _size(self) -> int:
-        return os.fstat(self._log.fileno()).st_size
+    def _size(self, file: Descriptor) -> int:
+        return self._fstat(_ours(file)).st_size
 
-    def _text(self, start: int) -> bytes:
-        return os.pread(self._log.fileno(), max(0, self._size() - start), start)
+    def _text(self, file: Descriptor, start: int = 0) -> bytes:
+        return self._pread(_ours(file), max(0, self._size(file) - start), start)
 
     def _why_ended(self) -> str:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(END_TIMEOUT_S)
-        size = os.fstat(self._errors.fileno()).st_size
-        said = os.pread(self._errors.fileno(), size, 0).decode("utf-8", errors="replace")
+        deadline = self._clock_s() + END_TIMEOUT_S
+        while self._runs() and self._clock_s() < deadline:
+            self._sleep(POLL_S)
+        said = self._text(self._errors).decode("utf-8", errors="replace")
         return why_refused(said, level=paranoid_level())
 
-    def _close_files(self) -> None:
-        self._log.close()
-        self._errors.close()
-        os.close(self._control)
-        os.close(self._answers)
+
+def _ours(descriptor: Descriptor) -> int:
+    try:
+        return descriptor.number()
+    except ClosedError:
+        message = "the descriptors by which perf is read were closed"
+        raise LostError(message) from None
 
 
-def _unlinked_file() -> IO[bytes]:
+def _unnamed_file() -> int:
     # A file and not a pipe: a pipe that is full stops perf, and a thread that drains one is counted.
-    file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - it lives as long as perf does
+    if hasattr(os, "memfd_create"):
+        number = os.memfd_create("imu-perf")
+    else:
+        number, path = tempfile.mkstemp(prefix="imu-")
+        os.unlink(path)  # noqa: PTH108 - the descriptor is what counts
     # Appending, so that perf goes on at the new end after the file was emptied.
-    flags = fcntl.fcntl(file.fileno(), fcntl.F_GETFL)
-    fcntl.fcntl(file.fileno(), fcntl.F_SETFL, flags | os.O_APPEND)
-    return file
+    fcntl.fcntl(number, fcntl.F_SETFL, fcntl.fcntl(number, fcntl.F_GETFL) | os.O_APPEND)
+    return number

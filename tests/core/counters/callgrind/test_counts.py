@@ -11,12 +11,13 @@ import pytest
 
 from pytest_imu.core.counters.callgrind.counts import (
     Callgrind,
-    ProcessCounts,
-    process_counts,
-    reading_of,
+    CallgrindBackEnd,
+    process_counters,
 )
 from pytest_imu.core.counters.callgrind.dumps import Dump
-from pytest_imu.core.counters.callgrind.requests import CallgrindUnavailableError
+from pytest_imu.core.counters.callgrind.requests import Sender
+from pytest_imu.core.counters.source import CannotCountError
+from pytest_imu.core.counters.window import Counters
 from pytest_imu.core.meter import Meter
 from pytest_imu.core.model import CounterReading
 
@@ -37,8 +38,9 @@ class Scripted:
                 raise self.fails_at[order]
         self.orders.extend(orders)
 
-    def take(self) -> Dump:
-        """Return the next dump."""
+    def take(self, send: Sender) -> Dump:
+        """Dump, and return the next one."""
+        send("dump")
         count = self._counts.pop(0)
         if isinstance(count, Exception):
             raise count
@@ -47,8 +49,8 @@ class Scripted:
 
 def source_of(valgrind: Scripted, *events: str, tool: str | None = "callgrind") -> Callgrind:
     """Return a source that talks to a scripted valgrind."""
-    counts = ProcessCounts(tool=lambda: tool, sender=valgrind.send, take_dump=valgrind.take)
-    return Callgrind(events or ("instructions",), counts=counts)
+    counts = Counters(CallgrindBackEnd(tool=lambda: tool, sender=valgrind.send, take_dump=valgrind.take))
+    return Callgrind(events or ("instructions",), counters=counts)
 
 
 def reading(source: Callgrind) -> CounterReading:
@@ -123,10 +125,12 @@ def test_stop_switches_off() -> None:
 def test_sources_of_one_process_share_its_counters() -> None:
     """A second source, of a pytest inside a test say, takes nothing from the first one's window."""
     valgrind = Scripted(5, 20, 30, 40, 100)
-    counts = ProcessCounts(tool=lambda: "callgrind", sender=valgrind.send, take_dump=valgrind.take)
-    outer_source = Callgrind(["instructions"], counts=counts)
+    counts = Counters(
+        CallgrindBackEnd(tool=lambda: "callgrind", sender=valgrind.send, take_dump=valgrind.take)
+    )
+    outer_source = Callgrind(["instructions"], counters=counts)
     outer = outer_source.open()
-    inner_source = Callgrind(["instructions"], counts=counts)
+    inner_source = Callgrind(["instructions"], counters=counts)
     inner_source.prepare()
     assert 20 == reading(inner_source).value
     inner_source.open()
@@ -137,9 +141,9 @@ def test_sources_of_one_process_share_its_counters() -> None:
 
 def test_counters_are_one_set_a_process() -> None:
     """Asked for again they are the same; those of another process are not this one's."""
-    mine = process_counts(os.getpid())
-    assert mine is process_counts(os.getpid())
-    assert mine is not process_counts(0)
+    mine = process_counters(os.getpid())
+    assert mine is process_counters(os.getpid())
+    assert mine is not process_counters(0)
 
 
 @pytest.mark.parametrize(
@@ -166,7 +170,7 @@ def test_old_valgrind_is_a_reason() -> None:
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
-        (CallgrindUnavailableError("no answer"), "no answer"),
+        (CannotCountError("no answer"), "no answer"),
         (
             OSError(24, "Too many open files"),
             "callgrind failed: OSError: [Errno 24] Too many open files",
@@ -192,7 +196,7 @@ def test_order_that_fails_is_a_reason(
 
 def test_dump_that_is_missing_is_a_reason() -> None:
     """A dump that cannot be had takes the counts of all windows that are open."""
-    source = source_of(Scripted(CallgrindUnavailableError("callgrind wrote no dump")))
+    source = source_of(Scripted(CannotCountError("callgrind wrote no dump")))
     outer, inner = source.open(), source.open()
     assert ["callgrind wrote no dump"] == [one.reason for one in inner.read(1)]
     assert ["callgrind wrote no dump"] == [one.reason for one in outer.read(1)]
@@ -219,7 +223,7 @@ def test_events_that_callgrind_lacks() -> None:
     """An event that is not simulated is None, with its reason; the others are counted."""
     assert CounterReading(
         event="page-faults", value=None, reason="not supported by callgrind", source="callgrind"
-    ) == reading_of("page-faults", {"Ir": 1})
-    assert CounterReading(event="instructions:u", value=1, source="callgrind") == reading_of(
-        "instructions:u", {"Ir": 1}
-    )
+    ) == CallgrindBackEnd().read("page-faults", [{"Ir": 1}], 1)
+    assert CounterReading(
+        event="instructions:u", value=1, source="callgrind"
+    ) == CallgrindBackEnd().read("instructions:u", [{"Ir": 1}], 1)

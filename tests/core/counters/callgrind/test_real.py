@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from pytest_imu.core.counters.callgrind.command import Caches, callgrind_command
+from pytest_imu.core.counters.callgrind.command import USUAL_CACHES, callgrind_command
 
 EVENTS = ("instructions", "cache-misses", "cache-references", "L1-dcache-load-misses")
 BLOCKS = ("words", "lists", "rows")
@@ -78,7 +78,7 @@ def run_under_callgrind(folder: Path) -> dict[str, Any]:
     command = callgrind_command(
         shutil.which("valgrind") or "valgrind",
         python=[sys.executable, "-c", textwrap.dedent(SCRIPT), str(folder), json.dumps(EVENTS)],
-        caches=Caches(),
+        caches=USUAL_CACHES,
         out_folder=folder,
     )
     # What two runs hash differently they count differently.

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pytest_imu.core.counters.callgrind.command import ValgrindUnavailableError, find_valgrind
+from pytest_imu.core.counters.callgrind.command import find_valgrind
+from pytest_imu.core.counters.source import CannotCountError
 
 
 @pytest.fixture
@@ -45,17 +46,17 @@ def test_new_enough(scripted: Callable[[str], str], version: str) -> None:
 def test_one_that_will_not_do(scripted: Callable[[str], str], line: str, reason: str) -> None:
     """One that is too old, or does not say its version, is refused with what it did say."""
     path = scripted(line)
-    with pytest.raises(ValgrindUnavailableError) as raised:
+    with pytest.raises(CannotCountError) as raised:
         find_valgrind(lambda _: path)
     assert reason.format(path) == str(raised.value)
 
 
 def test_none_at_all(tmp_path: Path) -> None:
     """None on the path, or one that cannot be run, is a reason too."""
-    with pytest.raises(ValgrindUnavailableError, match=r"^not installed$"):
+    with pytest.raises(CannotCountError, match=r"^not installed$"):
         find_valgrind(lambda _: None)
     gone = str(tmp_path / "gone")
-    with pytest.raises(ValgrindUnavailableError, match=r"/gone: "):
+    with pytest.raises(CannotCountError, match=r"/gone: "):
         find_valgrind(lambda _: gone)
 
 

@@ -8,11 +8,11 @@ import pytest
 
 from pytest_imu.core.counters.perf.command import (
     PerfCommand,
-    PerfUnavailableError,
     find_perf,
     paranoid_level,
     why_refused,
 )
+from pytest_imu.core.counters.source import CannotCountError
 
 WRAPPER = """#!/bin/sh
 echo "WARNING: perf not found for kernel 6.5.0-21" >&2
@@ -61,7 +61,7 @@ def test_wrapper_without_its_binary_is_passed_over(tmp_path: Path) -> None:
 def test_perf_that_does_not_work_gives_its_reason(tmp_path: Path, text: str, reason: str) -> None:
     """A perf that cannot tell its version is named with what it said instead."""
     perf = program(tmp_path / "perf", text)
-    with pytest.raises(PerfUnavailableError) as caught:
+    with pytest.raises(CannotCountError) as caught:
         find_perf(on_path=str(perf), tools=tmp_path / "none", platform="linux")
     assert reason in str(caught.value)
     assert str(perf) in str(caught.value)
@@ -70,14 +70,14 @@ def test_perf_that_does_not_work_gives_its_reason(tmp_path: Path, text: str, rea
 def test_no_perf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where none is on PATH and none is packaged, that is the reason."""
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(PerfUnavailableError, match="perf is not installed"):
+    with pytest.raises(CannotCountError, match="perf is not installed"):
         find_perf(tools=tmp_path, platform="linux")
 
 
 @pytest.mark.parametrize("platform", ["win32", "darwin"])
 def test_other_platforms_have_no_perf(platform: str) -> None:
     """Elsewhere nothing is looked for."""
-    with pytest.raises(PerfUnavailableError, match=f"perf is part of Linux, and this is {platform}"):
+    with pytest.raises(CannotCountError, match=f"perf is part of Linux, and this is {platform}"):
         find_perf(platform=platform)
 
 
@@ -103,10 +103,14 @@ def test_other_platforms_have_no_perf(platform: str) -> None:
         ),
         ("Events disabled\nEvents enabled\n", "perf ended: it said nothing"),
         ("", "perf ended: it said nothing"),
+        ("\x1b[31mred\x07\x9b2J", r"perf ended: \x1b[31mred\x07\x9b2J"),
+        ("\x1b]0;title\x1b\\\r\n", r"perf ended: \x1b]0;title\x1b" + "\\"),
+        ("event syntax error: '\x1b[2J'", r"perf does not know the event '\x1b[2J'"),
+        ("x" * 10_000, "perf ended: " + "x" * 200),
     ],
 )
 def test_reason_in_one_line(said: str, reason: str) -> None:
-    """What perf said when it ended becomes one line."""
+    """What perf said when it ended becomes one line, which moves no cursor."""
     assert reason == why_refused(said, level=4)
 
 

@@ -16,9 +16,10 @@ from typing import Any
 
 import pytest
 
-from pytest_imu.core.counters.perf.command import PerfCommand, PerfUnavailableError
-from pytest_imu.core.counters.perf.output import EventSample
+from pytest_imu.core.counters.perf.command import PerfCommand, find_perf
+from pytest_imu.core.counters.perf.output import NOT_BELIEVED, EventSample, parse
 from pytest_imu.core.counters.perf.stat import PerfStat, reading_of
+from pytest_imu.core.counters.source import CannotCountError
 from pytest_imu.core.meter import Meter
 from pytest_imu.core.model import CounterReading
 
@@ -164,7 +165,6 @@ def test_samples_are_tenths_of_a_second() -> None:
             event="e",
             value=number // 64,
             reason=None,
-            unit="ms",
             running_percent=100.0,
         )
         for number in range(256)
@@ -217,22 +217,31 @@ def test_an_event_that_perf_refuses_leaves_the_others(counting: Callable[..., Pe
     assert readings["page-faults"].value is not None
 
 
+def kill_perf() -> None:
+    """End the perf that counts this process, and not in order."""
+    for pid in perfs_of(os.getpid()):
+        os.kill(pid, signal.SIGKILL)
+        wait_until_gone(pid)
+
+
 @pytest.mark.needs_perf
-def test_perf_that_is_killed_loses_its_window_only_with_a_reason(
-    counting: Callable[..., PerfStat],
-) -> None:
-    """Perf that dies inside a window makes it n/a, and every later one, without an exception."""
+def test_perf_that_is_killed_is_started_again(counting: Callable[..., PerfStat]) -> None:
+    """The window in which it dies is n/a with its reason; between two windows nobody misses it."""
     source = counting(["page-faults"])
+    for body, reason in ((kill_perf, "perf ended: it said nothing"), (lambda: None, None)) * 2:
+        assert reason == counted(source, body)["page-faults"].reason
+    kill_perf()
+    assert counted(source, lambda: None)["page-faults"].reason is None
 
-    def kill_perf() -> None:
-        for pid in perfs_of(os.getpid()):
-            os.kill(pid, signal.SIGKILL)
-            wait_until_gone(pid)
 
-    during = counted(source, kill_perf)["page-faults"]
-    after = counted(source, lambda: None)["page-faults"]
-    assert (None, "perf ended: it said nothing") == (during.value, during.reason)
-    assert (None, "perf ended: it said nothing") == (after.value, after.reason)
+@pytest.mark.needs_perf
+def test_perf_that_is_killed_twice_is_given_up(counting: Callable[..., PerfStat]) -> None:
+    """Where two windows in a row lose it, those to come say why, and none is started."""
+    source = counting(["page-faults"])
+    for body in (kill_perf, kill_perf, lambda: None):
+        reading = counted(source, body)["page-faults"]
+        assert (None, "perf ended: it said nothing") == (reading.value, reading.reason)
+    assert [] == perfs_of(os.getpid())
 
 
 @pytest.mark.needs_perf
@@ -243,13 +252,138 @@ def test_python_that_ends_takes_perf_along(run_python: Callable[..., Any]) -> No
         from pytest_imu.core.counters.perf.stat import PerfStat
         source = PerfStat(["page-faults"])
         source.open()
-        print(json.dumps([os.getpid(), source._process._process.pid]), flush=True)
+        print(json.dumps([os.getpid(), source.counters.back_end.process.pid]), flush=True)
         if sys.argv[1] == "kill":
             os._exit(0)
     """
     for way in ("end", "kill"):
         _, perf = run_python(textwrap.dedent(script), way)
         wait_until_gone(perf)
+
+
+# What a test may do to all that this process holds, in a process of its own: (its code, why the window
+# in which it does so has no count; None where it has one).
+CLOSED = "the descriptors by which perf is read were closed"
+HOSTILE = {
+    "closes all descriptors": ("os.closerange(3, 256)", CLOSED),
+    "closes them and opens its own": (
+        """
+        os.closerange(3, 256)
+        own = [open(f"own {number}", "w+") for number in range(20)]
+        for one in own:
+            one.write("mine")
+            one.flush()
+        """,
+        CLOSED,
+    ),
+    "puts its own in their place": (
+        """
+        own = [open("own 0", "w+")]
+        own[0].write("mine")
+        own[0].flush()
+        for number in range(3, 50):
+            if number != own[0].fileno():
+                os.dup2(own[0].fileno(), number)
+        """,
+        CLOSED,
+    ),
+    "waits for all children": (
+        """
+        os.spawnlp(os.P_NOWAIT, "true", "true")
+        try:
+            while True:
+                os.wait()
+        except ChildProcessError:
+            pass
+        """,
+        None,
+    ),
+    "ends its own group": (
+        """
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        os.killpg(0, signal.SIGTERM)
+        """,
+        None,
+    ),
+    "lets a broken pipe kill, and ends perf": (
+        """
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        process = source.counters.back_end.process
+        os.kill(process.pid, signal.SIGKILL)
+        while process._runs():
+            pass
+        """,
+        "perf ended: it said nothing",
+    ),
+    "has many descriptors": (
+        """
+        resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
+        many = [os.dup(0) for _ in range(1100)]
+        source.stop()
+        window = source.open()
+        """,
+        None,
+    ),
+    "replaces what reads and waits": (
+        """
+        def refuse(*_, **__):
+            raise RuntimeError("replaced")
+        for module, names in {
+            os: ("read", "write", "pread", "fstat", "ftruncate", "close", "open", "getpid", "kill",
+                 "killpg", "waitpid", "stat", "listdir"),
+            time: ("sleep", "monotonic", "time"),
+            select: ("poll", "select"),
+            gc: ("collect", "isenabled"),
+            json: ("dumps",), builtins: ("open",), threading: ("Thread", "Lock"),
+            subprocess: ("Popen", "run"),
+        }.items():
+            for name in names:
+                replaced.append((module, name, getattr(module, name)))
+                setattr(module, name, refuse)
+        """,
+        None,
+    ),
+}
+HOSTILE_SCRIPT = """
+import builtins, gc, json, os, resource, select, signal, subprocess, sys, tempfile, threading, time
+from pytest_imu.core.counters.perf.stat import PerfStat
+
+os.setpgid(0, 0)
+own, replaced = [], []
+source = PerfStat(["page-faults"])
+with tempfile.TemporaryDirectory() as folder:
+    os.chdir(folder)
+    window = source.open()
+    exec(sys.argv[1])
+    window.end()
+    reasons = [window.read(1)[0].reason]
+    if not reasons[0]:
+        window = source.open()
+        window.end()
+        window.read(1)
+    for module, name, value in replaced:
+        setattr(module, name, value)
+    window = source.open()
+    window.end()
+    reasons.append(window.read(1)[0].reason)
+    source.stop()
+    texts = []
+    for one in own:
+        one.seek(0)
+        texts.append(one.read())
+        one.close()
+print(json.dumps([reasons, sorted(set(texts))]))
+"""
+
+
+@pytest.mark.needs_perf
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_what_a_test_does_to_its_process(run_python: Callable[..., Any], kind: str) -> None:
+    """The window says what became of it, the next one counts, and no file of the test's is touched."""
+    code, reason = HOSTILE[kind]
+    reasons, texts = run_python(HOSTILE_SCRIPT, textwrap.dedent(code))
+    assert [reason, None] == reasons
+    assert texts in ([], ["mine"])
 
 
 @pytest.mark.needs_perf
@@ -329,7 +463,7 @@ STAND_INS = {
         "perf ended: it said nothing",
     ),
 }
-ENDS_THE_WAIT = {"hangs": "START_TIMEOUT_S", "prints garbage": "ANSWER_TIMEOUT_S"}
+ENDS_THE_WAIT = {"hangs": "START_TIMEOUT_S", "prints garbage": "FIRST_TICK_TIMEOUT_S"}
 """The limits that are there for a stand-in; where it does not reach one, a slow machine shall not."""
 
 
@@ -342,7 +476,7 @@ def test_perf_that_fails_gives_its_reason(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Whatever perf does, the window ends in time, n/a with a reason, and perf is not tried again."""
-    for limit in ("START_TIMEOUT_S", "ANSWER_TIMEOUT_S"):
+    for limit in ("START_TIMEOUT_S", "FIRST_TICK_TIMEOUT_S", "ANSWER_TIMEOUT_S"):
         limit_s = AT_ONCE_S if ENDS_THE_WAIT.get(kind) == limit else A_MINUTE_S
         monkeypatch.setattr(f"pytest_imu.core.counters.perf.process.{limit}", limit_s)
     body, reason = STAND_INS[kind]
@@ -362,6 +496,34 @@ def test_perf_that_fails_gives_its_reason(
     assert 1 == len(starts)
 
 
+@pytest.mark.needs_proc
+@pytest.mark.needs_fork
+@pytest.mark.parametrize("hangs_at", ["its version", "its start"])
+def test_perf_that_hangs_is_tried_once(
+    hangs_at: str,
+    tmp_path: Path,
+    in_fork: Callable[[Callable[[], object]], Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What one isolated child has waited for in vain is not tried by the next one, or by the session."""
+    limit = "command.VERSION_TIMEOUT_S" if hangs_at == "its version" else "process.START_TIMEOUT_S"
+    monkeypatch.setattr(f"pytest_imu.core.counters.perf.{limit}", AT_ONCE_S)
+    tries = tmp_path / "tries"
+    version = "sleep 60" if hangs_at == "its version" else "echo perf version 6.1"
+    script = f"#!/bin/sh\necho x >>{tries}\nif test $1 = --version; then {version}; exit; fi\nsleep 60\n"
+    perf = tmp_path / "perf"
+    perf.write_text(script, encoding="utf-8")
+    perf.chmod(0o755)
+
+    def count() -> str | None:
+        source = PerfStat(["a", "b"], find=lambda: find_perf(on_path=str(perf)))
+        return counted(source, lambda: None)["a"].reason
+
+    reasons = [in_fork(count), in_fork(count), count()]
+    assert {reasons[0]} == set(reasons)
+    assert len(tries.read_text().split()) == (1 if hangs_at == "its version" else 2)
+
+
 def test_perf_without_control_is_too_old(counting: Callable[..., PerfStat]) -> None:
     """A perf before 5.10 is n/a, and is not started."""
     source = counting(["page-faults"], find=lambda: PerfCommand(path="/nowhere", version=(4, 19)))
@@ -374,7 +536,7 @@ def test_no_perf_at_all(counting: Callable[..., PerfStat]) -> None:
 
     def find() -> PerfCommand:
         message = "perf is not installed"
-        raise PerfUnavailableError(message)
+        raise CannotCountError(message)
 
     with Meter(counters=counting(["a", "b"], find=find)) as meter:
         pass
@@ -387,7 +549,7 @@ def test_ticks_in_which_nothing_ran_add_nothing() -> None:
 
     def sample(offset_s: float, value: float | None, reason: str | None = None) -> EventSample:
         return EventSample(
-            offset_s=offset_s, event="e", value=value, reason=reason, unit="", running_percent=50.0
+            offset_s=offset_s, event="e", value=value, reason=reason, running_percent=50.0
         )
 
     ticks = [sample(0.0, 3.0), sample(0.05, None, "not counted"), sample(0.12, 4.0), sample(0.13, 5.0)]
@@ -397,6 +559,13 @@ def test_ticks_in_which_nothing_ran_add_nothing() -> None:
     assert (None, "not counted") == (nothing.value, nothing.reason)
     unsupported = reading_of("e", [sample(0.0, None, "not supported")], 1)
     assert "not supported by this machine" == unsupported.reason
+
+
+def test_number_that_is_no_count_takes_the_whole_total() -> None:
+    """A tick of 30 digits is not believed, and neither is the total without it."""
+    text = f"0.1{'0' * 8};7;;e;5;100.00\n0.2{'0' * 8};{'9' * 30};;e;5;100.00\n"
+    reading = reading_of("e", parse(text, events=["e"]), 1)
+    assert (None, NOT_BELIEVED) == (reading.value, reading.reason)
 
 
 def stand_in(folder: Path, body: str) -> Path:
