@@ -260,7 +260,7 @@ def test_plugin_that_fails_what_waits(pytester: pytest.Pytester) -> None:
         from pathlib import Path
 
         import pytest
-        from pytest_imu.isolation import parent as visit
+        from pytest_imu.isolation import parent
 
         SESSION = os.getpid()
 
@@ -271,13 +271,13 @@ def test_plugin_that_fails_what_waits(pytester: pytest.Pytester) -> None:
 
             signal.signal(signal.SIGALRM, too_long)
             # The one that hears ends by itself, however slow the machine; nobody waits for the other.
-            visit.OWN_END_S = 60 if item.name == "test_hears" else 0
+            parent.OWN_END_LOOKS = 60 if item.name == "test_hears" else 0
             return (yield)
 
         @pytest.fixture
         def session_is_told():
             def tell():
-                # Once it sleeps it has taken in all that came home, and waits.
+                # Once it sleeps it has taken in all that came, and waits.
                 status = Path(f"/proc/{SESSION}/status")
                 while status.exists() and "State:\\tS" not in status.read_text():
                     pass
