@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import signal
+import sys
 import traceback
 import warnings
 from collections.abc import Generator
@@ -29,6 +30,8 @@ RELAYED = (
 class Child:
     """A test's run in its child, made ready in the process that forks."""
 
+    _end_logging = staticmethod(logging.shutdown)  # a test may have mocked it
+
     def __init__(self, session: pytest.Session) -> None:
         self._session = session
         self._channel: Channel | None = None  # none before there is a child
@@ -43,6 +46,8 @@ class Child:
     def run(self, number: int, channel: Channel) -> None:
         """Run a test's whole protocol; what it tells is sent, and last how it was left."""
         self._number, self._channel = number, channel
+        if "gevent" in sys.modules:  # else its loop would wait on the session's own
+            sys.modules["gevent"].reinit()
         item = self._session.items[number]
         config = item.config
         recorder: Recorder | None = config.pluginmanager.get_plugin("imu-recorder")
@@ -54,7 +59,7 @@ class Child:
             recorder.pytest_unconfigure()
             log_fault = recorder.log_fault
         flush_output(config)
-        logging.shutdown()
+        self._end_logging()
         self._send(
             "left",
             left=left,

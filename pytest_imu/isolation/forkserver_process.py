@@ -21,6 +21,9 @@ TEARDOWN_LOOKS = 5
 STOPPED_LOOKS = 5
 """How many looks a child may stand stopped, until someone lets it go on."""
 
+CUT_OFF = 254
+"""The exit status of a child that can tell nothing else any more."""
+
 Work = Callable[[int, Channel], None]
 
 
@@ -154,6 +157,8 @@ class _Server:
                     System.set_handler(signal_number, handler)
             self._work(number, self._lines)
             status = 0
+        except ConnectionAbortedError:
+            status = CUT_OFF
         except BaseException:  # noqa: BLE001 - a child must never come back to the server's loop
             traceback.print_exc()
         finally:
@@ -175,6 +180,8 @@ class _Server:
             self._tell({"ended": self._why(os.waitstatus_to_exitcode(status))})
 
     def _why(self, exit_code: int) -> str:
+        if exit_code == CUT_OFF:
+            return "closed the descriptor on which its result was to be sent"
         if exit_code >= 0:
             return f"ended with status {exit_code} before the test did"
         if self._stopped_by is not None and exit_code == -signal.SIGKILL:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from typing import Any
 
 import pytest
@@ -16,7 +17,16 @@ from pytest_imu.isolation.forkserver import ForkServer
 from pytest_imu.isolation.messages import flush_output
 from pytest_imu.isolation.parent import IsolatedTest, is_debugging
 from pytest_imu.markers import BUDGETS
+from pytest_imu.recording.warning import record_warning
 from pytest_imu.settings import Settings
+
+KEEPERS = {
+    "pytest_benchmark": ("pytest-benchmark", "the results"),
+    "pytest_harvest": ("pytest-harvest", "the results"),
+    "snapshottest": ("snapshottest", "the snapshots"),
+    "syrupy": ("syrupy", "the snapshots"),
+}
+"""Plugins that gather in memory, for the end of the run, what the tests with their fixtures did."""
 
 
 class Isolation:
@@ -44,6 +54,7 @@ class Isolation:
             # Made here: each child would make a numbered folder of its own. Where that fails, the
             # tests that need it say why; with -p no:tmpdir there is none.
             config.__dict__["_tmp_path_factory"].getbasetemp()
+        self._warn_of_keepers()
         self._file_pages = resident_file_pages()
         self._server = self._start_server()
 
@@ -62,6 +73,13 @@ class Isolation:
         self._finalise_what_is_left_here(item, nextitem)
         return True
 
+    @pytest.hookimpl(optionalhook=True, tryfirst=True)
+    def pytest_timeout_set_timer(self, item: pytest.Item, settings: Any) -> bool | None:
+        """Leave pytest-timeout's thread to the child: here it would end the whole run."""
+        # Any: the type is pytest-timeout's.
+        is_here = self._server is not None and self._server.is_mine and item in self._numbers
+        return True if is_here and settings.method == "thread" else None
+
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self) -> None:
         """End the process that forks."""
@@ -71,6 +89,13 @@ class Isolation:
     def pytest_unconfigure(self) -> None:
         """End the process that forks, where the session did not come to its own end."""
         self._close()
+
+    def _warn_of_keepers(self) -> None:
+        """Name the plugins that gather from tests what cannot come from their children."""
+        for package, (name, kept) in KEEPERS.items():
+            if package in sys.modules and any(_has_fixture_of(package, one) for one in self._numbers):
+                text = f"{name} loses {kept} of isolated tests: it keeps them in each test's own process"
+                record_warning(self._session.config.hook, text, when="config")
 
     def _start_server(self) -> ForkServer:
         config = self._session.config
@@ -120,3 +145,14 @@ class Isolation:
         if call.excinfo is not None:
             report = item.ihook.pytest_runtest_makereport(item=item, call=call)
             item.ihook.pytest_runtest_logreport(report=report)
+
+
+def _has_fixture_of(package: str, item: pytest.Item) -> bool:
+    """Whether a test asks for a fixture that a package defines."""
+    info: Any = getattr(item, "_fixtureinfo", None)  # pytest's own; a doctest of old has none
+    definitions = {} if info is None else info.name2fixturedefs
+    return any(
+        getattr(definition.func, "__module__", "").partition(".")[0] == package
+        for named in definitions.values()
+        for definition in named
+    )
