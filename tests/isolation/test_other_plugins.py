@@ -20,6 +20,7 @@ def needs(module: str, distribution: str) -> pytest.MarkDecorator:
 
 
 needs_anyio = needs("anyio", "anyio")
+needs_benchmark = needs("pytest_benchmark", "pytest-benchmark")
 needs_asyncio = needs("pytest_asyncio", "pytest-asyncio")
 needs_cov = needs("pytest_cov", "pytest-cov")
 needs_rerunfailures = needs("pytest_rerunfailures", "pytest-rerunfailures")
@@ -311,3 +312,36 @@ def test_plugin_that_fails_what_waits(pytester: pytest.Pytester) -> None:
         ["*_ test_hears _*", ">*signal.raise_signal(signal.SIGALRM)", "E*Failed: took too long"]
     )
     result.stdout.fnmatch_lines(["*_ test_is_deaf _*", "took too long"])
+
+
+@needs_benchmark
+def test_plugin_that_loses_its_state(pytester: pytest.Pytester) -> None:
+    """A plugin that gathers results in each test's own process is named in one warning, and only where
+    an isolated test uses it.
+    """
+    pytester.makepyfile(
+        """
+        import pytest
+
+        def test_plain(benchmark):
+            benchmark(lambda: None)
+
+        @pytest.mark.parametrize("number", range(2))
+        @pytest.mark.max_peak_mib(50)
+        def test_budget(number):
+            pass
+        """
+    )
+    plugin = ("-p", "pytest_benchmark.plugin", "--benchmark-json=benchmarks.json")
+    warning = "*imu: pytest-benchmark loses the results of isolated tests: *"
+
+    in_children = run(pytester, *plugin)
+    assert not pytester.path.joinpath("benchmarks.json").exists()
+    here = run(pytester, *plugin, isolate="budgets")
+
+    for result in (in_children, here):
+        assert 3 == result.parseoutcomes()["passed"]
+    assert 1 == sum("imu: pytest-benchmark" in line for line in in_children.outlines)
+    in_children.stdout.fnmatch_lines([warning])
+    here.stdout.no_fnmatch_line(warning)
+    assert pytester.path.joinpath("benchmarks.json").exists()
