@@ -13,21 +13,12 @@ import signal
 import warnings
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from pytest_imu.isolation.channel import Message, System, channel, signals_held
-from pytest_imu.isolation.forkserver_process import Work, serve
+from pytest_imu.isolation.forkserver_process import LOOK_S, Work, serve
 
 START_LIMIT_S = 60
 """How long the server may take to say that it is there."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
-    """How a child ended: all that it sent was handed out before."""
-
-    why: str
-    """In words, as the end of a sentence about the child."""
 
 
 class ForkServer:
@@ -46,23 +37,23 @@ class ForkServer:
         self._lines, lines = channel()
         self.pid: int | None = None
         self._child: int | None = None
-        self._events: deque[Message | Ended] = deque()
+        self._events: deque[Message] = deque()
         # Python's warning of threads in a process that forks is not for those who asked for this one.
         self._ignore_warnings("ignore", category=DeprecationWarning, module=__name__.replace(".", r"\."))
-        try:
-            with signals_held() as mask:
-                middle = System.fork()
-                if middle == 0:
-                    self._orders.close()
-                    self._lines.close()
-                    serve(orders, lines, work, prepare=prepare, mask=mask, detached=detached)
-                with contextlib.suppress(ChildProcessError):  # SIGCHLD is ignored here
-                    System.waitpid(middle, 0)
-            orders.close()
-            lines.close()
+        with contextlib.suppress(OSError, EOFError):  # then it is lost, as each test will say
+            try:
+                with signals_held() as mask:
+                    middle = System.fork()
+                    if middle == 0:
+                        self._orders.close()
+                        self._lines.close()
+                        serve(orders, lines, work, prepare=prepare, mask=mask, detached=detached)
+                    with contextlib.suppress(ChildProcessError):  # SIGCHLD is ignored here
+                        System.waitpid(middle, 0)
+            finally:
+                orders.close()
+                lines.close()
             self.pid = self._hear_pid()
-        except (OSError, EOFError):
-            self.pid = None
 
     @property
     def is_mine(self) -> bool:
@@ -90,13 +81,17 @@ class ForkServer:
         """Kill the child."""
         self._order({"do": "kill"})
 
-    def next_event(self) -> Message | Ended:
-        """Return the child's next message, or how it ended."""
+    def next_event(self) -> Message:
+        """Return the child's next message, a dict, or how it ended, in words about the child process."""
         while not self._events:
             poll = System.poll()
             for end in (self._lines, self._orders):
                 poll.register(end.descriptor, select.POLLIN)
-            ready = {descriptor for descriptor, _ in poll.poll()}
+            ready = {descriptor for descriptor, _ in poll.poll(LOOK_S * 1000)}
+            if not ready and self.pid is not None:
+                with contextlib.suppress(OSError):
+                    System.kill(self.pid, signal.SIGCONT)  # a test may have stopped it
+                continue
             # An exception that a signal's handler raises shall not lose what was just read.
             with signals_held():
                 try:
@@ -139,7 +134,7 @@ class ForkServer:
             while self._lines.has_input:  # what it sent before it ended
                 self._events.extend(self._lines.receive())
             self._child = None
-            self._events.append(Ended(why=answer["ended"]))
+            self._events.append(answer["ended"])
 
     def _note_loss(self) -> None:
         """Take in that the server itself is no more, and let no child of its outlive it."""
@@ -147,4 +142,4 @@ class ForkServer:
         if self._child is not None:
             with contextlib.suppress(OSError):
                 System.kill(self._child, signal.SIGKILL)
-        self._events.append(Ended(why="was lost: the process that forks isolated tests has ended"))
+        self._events.append("was lost: the process that forks isolated tests has ended")

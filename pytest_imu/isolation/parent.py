@@ -12,7 +12,7 @@ import pytest
 from pytest_imu.core.budgets import AnyBudget, unchecked
 from pytest_imu.isolation import coverage_data as child_coverage
 from pytest_imu.isolation.channel import Message
-from pytest_imu.isolation.forkserver import Ended, ForkServer
+from pytest_imu.isolation.forkserver import ForkServer
 from pytest_imu.isolation.messages import flush_output, rebuilt_warning
 from pytest_imu.markers import BUDGETS
 from pytest_imu.recording.record import NOT_TO_ITS_END, PhaseRecord
@@ -61,7 +61,7 @@ class IsolatedTest:
             self._end_child(0)
             raise
         if self._left is None:
-            self._fail(timeout or f"the child process that ran this test {ended.why}")
+            self._fail(timeout or f"the child process that ran this test {ended}")
         elif timeout is not None and self._interrupted_at is not None:
             # What it was told to do by the failure of the wait is not what it did by itself.
             self._take_leave(self._left, None)
@@ -84,23 +84,23 @@ class IsolatedTest:
         finally:
             signal.signal(signal.SIGINT, before)
 
-    def _take_in_until_end(self) -> Ended:
+    def _take_in_until_end(self) -> str:
         """Take in what the child sends; return how it ended."""
-        while not isinstance(event := self._server.next_event(), Ended):
+        while not isinstance(event := self._server.next_event(), str):
             self._take_in(event)
             flush_output(self._item.config)  # before the child prints what comes after
             if event.get("waits"):
                 self._server.answer(event["waits"])
         return event
 
-    def _end_child(self, looks: int) -> Ended:
+    def _end_child(self, looks: int) -> str:
         """Let the child end by itself for so many seconds, then ask it to; at last it is killed."""
         try:
             self._server.end(looks)
             return self._take_in_until_end()
         except BaseException:
             self._server.kill()
-            while not isinstance(self._server.next_event(), Ended):
+            while not isinstance(self._server.next_event(), str):
                 continue
             raise
 

@@ -152,6 +152,9 @@ def test_stopped_child(pytester: pytest.Pytester) -> None:
         def test_stops(number):
             os.kill(os.getpid(), number)
 
+        def test_stops_its_server():
+            os.kill(os.getppid(), signal.SIGSTOP)
+
         def test_goes_on():
             wait = f"until ps -o stat= -p {os.getpid()} | grep -q T; do :; done"
             process = subprocess.Popen(["sh", "-c", f"{wait}; kill -CONT {os.getpid()}"])
@@ -165,7 +168,7 @@ def test_stopped_child(pytester: pytest.Pytester) -> None:
 
     result = run(pytester, isolate="all")
 
-    result.assert_outcomes(passed=2, failed=2)
+    result.assert_outcomes(passed=3, failed=2)
     result.stdout.fnmatch_lines(
         [
             f"*was stopped by {name}*, and killed when nobody let it go on"
@@ -234,9 +237,12 @@ def test_closed_descriptors(pytester: pytest.Pytester) -> None:
 def test_timeout(pytester: pytest.Pytester, method: str) -> None:
     """Each of pytest-timeout's methods ends the isolated test that takes too long, and not the run."""
     pytester.makepyfile(
-        """
+        f"""
         import signal
 
+        import pytest
+
+        @pytest.mark.timeout(2, method="{method}")
         def test_hangs():
             while True:
                 signal.pause()
@@ -246,8 +252,7 @@ def test_timeout(pytester: pytest.Pytester, method: str) -> None:
         """
     )
 
-    options = ("-p", "pytest_timeout", "--timeout=1", f"--timeout-method={method}")
-    result = run(pytester, *options, isolate="all")
+    result = run(pytester, "-p", "pytest_timeout", isolate="all")
 
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines(["*Timeout*"])
