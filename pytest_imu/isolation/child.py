@@ -46,8 +46,9 @@ class Child:
     def run(self, number: int, channel: Channel) -> None:
         """Run a test's whole protocol; what it tells is sent, and last how it was left."""
         self._number, self._channel = number, channel
-        if "gevent" in sys.modules:  # else its loop would wait on the session's own
-            sys.modules["gevent"].reinit()
+        begin_anew = getattr(sys.modules.get("gevent"), "reinit", None)
+        if begin_anew is not None:  # or its loop would share the session's own descriptors
+            begin_anew()
         item = self._session.items[number]
         config = item.config
         recorder: Recorder | None = config.pluginmanager.get_plugin("imu-recorder")

@@ -42,7 +42,7 @@ def serve(
     """
     status = 1
     try:
-        session = os.getppid()
+        session = posix.getppid()
         if detached:
             posix.setsid()
         if System.fork() == 0:
@@ -73,10 +73,11 @@ class _Server:
         self._looks_left: int | None = None
         """Until the child is sent the next signal; None where it may take its time."""
         self._next_signal: int = signal.SIGKILL
+        self._is_ending = False
         self._stopped_by: str | None = None
-        self._wakeup, self._alarm = os.pipe()
-        os.set_blocking(self._wakeup, False)
-        os.set_blocking(self._alarm, False)
+        self._wakeup, self._alarm = posix.pipe()
+        for descriptor in (self._wakeup, self._alarm):
+            posix.set_blocking(descriptor, False)
         # By this it knows that the session has ended, though what a test has forked holds its channel.
         self._session = _pidfd(session)
         self._wakeup_before = System.set_wakeup_fd(self._alarm, warn_on_full_buffer=False)
@@ -97,7 +98,7 @@ class _Server:
             while True:
                 ready = {descriptor for descriptor, _ in poll.poll(LOOK_S * 1000)}
                 if self._wakeup in ready:
-                    os.read(self._wakeup, select.PIPE_BUF)
+                    System.read(self._wakeup, select.PIPE_BUF)
                 self._look_after_child()
                 if not ready:
                     self._lose_patience()
@@ -121,6 +122,7 @@ class _Server:
                 case "run":
                     self._begin(order["number"])
                 case "end":
+                    self._is_ending = True
                     self._next_signal, self._looks_left = signal.SIGINT, order["looks"]
                     if not self._looks_left:
                         self._send_next_signal()
@@ -133,6 +135,7 @@ class _Server:
 
     def _begin(self, number: int) -> None:
         self._looks_left = self._stopped_by = None
+        self._is_ending = False
         try:
             child = System.fork()
         except OSError as error:
@@ -174,7 +177,9 @@ class _Server:
             self._stopped_by = signal_name(os.WSTOPSIG(status))
             self._next_signal, self._looks_left = signal.SIGKILL, STOPPED_LOOKS
         elif os.WIFCONTINUED(status):
-            self._stopped_by = self._looks_left = None
+            self._stopped_by = None
+            if not self._is_ending:
+                self._looks_left = None
         else:
             self._child = None
             self._tell({"ended": self._why(os.waitstatus_to_exitcode(status))})
