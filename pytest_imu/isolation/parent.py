@@ -38,7 +38,6 @@ class IsolatedTest:
         self._phase: Any = "setup"  # Any: pytest has no name for the type of its three words
         self._unreported: list[str] = []
         self._attempt = 0
-        self._open_log = False
         self._sections: list[tuple[str, str]] = []
         self._judged: list[AnyBudget] = []
         self._left: Message = None
@@ -122,8 +121,7 @@ class IsolatedTest:
             arguments["warning_message"] = rebuilt_warning(arguments["warning_message"])
             hooks.pytest_warning_recorded.call_historic(kwargs=arguments)
         else:
-            self._open_log = name == "pytest_runtest_logstart"
-            if self._open_log:
+            if name == "pytest_runtest_logstart":
                 self._attempt += 1
                 self._phase, self._sections, self._judged = "setup", [], []
             getattr(hooks, name)(**arguments)
@@ -146,10 +144,13 @@ class IsolatedTest:
         if recorder is not None and message["log_fault"] is not None:
             recorder.note_log_fault(message["log_fault"])
         if message["coverage"] is not None:
-            self._warn_of_coverage(child_coverage.take_in(message["coverage"]))
-        match left and left["by"]:
-            case None:
-                pass
+            fault = child_coverage.take_in(message["coverage"])
+            if fault is not None:
+                text = f"the coverage of an isolated test is lost: {fault}"
+                record_warning(self._item.ihook, text, nodeid=self._item.nodeid)
+        if left is None:
+            return
+        match left["by"]:
             case "exit":
                 pytest.exit(left["reason"], returncode=left["returncode"])
             case "interrupt":
@@ -168,16 +169,11 @@ class IsolatedTest:
         where = "" if self._interrupted_at is None else f" at {self._interrupted_at}"
         return KeyboardInterrupt(f"{self._item.nodeid}{where}")
 
-    def _warn_of_coverage(self, fault: str | None) -> None:
-        if fault is not None:
-            text = f"the coverage of an isolated test is lost: {fault}"
-            record_warning(self._item.ihook, text, nodeid=self._item.nodeid)
-
     def _fail(self, text: str) -> None:
         """Report the test as failed in the phase that was under way, and end its log."""
         item = self._item
         where: Any = {"nodeid": item.nodeid, "location": item.location}  # Any: what hooks take
-        if not self._open_log and self._attempt == 0:
+        if self._attempt == 0:
             item.ihook.pytest_runtest_logstart(**where)
         report = pytest.TestReport(
             **where,
