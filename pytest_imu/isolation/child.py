@@ -1,18 +1,21 @@
-"""What an isolated test does in its child, and what it sends home: all that reporters must hear of."""
+"""What an isolated test does in its child, and what it sends: all that reporters must hear of."""
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
+import sys
 import traceback
-from collections.abc import Callable, Generator, Mapping
+import warnings
+from collections.abc import Generator
 from typing import Any
 
 import pytest
 
 from pytest_imu.isolation import coverage_data as child_coverage
-from pytest_imu.isolation.forkserver_process import Send
-from pytest_imu.isolation.messages import Message, encode, flush_output, plain_warning
+from pytest_imu.isolation.channel import Channel
+from pytest_imu.isolation.messages import flush_output, plain, plain_warning
 from pytest_imu.recording.recorder import Recorder
 
 RELAYED = (
@@ -21,34 +24,44 @@ RELAYED = (
     "pytest_runtest_logfinish",
     "pytest_warning_recorded",
 )
-"""The hooks that reporters listen to: in a child they are not called, and in the session they are."""
+"""The hooks that reporters listen to: in a child nobody hears them but the session."""
 
 
 class Child:
     """A test's run in its child, made ready in the process that forks."""
 
+    _end_logging = staticmethod(logging.shutdown)  # a test may have mocked it
+
     def __init__(self, session: pytest.Session) -> None:
         self._session = session
-        self._item: Any = None  # Any: the test, as soon as there is one
-        self._send: Any = None  # Any: a Send, as soon as there is one
-        session.config.pluginmanager.register(self, "imu-child")  # 1 ms, once
+        self._channel: Channel | None = None  # none before there is a child
+        self._number = self._asked = 0
+        self._kept = _forget_fixtures(session)
+        config = session.config
+        for caller in (getattr(config.hook, name) for name in RELAYED):
+            for listener in caller.get_hookimpls():
+                caller._remove_plugin(listener.plugin)  # noqa: SLF001 - pluggy unregisters all or nothing
+        config.pluginmanager.register(self, "imu-child")  # 1 ms, once
 
-    def run(self, item: pytest.Item, send: Send) -> None:
-        """Run the test's whole protocol; what it tells goes home, and last how it was left."""
-        self._item, self._send = item, send
+    def run(self, number: int, channel: Channel) -> None:
+        """Run a test's whole protocol; what it tells is sent, and last how it was left."""
+        self._number, self._channel = number, channel
+        begin_anew = getattr(sys.modules.get("gevent"), "reinit", None)
+        if begin_anew is not None:  # or its loop would share the session's own descriptors
+            begin_anew()
+        item = self._session.items[number]
         config = item.config
         recorder: Recorder | None = config.pluginmanager.get_plugin("imu-recorder")
         if recorder is not None:
             recorder.begin_in_isolated_child()
-        self._divert(config)
-        left = self._run_protocol()
+        left = self._run_protocol(item)
         log_fault = None
         if recorder is not None:
             recorder.pytest_unconfigure()
             log_fault = recorder.log_fault
         flush_output(config)
-        logging.shutdown()
-        self._tell(
+        self._end_logging()
+        self._send(
             "left",
             left=left,
             shouldstop=self._session.shouldstop,
@@ -59,32 +72,65 @@ class Child:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_setup(self) -> Generator[None, object, object]:
-        """Tell home which phase begins, so that it is known where a child dies."""
+        """Tell the session which phase begins, so that it is known where a child dies."""
         __tracebackhide__ = True  # as in the recorder
-        self._tell("phase", when="setup")
+        self._send("phase", when="setup")
         return (yield)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_call(self) -> Generator[None, object, object]:
-        """Tell home which phase begins."""
+        """Tell the session which phase begins."""
         __tracebackhide__ = True  # as in the recorder
-        self._tell("phase", when="call")
+        self._send("phase", when="call")
         return (yield)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_teardown(self) -> Generator[None, object, object]:
-        """Tell home which phase begins."""
+        """Tell the session which phase begins."""
         __tracebackhide__ = True  # as in the recorder
-        self._tell("phase", when="teardown")
+        self._send("phase", when="teardown")
         return (yield)
 
-    def _run_protocol(self) -> Message | None:
+    @pytest.hookimpl
+    def pytest_runtest_logstart(self, nodeid: str, location: tuple[str, int | None, str]) -> None:
+        """Send that an attempt at the test begins."""
+        self._send_call("pytest_runtest_logstart", nodeid=nodeid, location=location)
+
+    @pytest.hookimpl
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Send a report in pytest's own plain form."""
+        config = self._session.config
+        # Asked here too: pytest fails the test whose subtests have failed as it is asked for the
+        # status, and how many have is known in the process that ran them.
+        config.hook.pytest_report_teststatus(report=report, config=config)
+        data = config.hook.pytest_report_to_serializable(config=config, report=report)
+        self._send_call("pytest_runtest_logreport", report=plain(data))
+
+    @pytest.hookimpl
+    def pytest_runtest_logfinish(self, nodeid: str, location: tuple[str, int | None, str]) -> None:
+        """Send that an attempt at the test has ended."""
+        self._send_call("pytest_runtest_logfinish", nodeid=nodeid, location=location)
+
+    @pytest.hookimpl
+    def pytest_warning_recorded(
+        self,
+        warning_message: warnings.WarningMessage,
+        when: str,
+        nodeid: str,
+        location: tuple[str, int, str] | None,
+    ) -> None:
+        """Send a warning in plain form; those of the collection, told again here, are known there."""
+        warning = plain_warning(warning_message)
+        arguments = {"when": when, "nodeid": nodeid, "location": location}
+        self._send_call("pytest_warning_recorded", warning_message=warning, **arguments)
+
+    def _run_protocol(self, item: pytest.Item) -> dict[str, Any] | None:
         """Return what left the protocol, or None; whatever it was, fixtures are finalised."""
-        left: Message | None = None
+        left: dict[str, Any] | None = None
         try:
-            self._item.config.hook.pytest_runtest_protocol(item=self._item, nextitem=None)
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
         except pytest.exit.Exception as error:
-            left = {"by": "exit", "reason": error.msg, "returncode": error.returncode}
+            left = {"by": "exit", "reason": plain(error.msg), "returncode": plain(error.returncode)}
         except KeyboardInterrupt as error:
             left = {"by": "interrupt", "where": _innermost(error)}
         except BaseException:  # noqa: BLE001 - a SystemExit, too, would end no more than this child
@@ -100,64 +146,40 @@ class Child:
         except BaseException:  # noqa: BLE001 - what left the protocol counts; this is said besides
             traceback.print_exc()
 
-    def _divert(self, config: pytest.Config) -> None:
-        """Let what reporters listen to go home, whether a plugin calls it on the item or the config."""
-        callers = {name: _HomeCaller(name, self._tell_hook) for name in RELAYED}
-        found = self._session.gethookproxy
-        self._session.__dict__["gethookproxy"] = lambda fspath: _Diverted(found(fspath), callers)
-        config.hook.__dict__.update(callers)
-
-    def _tell_hook(self, name: str, arguments: Mapping[str, Any]) -> None:
-        plain = dict(arguments)
-        if "report" in plain:
-            config, report = self._item.config, plain["report"]
-            if name == "pytest_runtest_logreport":
-                # Asked here too: pytest fails the test whose subtests have failed as it is asked for the
-                # status, and how many have is known in the process that ran them.
-                config.hook.pytest_report_teststatus(report=report, config=config)
-            plain["report"] = config.hook.pytest_report_to_serializable(config=config, report=report)
-        if "warning_message" in plain:
-            plain["warning_message"] = plain_warning(plain["warning_message"])
+    def _send_call(self, hook: str, **arguments: Any) -> None:
+        """Have the session call a hook; reports wait until it has, with their output around them."""
         # What is printed for a report comes behind what this process has printed, and before its next.
-        wait = name in {"pytest_runtest_logstart", "pytest_runtest_logreport"}
-        if wait:
-            flush_output(self._item.config)
-        self._tell("hook", name=name, arguments=plain, wait=wait)
+        waits = hook in {"pytest_runtest_logstart", "pytest_runtest_logreport"}
+        if waits:
+            flush_output(self._session.config)
+            self._asked += 1
+        token = (self._number, self._asked) if waits else None
+        self._send("hook", name=hook, arguments=arguments, waits=token)
+        if self._channel is not None and self._channel.is_mine:
+            while waits and token not in self._channel.receive():
+                continue  # an answer that a child before this one did not live to read
 
-    def _tell(self, what: str, *, wait: bool = False, **fields: Any) -> None:
-        self._send(encode({"what": what, **fields}), wait=wait)
-
-
-class _HomeCaller:
-    """Stands for a hook's caller, and calls it at home."""
-
-    def __init__(self, name: str, tell: Callable[[str, Mapping[str, Any]], None]) -> None:
-        self._name = name
-        self._tell = tell
-
-    def __call__(self, **arguments: Any) -> list[Any]:
-        self._tell(self._name, arguments)
-        return []
-
-    def call_historic(
-        self,
-        result_callback: Callable[[Any], None] | None = None,  # noqa: ARG002 - pluggy's own signature
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> None:
-        """Call the hook at home, as `pytest_warning_recorded` is called."""
-        self._tell(self._name, kwargs or {})
+    def _send(self, what: str, **fields: Any) -> None:
+        """Send a message; what a test has forked is silent."""
+        if self._channel is not None and self._channel.is_mine:
+            self._channel.send({"what": what, **fields})
 
 
-class _Diverted:
-    """A node's hooks, some of which are called at home."""
+def _forget_fixtures(session: pytest.Session) -> list[object]:
+    """Let no fixture be set up here: they are the session's, where the fork came amid its tests.
 
-    def __init__(self, hooks: Any, callers: Mapping[str, _HomeCaller]) -> None:
-        # Any: pytest's relay or its stand-in, which have no common type.
-        self._hooks = hooks
-        self.__dict__.update(callers)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._hooks, name)
+    Return all that must be kept, for a generator that is dropped would run its teardown.
+    """
+    stack = session._setupstate.stack  # noqa: SLF001 - there is no public way
+    kept: list[object] = [stack.copy()]
+    definitions = gc.get_objects() if stack else []
+    stack.clear()
+    for definition in definitions:
+        if isinstance(definition, pytest.FixtureDef):  # where pytest has them, no two versions agree
+            kept += [definition.cached_result, definition._finalizers.copy()]  # noqa: SLF001 - as above
+            definition.cached_result = None
+            definition._finalizers.clear()  # noqa: SLF001 - as above
+    return kept
 
 
 def _innermost(error: BaseException) -> str:

@@ -1,15 +1,14 @@
-"""coverage.py's data on its way home from a child, so that no file of it lies about."""
+"""coverage.py's data on its way from a child to the session, so that no file of it lies about."""
 
 from __future__ import annotations
 
-import json
 import sys
 import warnings
 from collections.abc import Mapping
 from typing import Any
 
 
-def begin_in_nursery() -> None:
+def begin_in_server() -> None:
     """Let children collect in memory, before this process or a child writes any data.
 
     coverage.py notices a fork by itself, and begins new data under the name of the old: that would be
@@ -34,7 +33,7 @@ def collected() -> dict[str, Any] | None:
         if not data._no_disk:  # noqa: SLF001 - another one, begun in this child, has its own file
             coverage.save()
             return None
-        return {"data": json.dumps(_plain(data))}  # text, which goes home as it is
+        return {"data": _plain(data)}
     except Exception as error:  # noqa: BLE001 - no fault of collecting reaches the test
         return {"fault": f"{type(error).__name__}: {error}"}
 
@@ -45,7 +44,7 @@ def take_in(plain: Mapping[str, Any]) -> str | None:
     if coverage is None or "fault" in plain:
         return plain.get("fault")
     try:
-        _add(coverage.get_data(), json.loads(plain["data"]))
+        _add(coverage.get_data(), plain["data"])
     except Exception as error:  # noqa: BLE001 - as in collected()
         return f"{type(error).__name__}: {error}"
     return None
@@ -73,7 +72,7 @@ def _add(into: Any, plain: Mapping[str, Any]) -> None:  # Any: as above
     for context, collected_there in plain["by_context"].items():
         into.set_context(context)
         if plain["arcs"]:
-            into.add_arcs({name: [*map(tuple, arcs)] for name, arcs in collected_there.items()})
+            into.add_arcs(collected_there)
         else:
             into.add_lines(collected_there)
     into.set_context(before)

@@ -1,267 +1,225 @@
-"""The nursery's own side: the loop that forks children and waits for them, and a child's way home."""
+"""The fork server's own side: the loop that forks children and waits for them."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
+import posix
 import select
 import signal
-import socket
-import threading
 import traceback
-import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from types import FrameType
-from typing import Any, NoReturn, Protocol
+from collections.abc import Callable
+from typing import Any, NoReturn
 
-END = b"\n"
-ANSWER = b"!"
-"""What the session sends back for a line whose sender waits."""
-CHUNK_BYTES = 2**16
-PARENT_LOOK_S = 1.0
-"""How often the nursery looks whether the session lives: what a test has forked may hold its socket."""
-HIGH_DESCRIPTOR = 200
-"""From here on is the descriptor on which lines go home: a test may close all those that are low."""
+from pytest_imu.isolation.channel import Channel, Message, System
 
-ASKS = b"?"
-TELLS = b"."
-"""How a line begins whose sender waits for the answer, and how one that nobody waits for."""
+LOOK_S = 1.0
+"""How long the server waits at a time. It counts these looks, and reads no clock: a machine or a job
+that was suspended has lost no patience."""
+TEARDOWN_LOOKS = 5
+"""How many looks a child may take to tear its fixtures down once it was told to end."""
+STOPPED_LOOKS = 5
+"""How many looks a child may stand stopped, until someone lets it go on."""
 
+CUT_OFF = 254
+"""The exit status of a child that can tell nothing else any more."""
 
-HELD = frozenset(
-    {
-        *(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT),
-        *(signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF),
-        *(signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD),
-    }
-)
-"""What waits while a line is written; to name all signals that there are takes Python 0.3 ms."""
-
-
-class Send(Protocol):
-    """A child's way to send lines home."""
-
-    def __call__(self, line: bytes, /, *, wait: bool) -> None:
-        """Send a line; with *wait*, return when the session has done what it does for it."""
-
-
-Work = Callable[[int, Send], None]
-
-
-class Home:
-    """A child's way to send lines home."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        self._identity = _identity(descriptor)
-        self._owner = os.getpid()
-        self._lock = threading.Lock()
-
-    def send(self, line: bytes, /, *, wait: bool) -> None:
-        """Send a line; with *wait*, return when the session has done what it does for it.
-
-        Raises RuntimeError where the test has closed the descriptor; what a test has forked is silent.
-        """
-        if os.getpid() != self._owner:
-            return
-        # Whole or not at all, whatever a signal's handler raises.
-        with self._lock, signals_held():
-            if _identity(self._descriptor) != self._identity:
-                message = "the test has closed the descriptor on which its result goes home"
-                raise RuntimeError(message)
-            left = memoryview((ASKS if wait else TELLS) + line + END)
-            while left:
-                left = left[os.write(self._descriptor, left) :]
-            if wait:
-                os.read(self._descriptor, len(ANSWER))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Originals:
-    """The session's way with signals, which each child gets back."""
-
-    handlers: dict[int, Any]  # Any: a function or one of signal's own constants
-    wakeup: int
-
-    def restore(self) -> None:
-        """Give every signal the handler that it had in the session."""
-        signal.set_wakeup_fd(self.wakeup)
-        for number, handler in self.handlers.items():
-            signal.signal(number, handler)
+Work = Callable[[int, Channel], None]
 
 
 def serve(
-    orders: socket.socket,
-    lines: socket.socket,
+    orders: Channel,
+    lines: Channel,
     work: Work,
     *,
     prepare: Callable[[], None],
-    parent: int,
     mask: set[int],
+    detached: bool,
 ) -> NoReturn:
-    """Fork children until the session closes its end, or is no more; never returns.
+    """Fork once more, and then children until the session closes its ends or is no more; never returns.
 
     It is entered with all signals held; *mask* are those that the session itself held.
     """
+    status = 1
     try:
-        server = _Server(orders, lines, work, parent=parent)
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        prepare()
-        server.run()
-    except BaseException:  # noqa: BLE001 - the nursery must never come back to the session's code
+        session = posix.getppid()
+        if detached:
+            posix.setsid()
+        if System.fork() == 0:
+            server = _Server(orders, lines, work, session=session, detached=detached)
+            System.set_signal_mask(signal.SIG_SETMASK, mask)
+            prepare()
+            server.run()
+        status = 0
+    except BaseException:  # noqa: BLE001 - it must never come back to the session's code
         traceback.print_exc()
     finally:
-        os._exit(1)
+        System.exit_now(status)
 
 
 class _Server:
-    """The nursery's loop."""
+    """The loop. It runs no test, so nothing here is mocked."""
 
-    def __init__(self, orders: socket.socket, lines: socket.socket, work: Work, *, parent: int) -> None:
+    def __init__(
+        self, orders: Channel, lines: Channel, work: Work, *, session: int, detached: bool
+    ) -> None:
+        for end in (orders, lines):
+            end.adopt()
         self._orders = orders
-        self._home = _moved_high(lines.detach())
+        self._lines = lines
         self._work = work
-        self._parent = parent
+        self._detached = detached
         self._child: int | None = None
-        self._unread = b""
-        self._wakeup, self._alarm = os.pipe()
-        os.set_blocking(self._wakeup, False)
-        os.set_blocking(self._alarm, False)
-        self._originals = _take_signals(self._alarm)
+        self._looks_left: int | None = None
+        """Until the child is sent the next signal; None where it may take its time."""
+        self._next_signal: int = signal.SIGKILL
+        self._is_ending = False
+        self._stopped_by: str | None = None
+        self._wakeup, self._alarm = posix.pipe()
+        for descriptor in (self._wakeup, self._alarm):
+            posix.set_blocking(descriptor, False)
+        # By this it knows that the session has ended, though what a test has forked holds its channel.
+        self._session = _pidfd(session)
+        self._wakeup_before = System.set_wakeup_fd(self._alarm, warn_on_full_buffer=False)
+        # Only what Python handles writes to the descriptor that wakes the loop.
+        wanted: dict[int, Any] = {signal.SIGINT: System.IGNORE, signal.SIGCHLD: lambda *_: None}
+        self._handlers_before = {
+            number: System.set_handler(number, handler) for number, handler in wanted.items()
+        }
 
     def run(self) -> None:
         """Wait for orders and for the child's end; end with the session."""
-        poll = select.poll()
-        poll.register(self._orders, select.POLLIN)
-        poll.register(self._wakeup, select.POLLIN)
+        self._orders.send(System.getpid())
+        waited_for = [self._orders.descriptor, self._wakeup, *self._session]
+        poll = System.poll()
+        for descriptor in waited_for:
+            poll.register(descriptor, select.POLLIN)
         try:
-            while os.getppid() == self._parent:
-                ready = {descriptor for descriptor, _ in poll.poll(PARENT_LOOK_S * 1000)}
+            while True:
+                ready = {descriptor for descriptor, _ in poll.poll(LOOK_S * 1000)}
                 if self._wakeup in ready:
-                    os.read(self._wakeup, CHUNK_BYTES)
+                    System.read(self._wakeup, select.PIPE_BUF)
                 self._look_after_child()
-                if self._orders.fileno() in ready and not self._take_orders():
+                if not ready:
+                    self._lose_patience()
+                if ready.intersection(self._session):
+                    return
+                if self._orders.descriptor in ready and not self._take_orders():
                     return
         finally:
-            self._end_child()
-            os._exit(0)
+            if self._child is not None:
+                System.kill(self._child, signal.SIGKILL)
+                System.waitpid(self._child, 0)
 
     def _take_orders(self) -> bool:
-        chunk = self._orders.recv(CHUNK_BYTES)
-        *whole, self._unread = (self._unread + chunk).split(END)
-        for order in whole:
-            word, _, number = order.decode().partition(" ")
-            if word == "run":
-                self._begin(int(number))
-            elif self._child is not None:
-                os.kill(self._child, int(number))
-        return bool(chunk)
+        """Do what the session asks for; whether there may be more to do."""
+        try:
+            orders = self._orders.receive()
+        except EOFError:
+            return False
+        for order in orders:
+            match order["do"]:
+                case "run":
+                    self._begin(order["number"])
+                case "end":
+                    self._is_ending = True
+                    self._next_signal, self._looks_left = signal.SIGINT, order["looks"]
+                    if not self._looks_left:
+                        self._send_next_signal()
+                case "kill":
+                    self._next_signal = signal.SIGKILL
+                    self._send_next_signal()
+                case _:
+                    return False
+        return True
 
     def _begin(self, number: int) -> None:
-        _drain(self._home)
+        self._looks_left = self._stopped_by = None
+        self._is_ending = False
         try:
-            child = fork()
+            child = System.fork()
         except OSError as error:
-            self._answer(f"failed could not be forked: {error.strerror or error}")
+            self._tell({"ended": f"could not be forked: {error.strerror or error}"})
             return
         if child == 0:
             self._be_child(number)
         self._child = child
-        self._answer(f"started {child}")
+        self._tell({"child": child})
 
     def _be_child(self, number: int) -> NoReturn:
         status = 1
         try:
-            self._orders.close()
-            os.close(self._wakeup)
-            os.close(self._alarm)
-            self._originals.restore()
-            self._work(number, Home(self._home).send)
+            for descriptor in (self._orders.descriptor, self._wakeup, self._alarm, *self._session):
+                System.close(descriptor)
+            if self._detached:
+                posix.setpgid(0, 0)
+            self._lines.adopt()
+            System.set_wakeup_fd(self._wakeup_before)
+            for signal_number, handler in self._handlers_before.items():
+                if handler is not None:  # one that was not set by Python cannot be given back by it
+                    System.set_handler(signal_number, handler)
+            self._work(number, self._lines)
             status = 0
-        except BaseException:  # noqa: BLE001 - a child must never come back to the nursery's loop
+        except ConnectionAbortedError:
+            status = CUT_OFF
+        except BaseException:  # noqa: BLE001 - a child must never come back to the server's loop
             traceback.print_exc()
         finally:
-            os._exit(status)
+            System.exit_now(status)
 
     def _look_after_child(self) -> None:
         if self._child is None:
             return
-        pid, status = os.waitpid(self._child, os.WNOHANG)
-        if pid:
+        pid, status = System.waitpid(self._child, os.WNOHANG | os.WUNTRACED | os.WCONTINUED)
+        if not pid:
+            return
+        if os.WIFSTOPPED(status):
+            self._stopped_by = signal_name(os.WSTOPSIG(status))
+            self._next_signal, self._looks_left = signal.SIGKILL, STOPPED_LOOKS
+        elif os.WIFCONTINUED(status):
+            self._stopped_by = None
+            if not self._is_ending:
+                self._looks_left = None
+        else:
             self._child = None
-            self._answer(f"ended {status}")
+            self._tell({"ended": self._why(os.waitstatus_to_exitcode(status))})
 
-    def _answer(self, answer: str) -> None:
-        with contextlib.suppress(BrokenPipeError):  # the session is no more, which the loop finds out
-            self._orders.sendall(answer.encode() + END)
+    def _why(self, exit_code: int) -> str:
+        if exit_code == CUT_OFF:
+            return "closed the descriptor on which its result was to be sent"
+        if exit_code >= 0:
+            return f"ended with status {exit_code} before the test did"
+        if self._stopped_by is not None and exit_code == -signal.SIGKILL:
+            return f"was stopped by {self._stopped_by}, and killed when nobody let it go on"
+        return f"was killed by {signal_name(-exit_code)}"
 
-    def _end_child(self) -> None:
+    def _lose_patience(self) -> None:
+        if self._looks_left is not None:
+            self._looks_left -= 1
+            if self._looks_left < 0:
+                self._send_next_signal()
+
+    def _send_next_signal(self) -> None:
         if self._child is not None:
-            os.kill(self._child, signal.SIGKILL)
-            os.waitpid(self._child, 0)
+            System.kill(self._child, self._next_signal)
+        self._next_signal, self._looks_left = signal.SIGKILL, TEARDOWN_LOOKS
+
+    def _tell(self, answer: Message) -> None:
+        with contextlib.suppress(OSError):  # the session is no more, which the loop finds out
+            self._orders.send(answer)
 
 
-def fork() -> int:
-    """Fork, without Python's warning of threads: it is the session that knows of them, and asked."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        return os.fork()
-
-
-@contextlib.contextmanager
-def signals_held() -> Iterator[set[int]]:
-    """Let signals wait that somebody may handle; the block gets those that waited before."""
-    before: set[int] = set(signal.pthread_sigmask(signal.SIG_BLOCK, HELD))
+def _pidfd(pid: int) -> tuple[int, ...]:
+    """Return a descriptor that can be read when a process has ended, where the system has such."""
     try:
-        yield before
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        return (posix.pidfd_open(pid),)  # Linux 5.3 and newer
+    except (AttributeError, OSError):
+        return ()
 
 
-def _take_signals(alarm: int) -> Originals:
-    """Make the nursery deaf to Ctrl-C, mortal by the other signals, and awake when a child ends."""
-
-    def wake(_number: int, _frame: FrameType | None) -> None:
-        """Exist: only what Python handles writes to the descriptor that wakes the loop."""
-
-    wanted: dict[int, Any] = {  # Any: as in Originals
-        signal.SIGINT: signal.SIG_IGN,
-        signal.SIGTERM: signal.SIG_DFL,
-        signal.SIGHUP: signal.SIG_DFL,
-        signal.SIGCHLD: wake,
-    }
-    # None stands for a handler that was not set by Python, and cannot be given back by it.
-    found = {number: signal.getsignal(number) for number in wanted}
-    originals = Originals(
-        handlers={number: handler for number, handler in found.items() if handler is not None},
-        wakeup=signal.set_wakeup_fd(alarm, warn_on_full_buffer=False),
-    )
-    for number in originals.handlers:
-        signal.signal(number, wanted[number])
-    return originals
-
-
-def _moved_high(descriptor: int) -> int:
+def signal_name(number: int) -> str:
+    """Return a signal's name and number."""
     try:
-        high = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, HIGH_DESCRIPTOR)
-    except OSError:  # more than this process may have
-        return descriptor
-    os.close(descriptor)
-    return high
-
-
-def _identity(descriptor: int) -> tuple[int, int] | None:
-    try:
-        found = os.fstat(descriptor)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
-
-
-def _drain(descriptor: int) -> None:
-    """Forget the answers that came for a child which had ended."""
-    with socket.socket(fileno=os.dup(descriptor)) as unread, contextlib.suppress(BlockingIOError):
-        while unread.recv(CHUNK_BYTES, socket.MSG_DONTWAIT):
-            continue
+        return f"{signal.Signals(number).name} (signal {number})"
+    except ValueError:  # a real-time signal has none
+        return f"signal {number}"

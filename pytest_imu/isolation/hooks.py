@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from typing import Any
 
 import pytest
 
 from pytest_imu.core.children.census import helper_pids
 from pytest_imu.isolation import coverage_data as child_coverage
+from pytest_imu.isolation.channel import Channel
 from pytest_imu.isolation.child import Child
 from pytest_imu.isolation.file_pages import FilePages, resident_file_pages
-from pytest_imu.isolation.forkserver import Nursery
-from pytest_imu.isolation.forkserver_process import Send
+from pytest_imu.isolation.forkserver import ForkServer
 from pytest_imu.isolation.messages import flush_output
-from pytest_imu.isolation.parent import Visit
+from pytest_imu.isolation.parent import IsolatedTest, is_debugging
 from pytest_imu.markers import BUDGETS
+from pytest_imu.recording.warning import record_warning
 from pytest_imu.settings import Settings
+
+KEEPERS = {
+    "pytest_benchmark": ("pytest-benchmark", "the results"),
+    "pytest_harvest": ("pytest-harvest", "the results"),
+    "snapshottest": ("snapshottest", "the snapshots"),
+    "syrupy": ("syrupy", "the snapshots"),
+}
+"""Plugins that gather in memory, for the end of the run, what the tests with their fixtures did."""
 
 
 class Isolation:
@@ -30,7 +40,7 @@ class Isolation:
             for number, item in enumerate(session.items)
             if settings.isolate == "all" or BUDGETS in item.stash
         }
-        self._nursery: Nursery | None = None
+        self._server: ForkServer | None = None
         self._child: Child | None = None
         self._file_pages = FilePages()
 
@@ -44,22 +54,31 @@ class Isolation:
             # Made here: each child would make a numbered folder of its own. Where that fails, the
             # tests that need it say why; with -p no:tmpdir there is none.
             config.__dict__["_tmp_path_factory"].getbasetemp()
-        flush_output(config)
+        self._warn_of_keepers()
         self._file_pages = resident_file_pages()
-        self._nursery = Nursery(self._in_child, prepare=self._in_nursery)
-        helper_pids().add(self._nursery.pid)
+        self._server = self._start_server()
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
         """Run an isolated test in a child, and tell its reports to those who listen here."""
         number = self._numbers.get(item)
-        nursery = self._nursery
-        if number is None or nursery is None or not nursery.is_mine:
+        server = self._server
+        if number is None or server is None or not server.is_mine:
             return None
+        if server.is_lost:  # killed, or cut off by a test that closed what it had not opened
+            self._close()
+            server = self._server = self._start_server()
         measured = self._settings.measure_all or BUDGETS in item.stash
-        Visit(item, nursery, measured=measured).run(number)
+        IsolatedTest(item, server, measured=measured).run(number)
         self._finalise_what_is_left_here(item, nextitem)
         return True
+
+    @pytest.hookimpl(optionalhook=True, tryfirst=True)
+    def pytest_timeout_set_timer(self, item: pytest.Item, settings: Any) -> bool | None:
+        """Leave pytest-timeout's thread to the child: here it would end the whole run."""
+        # Any: the type is pytest-timeout's.
+        is_here = self._server is not None and self._server.is_mine and item in self._numbers
+        return True if is_here and settings.method == "thread" else None
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self) -> None:
@@ -71,21 +90,37 @@ class Isolation:
         """End the process that forks, where the session did not come to its own end."""
         self._close()
 
-    def _close(self) -> None:
-        nursery, self._nursery = self._nursery, None
-        if nursery is not None:
-            nursery.close()
-            helper_pids().discard(nursery.pid)
+    def _warn_of_keepers(self) -> None:
+        """Name the plugins that gather from tests what cannot come from their children."""
+        for package, (name, kept) in KEEPERS.items():
+            if package in sys.modules and any(_has_fixture_of(package, one) for one in self._numbers):
+                text = f"{name} loses {kept} of isolated tests: it keeps them in each test's own process"
+                record_warning(self._session.config.hook, text, when="config")
 
-    def _in_nursery(self) -> None:
-        child_coverage.begin_in_nursery()
+    def _start_server(self) -> ForkServer:
+        config = self._session.config
+        flush_output(config)
+        # A debugger needs the terminal; a server that has none cannot give it to its children.
+        server = ForkServer(self._in_child, prepare=self._in_server, detached=not is_debugging(config))
+        if server.pid is not None:
+            helper_pids().add(server.pid)
+        return server
+
+    def _close(self) -> None:
+        server, self._server = self._server, None
+        if server is not None:
+            server.close()
+            helper_pids().difference_update((server.pid,))
+
+    def _in_server(self) -> None:
+        child_coverage.begin_in_server()
         self._child = Child(self._session)
 
-    def _in_child(self, number: int, send: Send) -> None:
+    def _in_child(self, number: int, channel: Channel) -> None:
         self._file_pages.map_again()  # or their first use would count as the test's memory
-        self._nursery = None  # here the test runs
+        self._server = None  # here the test runs
         if self._child is not None:
-            self._child.run(self._session.items[number], send)
+            self._child.run(number, channel)
 
     def _finalise_what_is_left_here(self, item: pytest.Item, nextitem: pytest.Item | None) -> None:
         """Finalise the fixtures of tests that ran in this process and that the next one does not need.
@@ -110,3 +145,14 @@ class Isolation:
         if call.excinfo is not None:
             report = item.ihook.pytest_runtest_makereport(item=item, call=call)
             item.ihook.pytest_runtest_logreport(report=report)
+
+
+def _has_fixture_of(package: str, item: pytest.Item) -> bool:
+    """Whether a test asks for a fixture that a package defines."""
+    info: Any = getattr(item, "_fixtureinfo", None)  # pytest's own; a doctest of old has none
+    definitions = {} if info is None else info.name2fixturedefs
+    return any(
+        getattr(definition.func, "__module__", "").partition(".")[0] == package
+        for named in definitions.values()
+        for definition in named
+    )

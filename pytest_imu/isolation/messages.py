@@ -1,51 +1,29 @@
-"""What an isolated test sends home: plain values, as one line of JSON a message."""
+"""What an isolated test tells the session, as plain values."""
 
 from __future__ import annotations
 
-import json
 import sys
 import warnings
 from typing import Any
 
 import pytest
 
-TUPLE = "imu tuple"
-"""The one key of the dict that stands for a tuple, which JSON does not have."""
+PLAIN = (bool, int, float, str, bytes)
 
 
-Message = dict[str, Any]
-
-
-def encode(message: Message) -> bytes:
-    """Return a message as one line of JSON; what JSON does not have goes as its repr."""
-    return json.dumps(_plain(message)).encode("ascii")
-
-
-def decode(line: bytes) -> Message:
-    """Return the message, tuples and all."""
-    message: Message = json.loads(line, object_hook=_with_tuples)
-    return message
-
-
-def _plain(value: Any) -> Any:
-    if value is None or type(value) in (bool, int, float, str):
+def plain(value: Any) -> Any:  # Any: plugins put anything into reports
+    """Return a value with nothing in it but what Python itself brings; other objects as their repr."""
+    if value is None or type(value) in PLAIN:
         return value
     if isinstance(value, dict):
-        return {str(key): _plain(one) for key, one in value.items()}
-    if isinstance(value, list):
-        return [_plain(one) for one in value]
-    if isinstance(value, tuple):
-        return {TUPLE: [_plain(one) for one in value]}
-    if isinstance(value, (str, int, float)):  # of a class of its own
-        return next(kind(value) for kind in (str, int, float) if isinstance(value, kind))
-    return repr(value)
+        return {str(key): plain(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [*map(plain, value)] if isinstance(value, list) else (*map(plain, value),)
+    own = next((kind for kind in (str, int, float) if isinstance(value, kind)), None)
+    return repr(value) if own is None else own(value)
 
 
-def _with_tuples(found: dict[str, Any]) -> Any:
-    return tuple(found[TUPLE]) if found.keys() == {TUPLE} else found
-
-
-def plain_warning(warning: warnings.WarningMessage) -> Message:
+def plain_warning(warning: warnings.WarningMessage) -> dict[str, Any]:
     """Return a warning in plain form."""
     return {
         "text": str(warning.message),
@@ -57,7 +35,7 @@ def plain_warning(warning: warnings.WarningMessage) -> Message:
     }
 
 
-def rebuilt_warning(plain: Message) -> warnings.WarningMessage:
+def rebuilt_warning(plain: dict[str, Any]) -> warnings.WarningMessage:
     """Return the warning, as a PytestWarning where its own class is not known here."""
     category: Any = sys.modules.get(plain["module"])
     for name in plain["name"].split("."):

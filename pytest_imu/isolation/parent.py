@@ -1,10 +1,9 @@
-"""One isolated test's stay in its child, as the session sees and reports it."""
+"""One isolated test, as the session sees and reports it."""
 
 from __future__ import annotations
 
 import contextlib
 import signal
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,65 +11,70 @@ import pytest
 
 from pytest_imu.core.budgets import AnyBudget, unchecked
 from pytest_imu.isolation import coverage_data as child_coverage
-from pytest_imu.isolation.forkserver import Ended, Nursery
-from pytest_imu.isolation.messages import Message, decode, flush_output, rebuilt_warning
+from pytest_imu.isolation.channel import Message
+from pytest_imu.isolation.forkserver import ForkServer
+from pytest_imu.isolation.messages import flush_output, rebuilt_warning
 from pytest_imu.markers import BUDGETS
 from pytest_imu.recording.record import NOT_TO_ITS_END, PhaseRecord
 from pytest_imu.recording.warning import record_warning
 
-OWN_END_S = 0.5
-"""How long a child may take to end by itself: a Ctrl-C or a timeout has reached it as well."""
-TEARDOWN_S = 5.0
-"""How long a child may take to tear its fixtures down once it was told to end."""
+OWN_END_LOOKS = 1
+"""For how many seconds a child may end by itself where a timeout has ended the wait for it: it has the
+same timeout."""
 
 
-class Visit:
-    """One test's stay in a child, as the session sees it."""
+def is_debugging(config: pytest.Config) -> bool:
+    """Whether the child shall have the terminal, for a debugger in it."""
+    return bool(getattr(config.option, "usepdb", False) or getattr(config.option, "trace", False))
 
-    _clock_s = staticmethod(time.monotonic)
 
-    def __init__(self, item: pytest.Item, nursery: Nursery, *, measured: bool) -> None:
+class IsolatedTest:
+    """One test that runs in a child, as the session sees it."""
+
+    def __init__(self, item: pytest.Item, server: ForkServer, *, measured: bool) -> None:
         self._item = item
-        self._nursery = nursery
+        self._server = server
         self._measured = measured
         self._phase: Any = "setup"  # Any: pytest has no name for the type of its three words
+        self._unreported: list[str] = []
         self._attempt = 0
-        self._open_log = False
         self._sections: list[tuple[str, str]] = []
         self._judged: list[AnyBudget] = []
-        self._left: Message | None = None
+        self._left: Message = None
 
     def run(self, number: int) -> None:
         """Have the test run, and report it; raises what ended the whole run in the child."""
-        self._nursery.begin(number)
-        interruption: BaseException | None = None
+        self._server.begin(number)
+        timeout: str | None = None
         try:
             with self._debugger_hears_ctrl_c():
-                ended = self._take_in_until_end(None)
-        except BaseException as error:
-            ended = self._end_child()
-            if isinstance(error, KeyboardInterrupt):
-                raise self._interrupt() from None
+                ended = self._take_in_until_end()
+        except pytest.fail.Exception as error:
             # A plugin that fails the test that runs too long fails the one that waits for it.
-            if not isinstance(error, pytest.fail.Exception):
-                raise
-            interruption = error
-        if self._left is not None:
+            timeout = str(error)
+            ended = self._end_child(OWN_END_LOOKS)
+        except KeyboardInterrupt:
+            self._end_child(0)
+            raise self._interrupt() from None
+        except BaseException:
+            self._end_child(0)
+            raise
+        if self._left is None:
+            self._fail(timeout or f"the child process that ran this test {ended}")
+        elif timeout is not None and self._interrupted_at is not None:
             # What it was told to do by the failure of the wait is not what it did by itself.
-            told = interruption is not None and self._interrupted_at is not None
-            self._take_leave({**self._left, "left": None} if told else self._left)
-            if not told:
-                return
-        if interruption is not None:
-            self._fail(str(interruption))
-        elif ended is not None:
-            self._fail(f"the child process that ran this test {ended.why}")
+            self._take_leave(self._left, None)
+            self._fail(timeout)
+        else:
+            self._take_leave(self._left, self._left["left"])
+            if self._left["left"] is None and self._unreported:
+                self._phase = self._unreported[0]
+                self._fail(f"the child process that ran this test sent no report of its {self._phase}")
 
     @contextlib.contextmanager
     def _debugger_hears_ctrl_c(self) -> Iterator[None]:
         """With --pdb and --trace, leave a Ctrl-C to the child: there its debugger asks what to do."""
-        option = self._item.config.option
-        if not (getattr(option, "usepdb", False) or getattr(option, "trace", False)):
+        if not is_debugging(self._item.config):
             yield
             return
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -79,39 +83,31 @@ class Visit:
         finally:
             signal.signal(signal.SIGINT, before)
 
-    def _take_in_until_end(self, timeout_s: float | None) -> Ended | None:
-        """Take in what comes home; return how the child ended, None if it did not in time."""
-        deadline = None if timeout_s is None else self._clock_s() + timeout_s
-        while True:
-            left_s = None if deadline is None else max(0.0, deadline - self._clock_s())
-            event = self._nursery.next_event(left_s)
-            if event is None or isinstance(event, Ended):
-                return event
-            self._take_in(decode(event))
+    def _take_in_until_end(self) -> str:
+        """Take in what the child sends; return how it ended."""
+        while not isinstance(event := self._server.next_event(), str):
+            self._take_in(event)
             flush_output(self._item.config)  # before the child prints what comes after
-
-    def _end_child(self) -> Ended | None:
-        """Let the child end by itself, then ask it to, then kill it."""
-        try:
-            ended = self._take_in_until_end(OWN_END_S)
-            if ended is None:
-                self._nursery.signal(signal.SIGINT)
-                ended = self._take_in_until_end(TEARDOWN_S)
-        except BaseException:
-            self._kill_child()
-            raise
-        return self._kill_child() if ended is None else ended
-
-    def _kill_child(self) -> Ended:
-        self._nursery.signal(signal.SIGKILL)
-        while not isinstance(event := self._nursery.next_event(), Ended):
-            continue
+            if event.get("waits"):
+                self._server.answer(event["waits"])
         return event
+
+    def _end_child(self, looks: int) -> str:
+        """Let the child end by itself for so many seconds, then ask it to; at last it is killed."""
+        try:
+            self._server.end(looks)
+            return self._take_in_until_end()
+        except BaseException:
+            self._server.kill()
+            while not isinstance(self._server.next_event(), str):
+                continue
+            raise
 
     def _take_in(self, message: Message) -> None:
         match message["what"]:
             case "phase":
                 self._phase = message["when"]
+                self._unreported.append(self._phase)
             case "hook":
                 self._call_hook(message["name"], message["arguments"])
             case "left":
@@ -125,8 +121,7 @@ class Visit:
             arguments["warning_message"] = rebuilt_warning(arguments["warning_message"])
             hooks.pytest_warning_recorded.call_historic(kwargs=arguments)
         else:
-            self._open_log = name == "pytest_runtest_logstart"
-            if self._open_log:
+            if name == "pytest_runtest_logstart":
                 self._attempt += 1
                 self._phase, self._sections, self._judged = "setup", [], []
             getattr(hooks, name)(**arguments)
@@ -135,20 +130,24 @@ class Visit:
         config = self._item.config
         report = config.hook.pytest_report_from_serializable(config=config, data=data)
         self._sections = list(report.sections)
+        self._unreported = [phase for phase in self._unreported if phase != report.when]
         record: PhaseRecord | None = getattr(report, "imu", None)
         if record is not None:
             self._judged += [verdict.budget for verdict in record.verdicts]
         self._item.ihook.pytest_runtest_logreport(report=report)
 
-    def _take_leave(self, message: Message) -> None:
-        session, left = self._item.session, message["left"]
+    def _take_leave(self, message: Message, left: Message) -> None:
+        session = self._item.session
         session.shouldstop = session.shouldstop or message["shouldstop"]
         session.shouldfail = session.shouldfail or message["shouldfail"]
         recorder = self._item.config.pluginmanager.get_plugin("imu-recorder")
         if recorder is not None and message["log_fault"] is not None:
             recorder.note_log_fault(message["log_fault"])
         if message["coverage"] is not None:
-            self._warn_of_coverage(child_coverage.take_in(message["coverage"]))
+            fault = child_coverage.take_in(message["coverage"])
+            if fault is not None:
+                text = f"the coverage of an isolated test is lost: {fault}"
+                record_warning(self._item.ihook, text, nodeid=self._item.nodeid)
         if left is None:
             return
         match left["by"]:
@@ -160,26 +159,21 @@ class Visit:
                 self._fail(left["text"])
 
     @property
-    def _interrupted_at(self) -> str | None:
+    def _interrupted_at(self) -> Any:  # a str or None
         """Where in the child an interrupt left the test; None where none did."""
-        left = None if self._left is None else self._left["left"]
-        return None if left is None else left.get("where")
+        left = self._left and self._left["left"]
+        return left and left.get("where")
 
     def _interrupt(self) -> KeyboardInterrupt:
         """Return an interrupt that says where the test was: its own traceback ends here."""
         where = "" if self._interrupted_at is None else f" at {self._interrupted_at}"
         return KeyboardInterrupt(f"{self._item.nodeid}{where}")
 
-    def _warn_of_coverage(self, fault: str | None) -> None:
-        if fault is not None:
-            text = f"the coverage of an isolated test is lost: {fault}"
-            record_warning(self._item.ihook, text, nodeid=self._item.nodeid)
-
     def _fail(self, text: str) -> None:
         """Report the test as failed in the phase that was under way, and end its log."""
         item = self._item
         where: Any = {"nodeid": item.nodeid, "location": item.location}  # Any: what hooks take
-        if not self._open_log and self._attempt == 0:
+        if self._attempt == 0:
             item.ihook.pytest_runtest_logstart(**where)
         report = pytest.TestReport(
             **where,

@@ -20,6 +20,7 @@ def needs(module: str, distribution: str) -> pytest.MarkDecorator:
 
 
 needs_anyio = needs("anyio", "anyio")
+needs_benchmark = needs("pytest_benchmark", "pytest-benchmark")
 needs_asyncio = needs("pytest_asyncio", "pytest-asyncio")
 needs_cov = needs("pytest_cov", "pytest-cov")
 needs_rerunfailures = needs("pytest_rerunfailures", "pytest-rerunfailures")
@@ -260,7 +261,7 @@ def test_plugin_that_fails_what_waits(pytester: pytest.Pytester) -> None:
         from pathlib import Path
 
         import pytest
-        from pytest_imu.isolation import parent as visit
+        from pytest_imu.isolation import parent
 
         SESSION = os.getpid()
 
@@ -271,13 +272,13 @@ def test_plugin_that_fails_what_waits(pytester: pytest.Pytester) -> None:
 
             signal.signal(signal.SIGALRM, too_long)
             # The one that hears ends by itself, however slow the machine; nobody waits for the other.
-            visit.OWN_END_S = 60 if item.name == "test_hears" else 0
+            parent.OWN_END_LOOKS = 60 if item.name == "test_hears" else 0
             return (yield)
 
         @pytest.fixture
         def session_is_told():
             def tell():
-                # Once it sleeps it has taken in all that came home, and waits.
+                # Once it sleeps it has taken in all that came, and waits.
                 status = Path(f"/proc/{SESSION}/status")
                 while status.exists() and "State:\\tS" not in status.read_text():
                     pass
@@ -311,3 +312,38 @@ def test_plugin_that_fails_what_waits(pytester: pytest.Pytester) -> None:
         ["*_ test_hears _*", ">*signal.raise_signal(signal.SIGALRM)", "E*Failed: took too long"]
     )
     result.stdout.fnmatch_lines(["*_ test_is_deaf _*", "took too long"])
+
+
+@needs_benchmark
+def test_plugin_that_loses_its_state(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plugin that gathers results in each test's own process is named in one warning, and only where
+    an isolated test uses it.
+    """
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # it would write nothing in a worker
+    pytester.makepyfile(
+        """
+        import pytest
+
+        def test_plain(benchmark):
+            benchmark(lambda: None)
+
+        @pytest.mark.parametrize("number", range(2))
+        @pytest.mark.max_peak_mib(50)
+        def test_budget(number):
+            pass
+        """
+    )
+    plugin = ("-p", "pytest_benchmark.plugin", "--benchmark-json=benchmarks.json")
+    warning = "*imu: pytest-benchmark loses the results of isolated tests: *"
+
+    in_children = run(pytester, *plugin)
+    file = pytester.path / "benchmarks.json"
+    assert not (file.exists() and file.stat().st_size)  # old ones make it before the tests
+    here = run(pytester, *plugin, isolate="budgets")
+
+    for result in (in_children, here):
+        assert 3 == result.parseoutcomes()["passed"]
+    assert 1 == sum("imu: pytest-benchmark" in line for line in in_children.outlines)
+    in_children.stdout.fnmatch_lines([warning])
+    here.stdout.no_fnmatch_line(warning)
+    assert 1 == len(json.loads(file.read_text(encoding="utf-8"))["benchmarks"])
