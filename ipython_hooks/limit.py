@@ -48,7 +48,8 @@ class MemoryLimit:
             raise ValueError(message)
         soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
         wanted = int(counted[1]) * platforms.KIB + total_bytes - rss_bytes
-        allowed = min((one for one in self._before or (soft, hard) if one >= 0), default=wanted)
+        limits = [one for one in self._before or (soft, hard) if one != resource.RLIM_INFINITY]
+        allowed = min(limits, default=wanted)
         if wanted > allowed:
             message = f"this process may not go over {allowed / 2**20:.1f} MiB of data in any case"
             raise ValueError(message)
