@@ -95,6 +95,10 @@ NEEDS: Mapping[str, tuple[Callable[[], bool], str]] = {
     "needs_malloc_trim": (malloc_trim_works, "this C library has no malloc_trim: it is not glibc"),
 }
 """Markers that skip a test where the machine lacks something, and say so in the summary."""
+FORKS_BESIDE_THREADS = "ignore:This process .* is multi-threaded, use of fork:DeprecationWarning"
+"""What Python 3.12 and newer warn of in a worker of xdist's, say: it has a thread. Where warnings are
+errors, 3.15 raises it with the child already there. The children of these tests need no lock of a
+thread's, and most start another program at once."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -104,9 +108,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what this machine cannot run; each need is tried once, and only where a test has it."""
+    """Skip what this machine cannot run; each need is tried once, and only where a test has it.
+
+    What needs to fork may do so beside threads.
+    """
     reasons: dict[str, str | None] = {}
     for item in items:
+        if item.get_closest_marker("needs_fork"):
+            item.add_marker(pytest.mark.filterwarnings(FORKS_BESIDE_THREADS))
         for name in {marker.name for marker in item.iter_markers()} & NEEDS.keys():
             if name not in reasons:
                 is_met, reason = NEEDS[name]

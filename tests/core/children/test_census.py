@@ -130,7 +130,6 @@ def test_program_started_beside_the_counters_is_at_least_one(watched: Census) ->
 
 
 @pytest.mark.needs_fork
-@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 def test_forks_that_came_and_went_are_counted(watched: Census) -> None:
     """Forks are counted on every Python; where subprocess is not seen, there may have been more."""
     start = watched.open()
