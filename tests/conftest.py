@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import functools
+import importlib.util
 import json
 import mmap
 import os
@@ -72,6 +74,14 @@ def valgrind_works() -> bool:
     return [int(number) for number in numbers if number.isdecimal()] >= [3, 19]
 
 
+def is_installed(package: str) -> bool:
+    """Whether a package can be imported, without importing it.
+
+    Pytester forgets at its test's end what was imported meanwhile, and numpy cannot be loaded twice.
+    """
+    return importlib.util.find_spec(package) is not None
+
+
 NEEDS: Mapping[str, tuple[Callable[[], bool], str]] = {
     "needs_kernel_peaks": (
         kernel_peaks_work,
@@ -93,6 +103,10 @@ NEEDS: Mapping[str, tuple[Callable[[], bool], str]] = {
     ),
     "needs_valgrind": (valgrind_works, "there is no valgrind 3.19 or newer here"),
     "needs_malloc_trim": (malloc_trim_works, "this C library has no malloc_trim: it is not glibc"),
+    **{
+        f"needs_{package}": (functools.partial(is_installed, package), "pip install 'pytest-imu[test]'")
+        for package in ("matplotlib", "numpy", "pandas")
+    },
 }
 """Markers that skip a test where the machine lacks something, and say so in the summary."""
 FORKS_BESIDE_THREADS = "ignore:This process .* is multi-threaded, use of fork:DeprecationWarning"
