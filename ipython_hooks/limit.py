@@ -46,7 +46,8 @@ class MemoryLimit:
             raise InvalidValueError(format_bytes(total_bytes), expected)
         soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
         wanted = int(counted[1]) * platforms.KIB + total_bytes - rss_bytes
-        allowed = min((one for one in self._before or (soft, hard) if one >= 0), default=wanted)
+        limits = [one for one in self._before or (soft, hard) if one != resource.RLIM_INFINITY]
+        allowed = min(limits, default=wanted)
         if wanted > allowed:
             expected = f"less; this process may hold {format_bytes(allowed)} of data at most"
             raise InvalidValueError(format_bytes(total_bytes), expected)

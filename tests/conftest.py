@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import functools
+import importlib.util
 import json
 import mmap
 import os
@@ -72,6 +74,14 @@ def valgrind_works() -> bool:
     return [int(number) for number in numbers if number.isdecimal()] >= [3, 19]
 
 
+def is_installed(package: str) -> bool:
+    """Whether a package can be imported, without importing it.
+
+    Pytester forgets at its test's end what was imported meanwhile, and numpy cannot be loaded twice.
+    """
+    return importlib.util.find_spec(package) is not None
+
+
 NEEDS: Mapping[str, tuple[Callable[[], bool], str]] = {
     "needs_kernel_peaks": (
         kernel_peaks_work,
@@ -93,8 +103,16 @@ NEEDS: Mapping[str, tuple[Callable[[], bool], str]] = {
     ),
     "needs_valgrind": (valgrind_works, "there is no valgrind 3.19 or newer here"),
     "needs_malloc_trim": (malloc_trim_works, "this C library has no malloc_trim: it is not glibc"),
+    **{
+        f"needs_{package}": (functools.partial(is_installed, package), "pip install 'pytest-imu[test]'")
+        for package in ("matplotlib", "numpy", "pandas")
+    },
 }
 """Markers that skip a test where the machine lacks something, and say so in the summary."""
+FORKS_BESIDE_THREADS = "ignore:This process .* is multi-threaded, use of fork:DeprecationWarning"
+"""What Python 3.12 and newer warn of in a worker of xdist's, say: it has a thread. Where warnings are
+errors, 3.15 raises it with the child already there. The children of these tests need no lock of a
+thread's, and most start another program at once."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -104,9 +122,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what this machine cannot run; each need is tried once, and only where a test has it."""
+    """Skip what this machine cannot run; each need is tried once, and only where a test has it.
+
+    What needs to fork may do so beside threads.
+    """
     reasons: dict[str, str | None] = {}
     for item in items:
+        if item.get_closest_marker("needs_fork"):
+            item.add_marker(pytest.mark.filterwarnings(FORKS_BESIDE_THREADS))
         for name in {marker.name for marker in item.iter_markers()} & NEEDS.keys():
             if name not in reasons:
                 is_met, reason = NEEDS[name]

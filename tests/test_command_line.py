@@ -36,7 +36,7 @@ def test_doctor_for_people_and_programs() -> None:
     document = json.loads(as_json.stdout)
     assert 1 == document["schema"]
     names = [check["name"] for check in document["checks"]]
-    assert ["memory", "peak", "trim", "perf"] == names[:4]
+    assert ["memory", "peak", "trim", "reusable", "perf"] == names[:5]
     assert names == re.findall(r"^(?:yes|no ) {2}(\S+(?: \S+)?)  ", text.stdout, re.MULTILINE)
     for check in document["checks"]:
         assert {"name", "ok", "value", "mend"} == check.keys()
@@ -51,6 +51,41 @@ def test_doctor_names_where_numbers_come_from() -> None:
     }
     assert checks["memory"].endswith(" MiB now, from /proc/self/statm")
     assert checks["peak"].startswith("kernel high-water mark, to ")
+
+
+@pytest.mark.parametrize(
+    ("in_python", "in_thread_heaps", "gil_disabled", "expected"),
+    [
+        (0, 0, 0, "the allocators tell what they hold free"),
+        (None, 0, 1, "this free-threaded build's allocator does not tell what it holds free"),
+        (None, 0, 0, "this Python's allocator does not tell what it holds free"),
+        (None, 0, None, "this Python's allocator does not tell what it holds free"),
+        (0, None, 0, "this C library tells what it holds free in a form that is not known"),
+    ],
+    ids=["all tell", "free-threaded", "PYTHONMALLOC", "another interpreter", "another C library"],
+)
+def test_doctor_says_whose_free_memory_is_unknown(
+    in_python: int | None, in_thread_heaps: int | None, gil_disabled: int | None, expected: str
+) -> None:
+    """Where an allocator does not tell what it holds free, the doctor says which, and what to do."""
+    check = doctor.reusable_check(
+        in_python=lambda: in_python,
+        in_thread_heaps=lambda: in_thread_heaps,
+        build={"Py_GIL_DISABLED": gil_disabled}.get,
+    )
+    assert expected == check.value.partition(": ")[0]
+    assert check.ok is (check.mend is None)
+    assert check.ok is (in_python == in_thread_heaps == 0)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="Python has mimalloc since 3.13")
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a Unix: nothing is told on Windows")
+def test_doctor_under_mimalloc() -> None:
+    """What mimalloc holds free is not known, and what another allocator tells is not taken for it."""
+    done = run("doctor", "--json", PYTHONMALLOC="mimalloc")
+    checks = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
+    assert not checks["reusable"]["ok"]
+    assert checks["reusable"]["value"].startswith("this Python's allocator does not tell")
 
 
 @pytest.mark.needs_perf

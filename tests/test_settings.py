@@ -143,9 +143,9 @@ def test_bad_marker_on_a_deselected_test_is_no_error(run: Run, pytester: pytest.
     assert (pytester.path / "ran").exists()
 
 
+@pytest.mark.needs_numpy
 def test_every_kind_of_number_is_a_limit(run: Run, pytester: pytest.Pytester) -> None:
     """Integers, floats, fractions, numpy's numbers, and None are limits; 0 is one too."""
-    pytest.importorskip("numpy")
     pytester.makepyfile(
         test_numbers="""
             from fractions import Fraction

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import sys
+import sysconfig
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -13,10 +14,9 @@ from pytest_imu.core.counters.perf import command as perf_command
 from pytest_imu.core.counters.perf.command import PerfCommand
 from pytest_imu.core.counters.perf.stat import PerfStat
 from pytest_imu.core.counters.source import CannotCountError
-from pytest_imu.core.memory import platforms
+from pytest_imu.core.memory import platforms, reusable
 from pytest_imu.core.memory import source as memory
 from pytest_imu.core.memory.kernel import KernelPeak
-from pytest_imu.core.memory.reusable import other_allocator
 from pytest_imu.core.memory.trim import process_trimmer
 from pytest_imu.core.meter import Meter
 from pytest_imu.core.model import CounterReading
@@ -31,7 +31,9 @@ HARMLESS_PARANOID = 2
 """Up to this level the kernel lets everyone count what their own processes do."""
 
 MEND_PEAK = "let this process write /proc/self/clear_refs: no gVisor, no hidepid, not set-user-id"
-MEND_ALLOCATOR = "run without PYTHONMALLOC and LD_PRELOAD, or measure with --imu-isolate"
+MEND_ALLOCATOR = "enforce budgets without LD_PRELOAD of another allocator"
+MEND_PYTHON_ALLOCATOR = "enforce budgets on CPython with the GIL, without PYTHONMALLOC"
+MEND_LIBRARY_FORM = "report it, with the C library's version"
 MEND_PERF = "install perf: linux-perf (Debian), linux-tools-generic (Ubuntu), perf (Fedora, Arch)"
 MEND_REFUSED = (
     "sysctl kernel.perf_event_paranoid=2 on the host; in docker also --cap-add PERFMON "
@@ -82,16 +84,40 @@ def _memory_checks() -> Iterator[Check]:
         + (f", to {format_mib(source.resolution_bytes, decimals=2)} MiB" if exact else ""),
         mend=None if exact else MEND_PEAK,
     )
-    yield _trim_check()
+    yield trim_check()
+    yield reusable_check()
 
 
-def _trim_check() -> Check:
-    if allocator := other_allocator():
-        return Check(
-            name="trim", ok=False, value=f"{allocator} keeps what is freed", mend=MEND_ALLOCATOR
-        )
-    trims = process_trimmer().available
+def trim_check(
+    *, available: bool | None = None, other: Callable[[], str | None] = reusable.other_allocator
+) -> Check:
+    """Return whether freed memory is given back before a window: another allocator keeps it."""
+    if allocator := other():
+        value = f"malloc_trim gives nothing back of what {allocator} keeps"
+        return Check(name="trim", ok=False, value=value, mend=MEND_ALLOCATOR)
+    trims = process_trimmer().available if available is None else available
     return Check(name="trim", ok=trims, value="malloc_trim" if trims else "only glibc has malloc_trim")
+
+
+def reusable_check(
+    *,
+    in_python: Callable[[], int | None] = reusable.free_in_pymalloc,
+    in_thread_heaps: Callable[[], int | None] = reusable.free_in_thread_heaps,
+    preloaded: Callable[[], str | None] = reusable.preloaded_allocator,
+    build: Callable[[str], object] = sysconfig.get_config_var,
+) -> Check:
+    """Return whether the allocators tell what they hold free: a test may use that without any peak."""
+    if allocator := preloaded():
+        value = f"{allocator} does not tell what it holds free: tests may use it without a peak"
+        return Check(name="reusable", ok=False, value=value, mend=MEND_ALLOCATOR)
+    if in_python() is None:
+        whose = "this free-threaded build's" if build("Py_GIL_DISABLED") else "this Python's"
+        value = f"{whose} allocator does not tell what it holds free: tests may use it without a peak"
+        return Check(name="reusable", ok=False, value=value, mend=MEND_PYTHON_ALLOCATOR)
+    if in_thread_heaps() is None:
+        value = "this C library tells what it holds free in a form that is not known"
+        return Check(name="reusable", ok=False, value=value, mend=MEND_LIBRARY_FORM)
+    return Check(name="reusable", ok=True, value="the allocators tell what they hold free")
 
 
 def _perf_checks(find: Callable[[], PerfCommand], paranoid: Callable[[], int | None]) -> Iterator[Check]:

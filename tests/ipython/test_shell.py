@@ -621,9 +621,9 @@ def test_last_history_top(shell: Shell) -> None:
     assert "'%imu top 2'" == parts(seen["imu_last"])["command"]
 
 
+@pytest.mark.needs_pandas
 def test_history_is_data(shell: Shell) -> None:
     """`imu_history` is a list that pandas takes as it is: a row a command, numbers as numbers."""
-    pytest.importorskip("pandas", reason="needs_pandas: pip install 'pytest-imu[test]'")
     seen = shell("""
         run("a = bytearray(32 * 2**20)")
         run("1/0")
@@ -888,9 +888,9 @@ def test_names_come_back_after_reset(shell: Shell) -> None:
     assert ["a = 1", "%reset -f"] == seen["commands"]
 
 
+@pytest.mark.needs_matplotlib
 def test_plot(shell: Shell, tmp_path: Path) -> None:
     """The session is drawn into a file or returned as a figure; an unknown format is one line."""
-    pytest.importorskip("matplotlib", reason="needs_matplotlib: pip install 'pytest-imu[plot]'")
     seen = shell("""
         run("a = bytearray(10**7)")
         run("x = '$ $ <b> \\\\n'")

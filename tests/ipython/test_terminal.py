@@ -16,6 +16,7 @@ import pexpect  # type: ignore[import-untyped]  # it has no types
 import pyte  # it draws what the shell sends, as a terminal would
 import pytest
 
+pytestmark = pytest.mark.needs_fork
 COLUMNS, ROWS = 100, 30
 TIMEOUT_S = 120
 SHELL = (

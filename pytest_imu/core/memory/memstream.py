@@ -9,7 +9,8 @@ from typing import Any
 def written_by(name: str, *numbers: int) -> bytes | None:
     """Return what the process's own C function *name* writes, or None where there is no such function.
 
-    It is called with *numbers*, each a C int, and the stream as its last argument.
+    It is called with *numbers*, each a C int, and the stream as its last argument. Where the memory for
+    a stream is not to be had it writes nothing.
     """
     tell, open_memstream = _c_function(name), _c_function("open_memstream")
     if tell is None or open_memstream is None:
@@ -20,7 +21,7 @@ def written_by(name: str, *numbers: int) -> bytes | None:
     text, length = ctypes.c_void_p(), ctypes.c_size_t()
     stream = ctypes.c_void_p(open_memstream(ctypes.byref(text), ctypes.byref(length)))
     if not stream:
-        return None
+        return b""
     tell(*map(ctypes.c_int, numbers), stream)
     _c_function("fclose")(stream)
     try:

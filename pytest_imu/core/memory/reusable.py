@@ -29,21 +29,19 @@ REUSE_BYTES_PER_SECOND = 4 * 2**30
 _FREE_BLOCKS = re.compile(rb"bytes in available blocks\s*=\s*([\d,]+)")
 _FREE_POOLS = re.compile(rb"unused pools \* \d+ bytes\s*=\s*([\d,]+)")
 
-
 _HEAP = re.compile(rb'<heap nr="(\d+)">(.*?)</heap>', re.DOTALL)
 _LISTED = re.compile(rb'<(?:size|unsorted) from="\d+" to="\d+" total="(\d+)"')
-_TOTAL = re.compile(rb'<total type="(?:fast|rest)" count="\d+" size="(\d+)"')
-_TOTALS_OF_A_HEAP = 2
+_TOTAL = re.compile(rb'<total type="(fast|rest)" count="\d+" size="(\d+)"')
 
 
 def parse_malloc_info(text: bytes) -> int | None:
     """Return the bytes at the tops of all heaps but the first in what `malloc_info()` writes.
 
-    None where the text is not of that form. A heap's free bytes are listed by their sizes, except the
+    None where the text is not of a known form. A heap's free bytes are listed by their sizes, except the
     top: it is what the totals have more.
     """
     heaps: list[tuple[bytes, bytes]] = _HEAP.findall(text)
-    if not heaps:
+    if not heaps or len(heaps) != text.count(b"<heap "):
         return None
     tops = [_top_bytes(heap) for number, heap in heaps if int(number) > 0]
     known = [top_bytes for top_bytes in tops if top_bytes is not None and top_bytes >= 0]
@@ -51,21 +49,25 @@ def parse_malloc_info(text: bytes) -> int | None:
 
 
 def _top_bytes(heap: bytes) -> int | None:
-    totals = _TOTAL.findall(heap)
-    if len(totals) != _TOTALS_OF_A_HEAP:
+    # Up to glibc 2.42 small blocks that were just freed have a total of their own: "fast".
+    totals = dict(_TOTAL.findall(heap))
+    if b"rest" not in totals or len(totals) != heap.count(b"<total "):
         return None
-    return sum(map(int, totals)) - sum(map(int, _LISTED.findall(heap)))
+    return sum(map(int, totals.values())) - sum(map(int, _LISTED.findall(heap)))
 
 
-def free_in_thread_heaps() -> int | None:
+def free_in_thread_heaps(
+    *, account: Callable[[], bytes | None] = lambda: written_by("malloc_info", 0)
+) -> int | None:
     """Return how much glibc holds free at the tops of the heaps of threads, in bytes.
 
-    None where the C library does not tell (musl, macOS, Windows). What a thread has asked for, freed and
-    never touched is in it too, though it takes no memory. It costs 20-100 µs on a tidy heap, and 8 ms
-    with half a million free blocks.
+    None where what it writes of them is of no known form; 0 where the C library has no `malloc_info()`,
+    and so no such heaps (musl, macOS, Windows). What a thread has asked for, freed and never touched is
+    in it too, though it takes no memory. It costs 20-100 µs on a tidy heap, and 8 ms with half a million
+    free blocks.
     """
-    text = written_by("malloc_info", 0)
-    return None if text is None else parse_malloc_info(text)
+    text = account()
+    return 0 if text is None else parse_malloc_info(text)
 
 
 def parse_malloc_stats(text: bytes) -> int | None:
@@ -133,14 +135,14 @@ def free_bytes(
 ) -> int | None:
     """Return how many bytes the next block can use without any growth; None where that is unknown.
 
-    It is 0 where there is little more than every process has.
-    Where Python's allocator tells nothing the sum is unknown, whatever the heaps hold. Where the C
-    library tells nothing of its heaps it is what Python's allocator holds.
+    It is 0 where there is little more than every process has. Where one of the two tells nothing, the
+    sum is unknown, whatever the other holds.
     """
-    in_blocks = in_pymalloc()
-    if in_blocks is None or other() is not None:
+    if other() is not None:
         return None
-    all_bytes = in_blocks + (in_thread_heaps() or 0)
+    if (in_blocks := in_pymalloc()) is None or (in_heaps := in_thread_heaps()) is None:
+        return None
+    all_bytes = in_blocks + in_heaps
     return all_bytes if all_bytes >= ALWAYS_FREE_BYTES + NOTEWORTHY_BYTES else 0
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from pytest_imu.core.memory.memstream import written_by
-from pytest_imu.core.memory.reusable import parse_malloc_info
+from pytest_imu.core.memory.reusable import free_in_thread_heaps, parse_malloc_info
 from pytest_imu.core.units import MIB
 
 # Recorded from glibc 2.36's malloc_info(); most of the lines of sizes of the first heap are left out,
@@ -68,6 +68,77 @@ END = b"""\
 <aspace type="mprotect" size="8081408"/>
 </malloc>
 """
+# Recorded from glibc 2.43's: small blocks that were just freed have no total of their own any more.
+FIRST_OF_2_43 = b"""\
+<malloc version="1">
+<heap nr="0">
+<sizes>
+  <size from="33" to="33" total="231" count="7"/>
+  <unsorted from="129" to="129" total="129" count="1"/>
+</sizes>
+<total type="rest" count="210" size="150833"/>
+<system type="current" size="2674688"/>
+<system type="max" size="2838528"/>
+<aspace type="total" size="2674688"/>
+<aspace type="mprotect" size="2674688"/>
+</heap>
+"""
+SECOND_OF_2_43 = b"""\
+<heap nr="1">
+<sizes>
+</sizes>
+<total type="rest" count="1" size="20972432"/>
+<system type="current" size="20975616"/>
+<system type="max" size="20975616"/>
+<aspace type="total" size="20975616"/>
+<aspace type="mprotect" size="20975616"/>
+<aspace type="subheaps" size="1"/>
+</heap>
+"""
+# A hole under blocks that live, and a top.
+THIRD_OF_2_43 = b"""\
+<heap nr="2">
+<sizes>
+  <size from="33" to="33" total="99" count="3"/>
+  <size from="49" to="49" total="49" count="1"/>
+  <size from="97" to="97" total="194" count="2"/>
+  <size from="113" to="113" total="113" count="1"/>
+  <size from="129" to="129" total="129" count="1"/>
+  <size from="145" to="145" total="145" count="1"/>
+  <size from="161" to="161" total="161" count="1"/>
+  <size from="177" to="177" total="354" count="2"/>
+  <size from="241" to="241" total="482" count="2"/>
+  <size from="289" to="289" total="578" count="2"/>
+  <size from="305" to="305" total="610" count="2"/>
+  <size from="353" to="353" total="353" count="1"/>
+  <size from="369" to="369" total="1845" count="5"/>
+  <size from="401" to="401" total="401" count="1"/>
+  <size from="417" to="417" total="417" count="1"/>
+  <size from="753" to="753" total="753" count="1"/>
+  <size from="7057" to="7153" total="70666" count="10"/>
+  <size from="7281" to="7601" total="22323" count="3"/>
+  <size from="60049" to="60049" total="2101715" count="35"/>
+  <size from="67105" to="67105" total="268420" count="4"/>
+  <unsorted from="241" to="241" total="241" count="1"/>
+</sizes>
+<total type="rest" count="81" size="2603472"/>
+<system type="current" size="2912256"/>
+<system type="max" size="2912256"/>
+<aspace type="total" size="2912256"/>
+<aspace type="mprotect" size="2912256"/>
+<aspace type="subheaps" size="1"/>
+</heap>
+"""
+END_OF_2_43 = b"""\
+<total type="rest" count="212" size="42095697"/>
+<total type="mmap" count="3" size="610304"/>
+<system type="current" size="44625920"/>
+<system type="max" size="44789760"/>
+<aspace type="total" size="44625920"/>
+<aspace type="mprotect" size="44625920"/>
+</malloc>
+"""
+ANOTHER_TOTAL = SECOND_OF_2_43.replace(b"</sizes>", b'</sizes>\n<total type="new" count="9" size="9"/>')
 WITHOUT_TOTALS = SECOND_HEAP.replace(b"<total", b"<sum")
 LISTS_MORE_THAN_IT_HAS = SECOND_HEAP.replace(b'size="5865552"', b'size="5"')
 
@@ -79,10 +150,14 @@ LISTS_MORE_THAN_IT_HAS = SECOND_HEAP.replace(b'size="5865552"', b'size="5"')
         (ONE_HEAP + SECOND_HEAP + END, 1_280),
         (ONE_HEAP + SECOND_HEAP + THIRD_HEAP + END, 1_280 + 129_232),
         (ONE_HEAP + SECOND_HEAP, 1_280),
+        (FIRST_OF_2_43 + END_OF_2_43, 0),
+        (FIRST_OF_2_43 + SECOND_OF_2_43 + THIRD_OF_2_43 + END_OF_2_43, 20_972_432 + 133_424),
         (b"", None),
         (b"<malloc version='2'/>", None),
         (END, None),
         (ONE_HEAP + WITHOUT_TOTALS + THIRD_HEAP + END, None),
+        (FIRST_OF_2_43 + ANOTHER_TOTAL + THIRD_OF_2_43 + END_OF_2_43, None),
+        (ONE_HEAP + SECOND_HEAP[:-9], None),
         (ONE_HEAP + LISTS_MORE_THAN_IT_HAS + THIRD_HEAP + END, None),
     ],
     ids=[
@@ -90,16 +165,32 @@ LISTS_MORE_THAN_IT_HAS = SECOND_HEAP.replace(b'size="5865552"', b'size="5"')
         "a thread's",
         "two threads'",
         "cut off after a heap",
+        "2.43: first heap alone",
+        "2.43: two threads'",
         "empty",
         "another version",
         "no heaps",
         "no totals",
+        "a total of another kind",
+        "cut off inside a heap",
         "lists more than it has",
     ],
 )
 def test_account(text: bytes, expected: int | None) -> None:
     """The tops of all heaps but the first add up; what is not of that form tells nothing."""
     assert expected == parse_malloc_info(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [(None, 0), (b"", None), (ONE_HEAP + SECOND_HEAP + END, 1_280)],
+    ids=["no such function", "no stream", "an account"],
+)
+def test_only_a_library_without_heaps_has_none(text: bytes | None, expected: int | None) -> None:
+    """A C library that has no `malloc_info()` (musl, macOS) has no such heaps; one that has, and tells
+    nothing that is understood, has an unknown amount.
+    """
+    assert expected == free_in_thread_heaps(account=lambda: text)
 
 
 @pytest.mark.needs_malloc_trim

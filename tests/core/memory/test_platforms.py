@@ -162,6 +162,7 @@ class TestRssReader:
         parents = reader()
 
         def child() -> tuple[int, int]:
+            statm_rss_bytes()  # a forked child maps file pages again as it runs on them
             held = b"x" * (50 * MIB)
             return reader(), statm_rss_bytes() + 0 * len(held)
 
