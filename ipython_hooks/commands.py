@@ -83,10 +83,12 @@ def _source(session: Session) -> str:
 
 
 def _peaks() -> str:
-    from pytest_imu.core.memory.source import peak_source
+    from pytest_imu.core.memory.source import NotMeasuredError, peak_source
 
     try:
         return peak_source().label
+    except NotMeasuredError as error:
+        return f"none ({error})"
     except Exception as error:  # noqa: BLE001 - whatever the platform throws, it is the answer
         return f"n/a ({type(error).__name__}: {error})"
 

@@ -72,12 +72,20 @@ def describe_machine(*, trim: bool, version: str) -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "implementation": platform.python_implementation(),
-        "platform": platform.platform(),
+        "platform": _platform(),
         "machine": platform.machine(),
         "cpu_count": os.cpu_count(),
         "pytest_imu": version,
         **_describe_measuring(trim=trim),
     }
+
+
+def _platform() -> str:
+    # Like platform.platform(), which before Python 3.12 starts the program uname: a child of the run.
+    libc = "".join(platform.libc_ver())
+    return "-".join(
+        (platform.system(), platform.release(), platform.machine(), *(["with", libc] if libc else []))
+    )
 
 
 def _describe_measuring(*, trim: bool) -> dict[str, Any]:
