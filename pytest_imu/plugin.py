@@ -88,12 +88,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             # Before the recorder: what comes later is called first, and it measures before the fork.
             config.pluginmanager.register(Isolation(session, settings), "imu-isolation")
     if budgets or settings.measure_all:
-        from pytest_imu.recording.recorder import (
-            Recorder,
-            SetupEnd,
-            TeardownRecorder,
-            counter_source,
-        )
+        from pytest_imu.recording.recorder import Recorder, SetupEnd, counter_source
+        from pytest_imu.recording.teardown import TeardownRecorder
 
         counters = counter_source(settings, budgets.values())
         recorder = Recorder(settings, run_log(config, settings), counters)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_imu.recording.warning import faults_as_warnings
+from pytest_imu.recording.warning import FaultsAsWarnings
 from pytest_imu.report.reporter import REPORTER, Reporter
 from pytest_imu.settings import Settings
 
@@ -61,7 +61,7 @@ class Teller:
         recorder: Recorder | None = config.pluginmanager.get_plugin("imu-recorder")
         if recorder is None:
             return
-        with faults_as_warnings(config.hook, "what was noted besides the tests is lost"):
+        with FaultsAsWarnings(config.hook, "what was noted besides the tests is lost"):
             if is_worker(config):
                 _output(config).update({NOISE: recorder.noise_bytes, LOG_FAULT: recorder.log_fault})
             else:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
+from typing import Any, ParamSpec, Self, TypeVar, overload
 
-from pytest_imu.core.children.census import CensusStart, process_census
+from pytest_imu.core.children.watch import ChildrenWatch
 from pytest_imu.core.counters.source import CounterSource, CounterWindow
 from pytest_imu.core.decorator import measuring_each_call
 from pytest_imu.core.memory import source as memory
@@ -18,9 +18,6 @@ from pytest_imu.core.memory.window import PeakSource, Settle, Sizes
 from pytest_imu.core.model import ChildrenMemory, CounterReading, Measurement, Source
 from pytest_imu.core.system import System
 from pytest_imu.core.tracers import active_tracer
-
-if TYPE_CHECKING:
-    from pytest_imu.core.children.sampler import ChildrenSampler
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -59,8 +56,7 @@ class Meter:
         self._window: Any = None  # Any: what the source gave is its own business
         self._counter_window: CounterWindow | None = None
         self._reusable_bytes: int | None = None
-        self._census: CensusStart | None = None
-        self._sampler: ChildrenSampler | None = None
+        self._children_watch = ChildrenWatch(sample=children)
         self._fault: Exception = NEVER_BEGAN
         self._start_ns: int | None = None
         self._measurement: Measurement | None = None
@@ -73,8 +69,7 @@ class Meter:
         try:
             self._prepare()
             # Before the memory's window: what this itself needs shall not be in it.
-            self._census = process_census().begin()
-            self._start_sampler()
+            self._children_watch.begin()
             source = self._peak_source()
             self._use(source, source.open(self._settle()))
         except Exception as error:  # noqa: BLE001 - no fault of the measuring reaches the block
@@ -95,8 +90,7 @@ class Meter:
         if counter_window is not None:
             counter_window.end()
         sizes = self._close_memory()
-        had_children = process_census().had_children(self._census)
-        sampled = self._stop_sampler(had_children=had_children)
+        had_children, sampled = self._children_watch.end()
         counters = () if counter_window is None else counter_window.read(duration_ns)
         self._end(
             sizes,
@@ -147,17 +141,6 @@ class Meter:
             return self._peak_source().close(window, self._settle())
         except Exception as error:  # noqa: BLE001 - no fault of the measuring reaches the block
             return _unreadable(error)
-
-    def _start_sampler(self) -> None:
-        if self._children:
-            from pytest_imu.core.children.sampler import ChildrenSampler
-
-            self._sampler = ChildrenSampler()
-            self._sampler.start()
-
-    def _stop_sampler(self, *, had_children: bool | None) -> ChildrenMemory | None:
-        sampler, self._sampler = self._sampler, None
-        return None if sampler is None else sampler.stop().beside(had_children=had_children)
 
     def _end(
         self,

@@ -9,7 +9,7 @@ import pytest
 
 from pytest_imu.core.budgets import AnyBudget, EventBudget, Terms
 from pytest_imu.core.counters.source import CounterSource
-from pytest_imu.core.memory.reusable import NOTEWORTHY_BYTES, why_unknown
+from pytest_imu.core.memory.reusable import why_unknown
 from pytest_imu.core.meter import Meter
 from pytest_imu.core.system import System
 from pytest_imu.core.tolerance import EXACT
@@ -17,8 +17,9 @@ from pytest_imu.markers import BUDGETS
 from pytest_imu.recording.location import point_at_test
 from pytest_imu.recording.noise import NoiseFloor
 from pytest_imu.recording.properties import set_properties
-from pytest_imu.recording.record import TeardownKept, TestRecord, combined_outcome
+from pytest_imu.recording.record import TestRecord, combined_outcome
 from pytest_imu.recording.runlog import RunLog
+from pytest_imu.recording.teardown import kept_between
 from pytest_imu.settings import Settings
 
 TESTS_A_SAMPLE = 64
@@ -153,7 +154,7 @@ class Recorder:
         record.setup_meter = self._meter(record)
         record.setup_meter.__enter__()
         if before is not None:
-            record.before = _kept_between(self._last[1], before, record.setup_meter.opened_at_bytes)
+            record.before = kept_between(self._last[1], before, record.setup_meter.opened_at_bytes)
         self._item, self._record, self._last = item, record, (id(item), item.nodeid)
 
     def _begin_call(self, item: pytest.Item, record: TestRecord, meter: Meter) -> None:
@@ -246,38 +247,6 @@ class SetupEnd:
             record.end_setup()
 
 
-class TeardownRecorder:
-    """The hook around a teardown, for runs in which a budget reaches over the whole test."""
-
-    def __init__(self, recorder: Recorder, settings: Settings) -> None:
-        self._recorder = recorder
-        self._settings = settings
-
-    @pytest.hookimpl(wrapper=True, trylast=True)
-    def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, object, object]:
-        """Measure the teardown, and fail it where the test as a whole broke a budget."""
-        __tracebackhide__ = True  # as in the recorder
-        record = self._recorder.record_of(item)
-        if record is None or not record.open_budgets:
-            return (yield)
-        record.end_setup()
-        meter = Meter(
-            trim=self._settings.trim, gc=self._settings.gc, for_verdict=record.has_memory_budget
-        )
-        try:
-            with meter:
-                result = yield
-                _release_fixture_values(item, record)
-        except BaseException:
-            record.passed = False
-            raise
-        finally:
-            if meter.result is not None:  # an interrupt may come before the window is open
-                record.phases["teardown"] = meter.result
-        self._recorder.enforce(item, record, last=True)
-        return result
-
-
 def counter_source(settings: Settings, budgets: Iterable[Iterable[AnyBudget]]) -> CounterSource | None:
     """Return one source for all events that are asked for or have a budget; None if none is."""
     budgeted = [budget.event for own in budgets for budget in own if isinstance(budget, EventBudget)]
@@ -310,21 +279,3 @@ def forget_last_failure() -> None:
     for name in ("last_exc", "last_type", "last_value", "last_traceback"):
         sys.__dict__.pop(name, None)
     System.collect()
-
-
-def _kept_between(nodeid: str, before: TestRecord, rss_bytes: int | None) -> TeardownKept | None:
-    """Return what a test left behind between the end of its call and the next test's beginning."""
-    call = before.phases.get("call")
-    if call is None or call.after_bytes is None or rss_bytes is None or "teardown" in before.phases:
-        return None
-    kept_bytes = rss_bytes - call.after_bytes
-    if kept_bytes < NOTEWORTHY_BYTES:
-        return None
-    return TeardownKept(nodeid=nodeid, attempt=before.attempt, kept_bytes=kept_bytes)
-
-
-def _release_fixture_values(item: pytest.Item, record: TestRecord) -> None:
-    # pytest drops the values of a test's fixtures only after the teardown hook has returned. What
-    # the whole test keeps can be told once they are gone, so for such a budget they go a little sooner.
-    if any(budget.name == "max_delta_mib" for budget in record.open_budgets):
-        getattr(item, "funcargs", {}).clear()

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import warnings
-from collections.abc import Iterator
+from types import TracebackType
 from typing import Any, Literal
 
 import pytest
@@ -34,28 +33,37 @@ def record_warning(
     )
 
 
-@contextlib.contextmanager
-def faults_as_warnings(
-    hooks: Any,  # Any: as above
-    doing: str,
-    *,
-    told: set[str] | None = None,
-) -> Iterator[None]:
-    """Let no fault of ours reach the run, but a warning, each once that is not among those *told*.
+class FaultsAsWarnings:
+    """Around what may fail: lets no fault of ours reach the run, but a warning, each text once.
 
     What tests left behind may break anything, and raise what is no Exception, as pytest.fail does.
     """
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # noqa: BLE001 - a test may have left anything in place of anything
-        text = f"{doing}: {type(error).__name__}: {error}"
-        told = set() if told is None else told
-        if text in told:
-            return
-        told.add(text)
-        try:
-            record_warning(hooks, text)
-        except Exception:  # noqa: BLE001 - nor has pytest's own way of saying it to work
-            print(f"imu: {text}", file=sys.stderr)  # noqa: T201 - the last way to say it
+
+    def __init__(
+        self,
+        hooks: Any,  # Any: as above
+        doing: str,
+    ) -> None:
+        self._hooks = hooks
+        self._doing = doing
+        self._told: set[str] = set()
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        if error is None or isinstance(error, KeyboardInterrupt):
+            return False
+        text = f"{self._doing}: {type(error).__name__}: {error}"
+        if text not in self._told:
+            self._told.add(text)
+            try:
+                record_warning(self._hooks, text)
+            except Exception:  # noqa: BLE001 - nor has pytest's own way of saying it to work
+                print(f"imu: {text}", file=sys.stderr)  # noqa: T201 - the last way to say it
+        return True

@@ -12,7 +12,7 @@ import pytest
 
 from pytest_imu.core.outfile import STDOUT
 from pytest_imu.core.units import plural
-from pytest_imu.recording.warning import faults_as_warnings, record_warning
+from pytest_imu.recording.warning import FaultsAsWarnings, record_warning
 from pytest_imu.report.paths import begin_files
 from pytest_imu.settings import Settings
 
@@ -39,7 +39,7 @@ class Reporter:
         self._stdout = sys.stdout
         self._environment: dict[str, Any] = {}
         self._warned = False
-        self._told: set[str] = set()
+        self._reports_guard = FaultsAsWarnings(config.hook, "a report's numbers are lost")
         self._json_outcome: str | None = None
         self.skipped_budgets = 0
         """How many budgets `--no-imu` left unenforced."""
@@ -51,7 +51,7 @@ class Reporter:
         settings = self._settings
         if settings.off or not (settings.json_path or settings.log_path):
             return
-        with faults_as_warnings(self._config.hook, "the run could not be described"):
+        with FaultsAsWarnings(self._config.hook, "the run could not be described"):
             from pytest_imu.report import jsonfile
 
             self._environment = jsonfile.describe_run(self._config)
@@ -77,7 +77,7 @@ class Reporter:
         record: PhaseRecord | None = report.__dict__.pop("imu", None)
         if record is None and (report.when in RUN_PHASES or not self._settings.measure_all):
             return
-        with faults_as_warnings(self._config.hook, "a report's numbers are lost", told=self._told):
+        with self._reports_guard:
             if record is None:
                 # What a crashed worker was running has no measurement, and is a row all the same.
                 self._gathered().add_crash(report)
@@ -97,13 +97,13 @@ class Reporter:
         if self._settings.json_to_stdout:
             self._config.add_cleanup(self._print_json)  # behind all that pytest prints
             return
-        with faults_as_warnings(self._config.hook, f"--imu-json: {path} could not be written"):
+        with FaultsAsWarnings(self._config.hook, f"--imu-json: {path} could not be written"):
             self._json_outcome = self._write_json(path)
 
     @pytest.hookimpl
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Print the section; with -q, no more than the broken budgets."""
-        with faults_as_warnings(self._config.hook, "the section could not be printed"):
+        with FaultsAsWarnings(self._config.hook, "the section could not be printed"):
             # Beside JSON on standard output there is nothing else of ours.
             aside = self._settings.json_to_stdout
             stream = sys.stderr if aside else sys.stdout

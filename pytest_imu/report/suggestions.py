@@ -19,7 +19,7 @@ def suggestion_lines(rows: Sequence[Row], noise_bytes: int | None) -> list[str]:
     """Return a line for each test function whose calls were measured to their end."""
     by_function: dict[str, list[Measurement]] = {}
     for row in rows:
-        call = row.phases.get("call")
+        call = row.call
         if row.outcome in ("passed", "xpassed") and call is not None and call.peak_bytes is not None:
             by_function.setdefault(_function_of(row.nodeid), []).append(call)
     if not by_function:

@@ -59,7 +59,7 @@ def entries_of(rows: Sequence[Row]) -> list[Entry]:
     """Return what the table can show: every call that ran, and every setup that took more than it."""
     entries = []
     for row in rows:
-        call, setup = row.phases.get("call"), row.phases.get("setup")
+        call, setup = row.call, row.setup
         if setup is not None and _shows_more(setup, call):
             entries.append(Entry(row=row, measurement=setup, phase="setup"))
         if call is not None:
@@ -71,9 +71,8 @@ def entries_of(rows: Sequence[Row]) -> list[Entry]:
 
 def _teardown(row: Row, call: Measurement | None) -> Measurement | None:
     """Return what a teardown kept or needed where that is worth a row; None where it is not."""
-    measured = row.phases.get("teardown")
-    if measured is not None:
-        return measured if (measured.peak_bytes or 0) >= NOTEWORTHY_BYTES else None
+    if row.teardown is not None:
+        return row.teardown if (row.teardown.peak_bytes or 0) >= NOTEWORTHY_BYTES else None
     if row.teardown_kept_bytes is None or call is None or call.after_bytes is None:
         return None
     # Nobody measured it: it is known by what stood before and after it.
