@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from pytest_imu.core.memory.platforms import high_water_batch_bytes
+
 pytest.importorskip("IPython", reason="needs_ipython: pip install 'pytest-imu[ipython]'")
 
 DRIVER = r"""
@@ -130,8 +132,8 @@ def test_numbers_of_an_array(shell: Shell) -> None:
 
 @pytest.mark.needs_kernel_peaks
 def test_nothing_is_nothing(shell: Shell) -> None:
-    """`pass` used 0.0 and peaked 0.0, in a fresh shell and with a GiB held; one that falls together
-    with the kernel's own counting is off by no more than the resolution that is stated.
+    """`pass` used 0.0 and peaked 0.0, in a fresh shell and with a GiB held, or by what one CPU holds
+    back of the kernel's count; one that falls together with more of that is within the resolution.
     """
     seen = shell("""
         from pytest_imu.core.memory.source import peak_source
@@ -148,7 +150,7 @@ def test_nothing_is_nothing(shell: Shell) -> None:
         found = [parts(line) for line in seen[key]]
         assert [("0.0", "")] * 9 == [(part["used"], part["notes"]) for part in found]
         peaks = sorted(part["peaked"] for part in found)
-        assert "0.0" == peaks[4]
+        assert float(peaks[4]) <= round(high_water_batch_bytes() / 2**20, 1)
         assert float(peaks[-1]) <= resolution_mib
     assert float(parts(seen["full"][0])["total"]) > 1024
 
