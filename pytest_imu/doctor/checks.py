@@ -31,8 +31,9 @@ HARMLESS_PARANOID = 2
 """Up to this level the kernel lets everyone count what their own processes do."""
 
 MEND_PEAK = "let this process write /proc/self/clear_refs: no gVisor, no hidepid, not set-user-id"
-MEND_ALLOCATOR = "enforce budgets without LD_PRELOAD of another allocator"
-MEND_PYTHON_ALLOCATOR = "enforce budgets on CPython with the GIL, without PYTHONMALLOC"
+MEND_ALLOCATOR = (
+    "enforce budgets on CPython with the GIL, without PYTHONMALLOC and LD_PRELOAD of another allocator"
+)
 MEND_LIBRARY_FORM = "report it, with the C library's version"
 MEND_PERF = "install perf: linux-perf (Debian), linux-tools-generic (Ubuntu), perf (Fedora, Arch)"
 MEND_REFUSED = (
@@ -113,7 +114,7 @@ def reusable_check(
     if in_python() is None:
         whose = "this free-threaded build's" if build("Py_GIL_DISABLED") else "this Python's"
         value = f"{whose} allocator does not tell what it holds free: tests may use it without a peak"
-        return Check(name="reusable", ok=False, value=value, mend=MEND_PYTHON_ALLOCATOR)
+        return Check(name="reusable", ok=False, value=value, mend=MEND_ALLOCATOR)
     if in_thread_heaps() is None:
         value = "this C library tells what it holds free in a form that is not known"
         return Check(name="reusable", ok=False, value=value, mend=MEND_LIBRARY_FORM)

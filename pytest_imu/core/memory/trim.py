@@ -52,13 +52,13 @@ class Trimmer:
     def settled_rss(self, read_rss: ReadRss, *, always: bool = False) -> int:
         """Return the RSS, trimmed where it has moved since the last trim; raises what the reader raises.
 
-        With *always* it is trimmed wherever it stands: a block may have freed memory that the C library
-        did not give back, and then the RSS does not move.
+        With *always* it is trimmed wherever it stands and whatever that costs: a block may have freed
+        memory that the C library did not give back, and then the RSS does not move.
         """
         rss_bytes = read_rss()
         if self._malloc_trim is None or (rss_bytes == self._settled_bytes and not always):
             return rss_bytes
-        if not self._allowance.is_left:
+        if not (always or self._allowance.is_left):
             return rss_bytes
         # The thread's own time: on a busy machine others run meanwhile, which is no cost of the trim.
         start_ns = self._allowance.cpu_ns()

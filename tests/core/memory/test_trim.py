@@ -73,11 +73,11 @@ def test_rss_that_has_not_moved_is_not_trimmed() -> None:
 
 def test_verdict_is_worth_a_trim() -> None:
     """With a verdict at stake it is trimmed all the same: what was freed need not show in the RSS."""
-    heap = FakeHeap(0)
+    heap = FakeHeap(100 * MS)
     trimmer = heap.trimmer()
-    for _ in range(3):
+    for _ in range(30):
         trimmer.settled_rss(heap.read_rss, always=True)
-    assert 3 == heap.trims
+    assert 30 == heap.trims
 
 
 @pytest.mark.parametrize("cost_ns", [0, 2_000, 100_000])
@@ -109,17 +109,18 @@ def test_stopped_trims_are_allowed_again() -> None:
     """When the run has gone on so long that they are under 2 % of it again, the next one runs."""
     heap = FakeHeap(10 * MS)
     trimmer = heap.trimmer()
-    for _ in range(10):
-        trimmer.settled_rss(heap.read_rss, always=True)
-    assert 6 == heap.trims
+
+    def trims_after_one_more() -> int:
+        heap.rss_bytes += MIB
+        trimmer.settled_rss(heap.read_rss)
+        return heap.trims
+
+    assert [*range(1, 7), 6, 6] == [trims_after_one_more() for _ in range(8)]
     heap.now_ns = 500 * MS - 1  # 60 ms are over 50 ms + 2 % of this
-    trimmer.settled_rss(heap.read_rss, always=True)
-    assert 6 == heap.trims
+    assert 6 == trims_after_one_more()
     heap.now_ns = 500 * MS
-    trimmer.settled_rss(heap.read_rss, always=True)
-    assert 7 == heap.trims
-    trimmer.settled_rss(heap.read_rss, always=True)
-    assert 7 == heap.trims
+    assert 7 == trims_after_one_more()
+    assert 7 == trims_after_one_more()
 
 
 def test_unpaid_trims_stay_under_their_share() -> None:
