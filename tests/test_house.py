@@ -1,4 +1,4 @@
-"""The house: who imports whom, and what an import costs in a fresh interpreter."""
+"""The house: who imports whom, how long a module is, and what an import costs in a fresh interpreter."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("pytest_imu", "ipython_hooks")
+MAX_LINES = 300
 
 LOADED_BY = """
 import importlib, json, pkgutil, sys
@@ -155,3 +156,11 @@ def test_core_knows_only_itself(imports: Mapping[str, set[str]]) -> None:
     """Of this project the core imports the core alone."""
     inside = arrows(imports, "pytest_imu.core", "pytest_imu.core")
     assert inside == arrows(imports, "pytest_imu.core", *PACKAGES)
+
+
+def test_no_module_is_long() -> None:
+    """A module is at most 300 lines long."""
+    lengths = {
+        name: len(path.read_text(encoding="utf-8").splitlines()) for name, path in modules().items()
+    }
+    assert {} == {name: lines for name, lines in lengths.items() if lines > MAX_LINES}
