@@ -1,10 +1,17 @@
-"""What an import costs: which modules come with it, in a fresh interpreter."""
+"""The house: who imports whom, how long a module is, and what an import costs in a fresh interpreter."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import ast
+from collections.abc import Callable, Iterator, Mapping
+from graphlib import TopologicalSorter
+from pathlib import Path
 
 import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("pytest_imu", "ipython_hooks")
+MAX_LINES = 300
 
 LOADED_BY = """
 import importlib, json, pkgutil, sys
@@ -57,3 +64,103 @@ def test_measuring_is_light(loaded_by: Callable[..., set[str]]) -> None:
     loaded = loaded_by("pytest_imu.core.meter")
     assert "pytest_imu.core.memory.source" in loaded
     assert set() == loaded & {"psutil", "ctypes", "json", "subprocess", "asyncio", "pytest"}
+
+
+def modules() -> dict[str, Path]:
+    """Return all modules of the project, by their dotted names."""
+    paths = [path for package in PACKAGES for path in ROOT.joinpath(package).rglob("*.py")]
+    return {dotted_name(path): path for path in paths}
+
+
+def dotted_name(path: Path) -> str:
+    """Return a module's name; a package's is that of its folder."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imported_by(node: ast.AST, name: str, *, is_package: bool) -> Iterator[str]:
+    """Give all that a module imports, late too; what only type checkers see is none of it."""
+    if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+        for other in node.orelse:
+            yield from imported_by(other, name, is_package=is_package)
+        return
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        package = name.split(".")[: len(name.split(".")) + is_package - node.level]
+        base = ".".join([*(package if node.level else []), *([node.module] if node.module else [])])
+        yield from (f"{base}.{alias.name}" for alias in node.names)
+    for child in ast.iter_child_nodes(node):
+        yield from imported_by(child, name, is_package=is_package)
+
+
+@pytest.fixture(scope="module")
+def imports() -> Mapping[str, set[str]]:
+    """Return what each module imports: a module of the project, or another's name as it is written."""
+    known = modules()
+
+    def nearest(name: str) -> str:
+        """Return the module that a name is from, which may be a function of it."""
+        parts = name.split(".")
+        heads = (".".join(parts[:length]) for length in range(len(parts), 0, -1))
+        return next((head for head in heads if head in known), name)
+
+    found = {}
+    for name, path in known.items():
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        written = imported_by(tree, name, is_package=path.name == "__init__.py")
+        found[name] = {nearest(one) for one in written} - {name}
+    return found
+
+
+def arrows(imports: Mapping[str, set[str]], room: str, *others: str) -> set[str]:
+    """Return the imports that lead from a room to others."""
+    return {
+        f"{name} -> {other}"
+        for name, imported in imports.items()
+        for other in imported
+        if is_in(name, room) and any(is_in(other, one) for one in others)
+    }
+
+
+def is_in(name: str, room: str) -> bool:
+    """Whether a module is the room, or stands in it."""
+    return f"{name}.".startswith(f"{room}.")
+
+
+def test_imports_make_no_circle(imports: Mapping[str, set[str]]) -> None:
+    """No modules import each other, not by way of others and not late."""
+    assert "pytest_imu.core.meter" in imports["pytest_imu.recording.recorder"]
+    assert "pytest_imu.core.children.sampler" in imports["pytest_imu.core.meter"]  # late
+    TopologicalSorter(imports).prepare()  # CycleError names a circle
+
+
+@pytest.mark.parametrize(
+    ("room", "others"),
+    [
+        ("pytest_imu.core", ("pytest", "_pytest", "IPython")),
+        ("pytest_imu.report", ("pytest_imu.isolation", "pytest_imu.simulation")),
+        ("pytest_imu.recording", ("pytest_imu.workers", "pytest_imu.report")),
+        *((f"pytest_imu.{room}", ("pytest_imu.plugin",)) for room in ("core", "recording", "report")),
+        ("pytest_imu", ("ipython_hooks",)),
+    ],
+)
+def test_arrows_point_one_way(
+    imports: Mapping[str, set[str]], room: str, others: tuple[str, ...]
+) -> None:
+    """A room does not know those that stand on it."""
+    assert arrows(imports, room, room)
+    assert set() == arrows(imports, room, *others)
+
+
+def test_core_knows_only_itself(imports: Mapping[str, set[str]]) -> None:
+    """Of this project the core imports the core alone."""
+    inside = arrows(imports, "pytest_imu.core", "pytest_imu.core")
+    assert inside == arrows(imports, "pytest_imu.core", *PACKAGES)
+
+
+def test_no_module_is_long() -> None:
+    """A module is at most 300 lines long."""
+    lengths = {
+        name: len(path.read_text(encoding="utf-8").splitlines()) for name, path in modules().items()
+    }
+    assert {} == {name: lines for name, lines in lengths.items() if lines > MAX_LINES}

@@ -553,3 +553,25 @@ def test_file_of_the_output_itself(pytester: pytest.Pytester, flag: str) -> None
 
     assert pytest.ExitCode.USAGE_ERROR == done.returncode
     assert b"expected another file than where standard output goes" in done.stderr
+
+
+@pytest.mark.needs_kernel_peaks
+@pytest.mark.parametrize("args", [(), ("-p", "xdist", "-n2")], ids=["alone", "xdist"])
+def test_two_tests_with_one_id(pytester: pytest.Pytester, args: tuple[str, ...]) -> None:
+    """Tests of two packages may share their id: both have a row, each with its own numbers."""
+    for package, mib in (("one", 20), ("two", 40)):
+        tests = pytester.mkpydir(package) / "tests"
+        tests.mkdir()
+        tests.joinpath("__init__.py").touch()
+        tests.joinpath("test_x.py").write_text(f"def test_it(): b'x' * ({mib} << 20)\n")
+    elsewhere = pytester.mkdir("elsewhere")  # outside of it a test's id begins at its package
+
+    packages = ("--pyargs", "one", "two", f"--rootdir={elsewhere}")
+    pytester.syspathinsert()
+    result = pytester.runpytest_subprocess("-p", "imu", "--imu", "--imu-json=run.json", *packages, *args)
+
+    result.assert_outcomes(passed=2)
+    tests = json.loads(pytester.path.joinpath("run.json").read_text())["tests"]
+    assert 1 == len({test["nodeid"] for test in tests}), tests
+    peaks_mib = sorted(round(test["phases"]["call"]["peak_bytes"] / 2**20, -1) for test in tests)
+    assert [20, 40] == peaks_mib

@@ -52,6 +52,15 @@ def open_directory(path: str, *, at: int | None = None) -> int:
     return System.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=at)
 
 
+def can_open(path: str) -> bool:
+    """Whether there is such a file to read; asked in a way that no fake file system is in."""
+    try:
+        System.close(System.open(path, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
+
+
 def read_all(path: str, *, at: int | None = None) -> bytes:
     """Return a /proc file's whole text; a list of children comes in pieces."""
     descriptor = System.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=at)

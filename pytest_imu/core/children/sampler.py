@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import functools
-import os
 import sys
-import time
 from collections.abc import Callable, Container, Iterable, Iterator
 from typing import NamedTuple
 
 from pytest_imu.core.children.census import helper_pids
-from pytest_imu.core.children.proc import GONE, child_pids, open_directory, parse_stat, read_all
+from pytest_imu.core.children.proc import (
+    GONE,
+    can_open,
+    child_pids,
+    open_directory,
+    parse_stat,
+    read_all,
+)
 from pytest_imu.core.memory.platforms import KIB, PAGE_BYTES
 from pytest_imu.core.memory.sampler import DEFAULT_INTERVAL_S, PeakSampler
 from pytest_imu.core.model import ChildrenMemory
+from pytest_imu.core.system import System
 
 REST = 4
 """How long the thread rests after a reading, in readings: it takes a fifth of a core at most."""
@@ -41,7 +47,7 @@ class ChildrenSampler:
         self,
         read: Callable[[], Iterable[Memory]] | None = None,
         *,
-        clock_ns: Callable[[], int] = time.perf_counter_ns,
+        clock_ns: Callable[[], int] = System.perf_counter_ns,
         interval_s: float = DEFAULT_INTERVAL_S,
     ) -> None:
         self._read = read or choose_reader()
@@ -61,8 +67,8 @@ class ChildrenSampler:
         """End the thread, take the last sample and return the highest."""
         self._is_ending = True
         self._sampler.stop()
-        if not self._samples:
-            error = self._sampler.error
+        error = self._sampler.refusal or self._sampler.error
+        if not self._samples or self._sampler.refusal is not None:
             reason = f"children could not be read: {type(error).__name__}: {error}"
             return ChildrenMemory(peak_bytes=None, most=None, samples=0, unit="none", reason=reason)
         return ChildrenMemory(
@@ -95,7 +101,7 @@ def choose_reader(proc: str = "/proc", platform: str = sys.platform) -> Callable
 
     With two children /proc takes 0.1 ms; psutil looks at all of the machine's processes, for 1 ms.
     """
-    lists_children = os.path.exists(f"{proc}/thread-self/children")  # noqa: PTH110 - pathlib is not free
+    lists_children = can_open(f"{proc}/thread-self/children")
     if platform == "linux" and lists_children:
         return ProcReader(proc)
     return functools.partial(read_with_psutil, helper_pids())
@@ -108,15 +114,15 @@ class ProcReader:
         self._proc = proc
         self._helpers = helper_pids() if helpers is None else helpers
         # Not before Linux 4.14, and not in every kernel since.
-        self._knows_pss = os.path.exists(f"{proc}/self/smaps_rollup")  # noqa: PTH110 - as above
+        self._knows_pss = can_open(f"{proc}/self/smaps_rollup")
 
     def __call__(self) -> Iterator[Memory]:
         """Give the memory of every descendant that lives."""
         directory = open_directory(f"{self._proc}/self")
         try:
-            yield from self._below(os.getpid(), directory)
+            yield from self._below(System.getpid(), directory)
         finally:
-            os.close(directory)
+            System.close(directory)
 
     def _below(self, parent: int, parent_directory: int) -> Iterator[Memory]:
         for pid in child_pids(parent_directory):
@@ -131,7 +137,7 @@ class ProcReader:
             except GONE:
                 continue  # it has died, and its children are no longer ours
             finally:
-                os.close(directory)
+                System.close(directory)
 
     def _process(self, pid: int, parent: int, directory: int) -> Iterator[Memory]:
         stat = parse_stat(read_all("stat", at=directory))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
+from threading import Event, Thread
 
 DEFAULT_INTERVAL_S = 0.01
+NOT_STARTED = "the thread was not started"
 
 
 class PeakSampler:
@@ -19,18 +20,27 @@ class PeakSampler:
     def __init__(self, read: Callable[[], int], *, interval_s: float = DEFAULT_INTERVAL_S) -> None:
         self._read = read
         self._interval_s = interval_s
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._stopping = Event()
+        self._thread: Thread | None = None
         self.peak_bytes: int | None = None
         """The highest reading so far; None until one has succeeded."""
         self.error: Exception | None = None
         """The last reading's failure, if any reading failed."""
+        self.refusal: Exception | None = None
+        """Why the thread could not be started, if so: then there are only two readings."""
 
     def start(self) -> None:
         """Take the first reading and start the thread."""
         self.sample()
-        self._thread = threading.Thread(target=self._run, name="imu-sampler", daemon=True)
-        self._thread.start()
+        try:
+            thread = Thread(target=self._run, name="imu-sampler", daemon=True)
+            thread.start()
+            if thread.ident is None:
+                raise RuntimeError(NOT_STARTED)  # noqa: TRY301 - one place for all that a mock may do
+        except Exception as error:  # noqa: BLE001 - a mock may raise anything, and the block goes on
+            self.refusal = error.with_traceback(None)  # it would keep the frames of the block's caller
+        else:
+            self._thread = thread
 
     def stop(self) -> int | None:
         """End the thread, take the last reading and return the highest; None if none succeeded."""
