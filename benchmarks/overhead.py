@@ -1,23 +1,27 @@
-"""What measuring costs: python benchmarks/overhead.py [--rounds N] [--tests N] [--peers].
+"""What measuring costs: python benchmarks/overhead.py [--rounds N] [--tests N] [--peers|--suite click].
 
-Prints the cost of an empty window, of the plugin for each of many trivial tests (switched off, idle,
-on), of a start of pytest, and of counting with perf where there is one. The runs that are compared are
-interleaved, so that a noisy machine disturbs both alike; medians are printed with the spread from the
-first to the third quartile. With `--peers` it prints instead what other tools cost beside this one,
-those that are installed (the extra `bench`).
+Prints the cost of an empty window, of a start of pytest, of the plugin for each of many trivial tests
+(idle, on) beside what pytest itself takes for one, and of counting with perf where there is one. The
+runs that are compared are interleaved, so that a noisy machine disturbs all alike; medians are printed
+with the spread from the first to the third quartile. With `--peers` it prints instead what other tools
+cost beside this one, those that are installed (the extra `bench`); with `--suite click` what click's own
+tests cost with the plugin, as a ratio.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.util
 import os
+import resource
 import statistics
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from pytest_imu import measure
@@ -26,7 +30,15 @@ from pytest_imu.core.meter import Meter
 
 MICROSECONDS = 1e6
 MILLISECONDS = 1e3
-OFF, IDLE, ON = ("-p", "no:imu"), (), ("--imu",)
+PERCENT = 100
+# Plugins are named, and none loads by itself: what else is installed shall cost nothing here.
+OFF, IDLE = (), ("-p", "pytest_imu.plugin")
+ON = (*IDLE, "--imu")
+PERFGUARD = ("-p", "pytest_perfguard.plugin", "--perfguard")
+CLICK = "8.5.1"
+"""The version whose suite is run; its source archive has it."""
+CLICK_STRESS = ("tests/test_stream_lifecycle.py", "tests/test_utils/test_echo_via_pager.py")
+"""Left out: to collect the 31,000 stress tests that click deselects takes longer than the rest."""
 
 
 def spread(values: Sequence[float], *, unit: str, decimals: int = 1) -> str:
@@ -68,16 +80,27 @@ def print_perf_costs(windows: int = 300) -> None:
     print(f"empty window, perf counting:  {spread(costs, unit='ms')}")
 
 
-def run_pytest(folder: Path, *args: str) -> float:
-    """Return the wall-clock seconds of one quiet pytest run."""
+def processor_seconds() -> float:
+    """Return the processor time of all children that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def run_pytest(
+    folder: Path, *args: str, clock: Callable[[], float] = processor_seconds, python_path: str = ""
+) -> float:
+    """Return what one quiet pytest run took, by this clock."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *args]
     # As it is after the first start of an installed package: with its byte code on disk.
     environment = {
         name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"
     }
-    start = time.perf_counter()
+    environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    if python_path:
+        environment["PYTHONPATH"] = python_path
+    start = clock()
     subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL, env=environment)
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def added(
@@ -93,15 +116,100 @@ def added(
     return differences
 
 
+def costs_a_test(
+    folder: Path, modes: Mapping[str, Sequence[str]], *, tests: int, rounds: int
+) -> dict[str, list[float]]:
+    """Return for each mode what a trivial test took in each round, in seconds of processor time.
+
+    It was collected too. The start of pytest is none of it: a run of one test is taken off.
+    """
+    many = "import pytest\n\n@pytest.mark.parametrize('n', range({}))\ndef test_many(n): pass\n"
+    (folder / "test_many.py").write_text(many.format(tests))
+    (folder / "test_one.py").write_text(many.format(1))
+    costs: dict[str, list[float]] = {label: [] for label in modes}
+    for number in range(rounds):
+        for label in list(modes)[:: 1 if number % 2 else -1]:
+            one = run_pytest(folder, "test_one.py", *modes[label])
+            costs[label].append((run_pytest(folder, "test_many.py", *modes[label]) - one) / (tests - 1))
+    return costs
+
+
+def print_costs_a_test(modes: Mapping[str, Sequence[str]], *, tests: int, rounds: int) -> None:
+    """Print what each mode adds to a trivial test, as a ratio of what pytest itself takes for it."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "pytest.ini").write_text("[pytest]\n")
+        costs = costs_a_test(folder, {"off": OFF, **modes}, tests=tests, rounds=rounds)
+    own = costs["off"]
+    own_ms = statistics.median(own) * MILLISECONDS
+    for label in modes:
+        ratios = [(cost / base - 1) * PERCENT for cost, base in zip(costs[label], own, strict=True)]
+        print(f"{label + ':':<29} {signed_percent(ratios)} of pytest's own {own_ms:.2f} ms a test")
+
+
+def signed_percent(values: Sequence[float]) -> str:
+    """Return the median of percentages with its quartiles."""
+    low, middle, high = statistics.quantiles(values, n=4)
+    return f"{middle:+.0f} % ({low:+.0f} to {high:+.0f})"
+
+
+def print_suite_costs(rounds: int) -> None:
+    """Print how much more processor time click's own tests take with the plugin than without."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+        source = [f"click=={CLICK}", "--no-deps"]
+        try:
+            subprocess.run([*pip, "install", *source, "--target", folder / "lib"], check=True)
+            subprocess.run(
+                [*pip, "download", *source, "--no-binary", ":all:", "--dest", folder], check=True
+            )
+        except subprocess.CalledProcessError:
+            sys.exit(f"n/a: pip could not fetch click {CLICK}")
+        with tarfile.open(folder / f"click-{CLICK}.tar.gz") as archive:
+            archive.extractall(folder, filter="data")
+
+        def suite(args: Sequence[str]) -> float:
+            ignored = [f"--ignore={path}" for path in CLICK_STRESS]
+            suite_folder, library = folder / f"click-{CLICK}", str(folder / "lib")
+            return run_pytest(suite_folder, *ignored, *args, python_path=library)
+
+        suite(OFF), suite(ON)  # fills the byte code caches
+        took: dict[Sequence[str], list[float]] = {OFF: [], IDLE: [], ON: []}
+        for number in range(rounds):
+            for mode in list(took)[:: 1 if number % 2 else -1]:
+                took[mode].append(suite(mode))
+    for label, mode in (("idle", IDLE), ("with --imu", ON)):
+        ratios = [with_it / without for with_it, without in zip(took[mode], took[OFF], strict=True)]
+        without = spread(took[OFF], unit="s")
+        print(f"click {CLICK}'s suite, {label}: {spread(ratios, unit='x', decimals=3)} of {without}")
+
+
+def print_peer_costs(*, tests: int, rounds: int) -> None:
+    """Print what other tools cost beside this one."""
+    importlib.import_module("peer_costs").print_costs(rounds=rounds)
+    modes = {"pytest-imu, with --imu": ON, "pytest-imu, idle": IDLE}
+    if importlib.util.find_spec("pytest_perfguard") is None:
+        print("pytest-perfguard is not installed")
+    else:
+        modes["pytest-perfguard"] = PERFGUARD
+    print()
+    print_costs_a_test(modes, tests=tests, rounds=rounds)
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--rounds", type=int, default=9, help="pairs of runs (default 9)")
     parser.add_argument("--tests", type=int, default=2000, help="trivial tests (default 2000)")
     parser.add_argument("--peers", action="store_true", help="compare with other tools")
+    parser.add_argument("--suite", choices=["click"], help="run a suite that others wrote")
     options = parser.parse_args()
     if options.peers:
-        importlib.import_module("peer_costs").print_costs(rounds=options.rounds)
+        print_peer_costs(tests=options.tests, rounds=options.rounds)
+        return
+    if options.suite:
+        print_suite_costs(options.rounds)
         return
 
     print(f"empty window, small process:  {spread(empty_windows(), unit='µs')}")
@@ -117,25 +225,13 @@ def main() -> None:
         (folder / "test_none.py").write_text("def test_one(): pass\n")
 
         def start(args: Sequence[str]) -> float:
-            return run_pytest(folder, "test_none.py", *args)
+            return run_pytest(folder, "test_none.py", *args, clock=time.perf_counter)
 
         start(OFF), start(ON)  # fills the byte code caches
         seconds = added(start, OFF, IDLE, 2 * options.rounds)
         print(f"a start, idle over off:       {spread([s * MILLISECONDS for s in seconds], unit='ms')}")
-
-        (folder / "test_many.py").write_text(
-            "import pytest\n"
-            f"@pytest.mark.parametrize('n', range({options.tests}))\n"
-            "def test_many(n): pass\n"
-        )
-
-        def many(args: Sequence[str]) -> float:
-            return run_pytest(folder, "test_many.py", *args)
-
-        for label, mode in (("idle", IDLE), ("on", ON)):
-            seconds = added(many, OFF, mode, options.rounds)
-            each = [s * MILLISECONDS / options.tests for s in seconds]
-            print(f"a test, {label + ' over off:':<22}{spread(each, unit='ms', decimals=3)}")
+    modes = {"with --imu": ON, "idle": IDLE}
+    print_costs_a_test(modes, tests=options.tests, rounds=options.rounds)
 
 
 if __name__ == "__main__":

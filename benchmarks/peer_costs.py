@@ -107,6 +107,7 @@ PEERS = (
         "pytest-memray",
         ("-p", "pytest_memray.plugin", "--memray", "--trace-python-allocators"),
     ),
+    Peer("pytest-perfguard", "pytest-perfguard", ("-p", "pytest_perfguard.plugin", "--perfguard")),
     Peer("pytest-monitor", "pytest-monitor", ("-p", "pytest_monitor.pytest_monitor")),
     Peer("memory_profiler", "memory_profiler", conftest=MEMORY_PROFILER),
     Peer("psutil thread, 10 ms", "psutil", conftest=SAMPLING_THREAD.replace("INTERVAL_S", "0.01")),

@@ -46,6 +46,10 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(reporter, "imu-reporter")
         # Without xdist nobody calls its hooks; whether it will is not known yet, for it configures last.
         config.pluginmanager.register(workers.Controller(settings, reporter), "imu-workers")
+        if config.getoption("htmlpath", None):  # pytest-html's own option
+            from pytest_imu.report.others import HtmlReport
+
+            config.pluginmanager.register(HtmlReport(config), "imu-html")
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
@@ -97,6 +101,10 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         config.pluginmanager.register(SetupEnd(recorder), "imu-setup-end")
         if any(budget.phase == "all" for own in budgets.values() for budget in own):
             config.pluginmanager.register(TeardownRecorder(recorder, settings), "imu-teardown")
+        if config.getoption("allure_report_dir", None):  # allure-pytest's own option
+            from pytest_imu.report.others import AllureReport
+
+            config.pluginmanager.register(AllureReport(config), "imu-allure")
         if not workers.is_worker(config):
             config.stash[REPORTER].prepare()
 
