@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 import pytest
 
 from pytest_imu.core.units import format_count, format_mib, format_seconds
-from pytest_imu.recording.warning import faults_as_warnings
+from pytest_imu.recording.warning import FaultsAsWarnings
 
 if TYPE_CHECKING:
     from pytest_imu.core.budgets import Verdict
@@ -26,8 +26,7 @@ class HtmlReport:
     """
 
     def __init__(self, config: pytest.Config) -> None:
-        self._config = config
-        self._told: set[str] = set()
+        self._guard = FaultsAsWarnings(config.hook, "--html shows no numbers")
         self._running: dict[str, list[str]] = {}
         """The lines of each test whose teardown is still to come."""
         self._by_report: WeakKeyDictionary[pytest.TestReport, list[str]] = WeakKeyDictionary()
@@ -36,7 +35,7 @@ class HtmlReport:
     @pytest.hookimpl
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take in what came with a report, before the reporter takes it out of it."""
-        with faults_as_warnings(self._config.hook, "--html shows no numbers", told=self._told):
+        with self._guard:
             if report.when == "setup":
                 self._running[report.nodeid] = []
             lines = self._running.get(report.nodeid, [])
@@ -48,7 +47,7 @@ class HtmlReport:
     @pytest.hookimpl(optionalhook=True)
     def pytest_html_results_table_html(self, report: pytest.TestReport, data: list[str]) -> None:
         """Put the numbers first among what pytest-html shows of a report."""
-        with faults_as_warnings(self._config.hook, "--html shows no numbers", told=self._told):
+        with self._guard:
             if lines := self._by_report.get(report):
                 data[:0] = [html.escape(f"imu: {line}") for line in lines] + [""]
 
@@ -57,8 +56,7 @@ class AllureReport:
     """Attaches each test's numbers to it, in the process that runs it: there allure gathers a result."""
 
     def __init__(self, config: pytest.Config) -> None:
-        self._config = config
-        self._told: set[str] = set()
+        self._guard = FaultsAsWarnings(config.hook, "allure shows no numbers")
         self._lines: list[str] = []
         allure = importlib.import_module("allure")  # now: a test may empty `sys.path`
         self._attach, self._text = allure.attach, allure.attachment_type.TEXT
@@ -67,7 +65,7 @@ class AllureReport:
     def pytest_runtest_makereport(self) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Gather what comes with the reports, and attach it with the last."""
         report = yield
-        with faults_as_warnings(self._config.hook, "allure shows no numbers", told=self._told):
+        with self._guard:
             if report.when == "setup":
                 self._lines = []
             self._lines += lines_of(report)
