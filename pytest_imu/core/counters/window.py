@@ -88,7 +88,10 @@ class Counters(Generic[Piece]):
 
     def stop(self, windows: Sequence[Window[Piece]]) -> None:
         """Close some windows, whose counts are lost, and end the back end if no others are open."""
+        timer = self._idle_timer
         self._safely(self._stop, *windows)
+        if timer is not None and self._getpid() == self._pid:
+            timer.join()  # not while the lock is held, which it may be waiting for
 
     def _safely(self, step: Callable[..., None], *windows: Window[Piece]) -> None:
         """Take a step; no fault in it reaches the block that is measured."""
@@ -134,7 +137,7 @@ class Counters(Generic[Piece]):
         if self.open_windows:
             self._switch_on()
         elif self._idle_s is not None:
-            self._idle_timer = threading.Timer(self._idle_s, self._stop_when_idle)
+            self._idle_timer = threading.Timer(self._idle_s, self._safely, (self._stop,))
             self._idle_timer.name = f"imu-{self.back_end.name}-idle"
             self._idle_timer.daemon = True
             self._idle_timer.start()
@@ -191,15 +194,6 @@ class Counters(Generic[Piece]):
         timer, self._idle_timer = self._idle_timer, None
         if timer is not None:
             timer.cancel()
-            if timer is not threading.current_thread():
-                timer.join()  # it waits for no lock, so this may be called with ours
-
-    def _stop_when_idle(self) -> None:
-        if self._lock.acquire(blocking=False):  # else somebody counts, and it is not idle
-            try:
-                self._safely(self._stop)
-            finally:
-                self._lock.release()
 
 
 class Window(Generic[Piece]):
