@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import stat
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,11 @@ from pytest_imu.core.counters.callgrind.command import running_tool
 from pytest_imu.core.document import SCHEMA, encode, now, plain_test
 from pytest_imu.core.memory import platforms
 from pytest_imu.core.outfile import CLOEXEC, NO_READER, NO_READING, PATIENCE_S, wait_for_reader
+
+try:
+    import fcntl
+except ImportError:  # Windows has none
+    fcntl = None  # type: ignore[assignment]  # only asked for its names
 
 if TYPE_CHECKING:
     from pytest_imu.core.budgets import Verdict
@@ -26,6 +32,9 @@ APPENDING = os.O_APPEND | CLOEXEC | getattr(os, "O_NONBLOCK", 0) | getattr(os, "
 # Bound here, before any test runs: one that replaces them shall not reach the log.
 _open, _read_at, _write, _close = os.open, getattr(os, "pread", None), os.write, os.close
 _fstat, _seek, _truncate, _getpid = os.fstat, os.lseek, os.ftruncate, os.getpid
+_flock, _sleep = getattr(fcntl, "flock", None), time.sleep
+LOCK_TRIES, LOCK_PAUSE_S = 200, 0.005
+"""How often, and with what pauses, the file is asked for while another process writes its line."""
 
 
 class RunLog:
@@ -133,11 +142,29 @@ class RunLog:
         # kills the process, no line mixes with another worker's, and no test can close the file.
         descriptor = _open(self._path, self._flags)
         try:
+            self._lock(descriptor)
             if self._left_half or self._ends_with_half(descriptor):
                 line = b"\n" + line
             self._write_whole(descriptor, line)
         finally:
             _close(descriptor)
+
+    def _lock(self, descriptor: int) -> None:
+        """Wait, for a second at most, until no other worker is in the midst of its line.
+
+        While a line is being written the file is longer, bit by bit, and seems to end with half a line.
+        """
+        if not self._is_file or _flock is None:
+            return
+        for _ in range(LOCK_TRIES):
+            try:
+                _flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # until it is closed
+            except BlockingIOError:
+                _sleep(LOCK_PAUSE_S)
+            except OSError:  # a file system without locks
+                return
+            else:
+                return
 
     def _ends_with_half(self, descriptor: int) -> bool:
         """Whether the last line has no end: the disk was full, or its process was killed."""

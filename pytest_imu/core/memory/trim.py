@@ -30,6 +30,30 @@ def find_malloc_trim() -> Callable[[], object] | None:
     return functools.partial(malloc_trim, KEPT_BYTES)
 
 
+def find_free_bytes() -> Callable[[], int] | None:
+    """Return a function that tells how much glibc holds free; None where it does not (before 2.33).
+
+    By `mallinfo2`, which counts free blocks without looking at their pages: what a trim gave back too.
+    """
+    try:
+        import ctypes
+
+        mallinfo2 = ctypes.CDLL(None).mallinfo2
+    except (ImportError, OSError, AttributeError, TypeError):
+        return None
+
+    class MallInfo2(ctypes.Structure):
+        _fields_ = [(f"field_{number}", ctypes.c_size_t) for number in range(10)]
+
+    mallinfo2.restype = MallInfo2
+
+    def free_bytes() -> int:
+        free: int = mallinfo2().field_8  # fordblks: all free blocks together
+        return free
+
+    return free_bytes
+
+
 class Trimmer:
     """Calls malloc_trim where that may matter and while it pays.
 
@@ -38,11 +62,21 @@ class Trimmer:
     nothing, 37 ms at 4 GiB: such unpaid time is charged to the process's allowance.
     """
 
-    def __init__(self, *, malloc_trim: Callable[[], object] | None, allowance: Allowance) -> None:
+    def __init__(
+        self,
+        *,
+        malloc_trim: Callable[[], object] | None,
+        allowance: Allowance,
+        free_bytes: Callable[[], int] | None = None,
+    ) -> None:
+        """*free_bytes* tells how much is free; without it any move of the RSS is a reason to trim."""
         self._malloc_trim = malloc_trim
         self._allowance = allowance
+        self._free_bytes = free_bytes
         self._settled_bytes: int | None = None
         """Where the RSS stood after the last trim."""
+        self._least_free_bytes = 0
+        """The least that was free since then: what is more has been freed, and not been given back."""
 
     @property
     def available(self) -> bool:
@@ -50,28 +84,43 @@ class Trimmer:
         return self._malloc_trim is not None
 
     def settled_rss(self, read_rss: ReadRss, *, always: bool = False) -> int:
-        """Return the RSS, trimmed where it has moved since the last trim; raises what the reader raises.
+        """Return the RSS, trimmed where memory may have been freed; raises what the reader raises.
 
         With *always* it is trimmed wherever it stands and whatever that costs: a block may have freed
         memory that the C library did not give back, and then the RSS does not move.
         """
         rss_bytes = read_rss()
-        if self._malloc_trim is None or (rss_bytes == self._settled_bytes and not always):
-            return rss_bytes
-        if not (always or self._allowance.is_left):
+        if self._malloc_trim is None or not (always or self._is_due(rss_bytes)):
             return rss_bytes
         # The thread's own time: on a busy machine others run meanwhile, which is no cost of the trim.
         start_ns = self._allowance.cpu_ns()
         self._malloc_trim()
         cost_ns = self._allowance.cpu_ns() - start_ns
         self._settled_bytes = read_rss()
+        if self._free_bytes is not None:
+            self._least_free_bytes = self._free_bytes()
         if cost_ns > CHEAP_NS:
             returned_bytes = max(0, rss_bytes - self._settled_bytes)
             self._allowance.charge(cost_ns - PAID_NS_PER_MIB * returned_bytes // MIB)
         return self._settled_bytes
 
+    def _is_due(self, rss_bytes: int) -> bool:
+        """Whether enough may have been freed since the last trim, and time may be spent on another."""
+        if self._settled_bytes is None:
+            return self._allowance.is_left
+        if self._free_bytes is None:
+            return rss_bytes != self._settled_bytes and self._allowance.is_left
+        if abs(rss_bytes - self._settled_bytes) < KEPT_BYTES:
+            free_bytes = self._free_bytes()
+            if free_bytes - self._least_free_bytes < KEPT_BYTES:
+                self._least_free_bytes = min(self._least_free_bytes, free_bytes)
+                return False
+        return self._allowance.is_left
+
 
 @functools.cache
 def process_trimmer() -> Trimmer:
     """Return this process's trimmer."""
-    return Trimmer(malloc_trim=find_malloc_trim(), allowance=process_allowance())
+    return Trimmer(
+        malloc_trim=find_malloc_trim(), allowance=process_allowance(), free_bytes=find_free_bytes()
+    )

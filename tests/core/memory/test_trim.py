@@ -71,6 +71,55 @@ def test_rss_that_has_not_moved_is_not_trimmed() -> None:
     assert 2 == trimmed(heap, 100)
 
 
+@pytest.mark.parametrize(
+    ("rss_moves_kib", "freed_kib", "expected"),
+    [
+        ([0, 4, 8], [0, 0, 0], 1),  # what small steps free is not worth a trim
+        ([64, 0, 0], [0, 0, 0], 2),
+        ([-64, 0, 0], [0, 0, 0], 2),
+        ([0, 0, 0], [20_000, 0, 0], 2),  # freed in the heap's midst, where no page goes by itself
+        ([0, 0, 0], [32, 32, 0], 2),  # in two steps
+        ([0, 0, 0], [-20_000, 20_000, 0], 2),  # what was free is used again, and freed again
+    ],
+)
+def test_what_was_freed_is_asked_for(
+    rss_moves_kib: list[int], freed_kib: list[int], expected: int
+) -> None:
+    """Where the C library tells how much is free, a trim needs 64 KiB more, or an RSS as far away."""
+    heap, free_kib = FakeHeap(0), 30_000
+
+    def free_bytes() -> int:
+        return free_kib * 1024
+
+    allowance = Allowance(clock_ns=heap.clock_ns, cpu_ns=heap.clock_ns)
+    trimmer = Trimmer(malloc_trim=heap.malloc_trim, allowance=allowance, free_bytes=free_bytes)
+    trimmer.settled_rss(heap.read_rss)
+    for rss_kib, freed in zip(rss_moves_kib, freed_kib, strict=True):
+        heap.rss_bytes += rss_kib * 1024
+        free_kib += freed
+        trimmer.settled_rss(heap.read_rss)
+    assert expected == heap.trims
+
+
+@pytest.mark.needs_malloc_trim
+def test_glibc_tells_what_is_free(run_python: Callable[..., Any]) -> None:
+    """Small blocks that are freed are free bytes, whether or not the RSS moves."""
+    script = """
+import json
+from pytest_imu.core.memory.trim import find_free_bytes
+free_bytes = find_free_bytes()
+blocks = [bytes(1000) for _ in range(20_000)]
+pin = bytes(1000)
+before = free_bytes() if free_bytes else None
+del blocks
+print(json.dumps(None if free_bytes is None else free_bytes() - before))
+"""
+    freed = run_python(script)
+    if freed is None:
+        pytest.skip("this glibc is older than 2.33, and has no mallinfo2")
+    assert 20_000 * 1000 <= freed <= 20_000 * 1100
+
+
 def test_verdict_is_worth_a_trim() -> None:
     """With a verdict at stake it is trimmed all the same: what was freed need not show in the RSS."""
     heap = FakeHeap(100 * MS)
