@@ -12,5 +12,6 @@ def point_at_test(item: pytest.Item, report: pytest.TestReport, raised_in: str) 
         return
     path, line, _ = item.reportinfo()
     crash.path, crash.lineno = str(path), (line or 0) + 1
-    if item.config.getoption("tbstyle") == "line":  # prints where it crashed with the text once more
+    # "line" prints where it crashed with the text once more; without a terminal there is no such option.
+    if item.config.getoption("tbstyle", None) == "line":
         report.longrepr.__dict__["reprtraceback"].reprentries = []

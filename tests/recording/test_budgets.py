@@ -607,6 +607,20 @@ def test_budget_whose_memory_cannot_be_read_is_named(run: Run, pytester: pytest.
 @pytest.mark.parametrize(
     "options", [[], pytest.param(["--imu-isolate=all"], marks=pytest.mark.needs_fork)]
 )
+def test_broken_budget_without_a_terminal(
+    run: Run, pytester: pytest.Pytester, options: list[str]
+) -> None:
+    """With `-p no:terminal`, which takes options away too, a broken budget is a failure as ever."""
+    pytester.makepyfile(OVER_ONE)
+
+    result = run("-p", "no:terminal", *options)
+
+    assert (pytest.ExitCode.TESTS_FAILED, "") == (result.ret, str(result.stderr))
+
+
+@pytest.mark.parametrize(
+    "options", [[], pytest.param(["--imu-isolate=all"], marks=pytest.mark.needs_fork)]
+)
 def test_broken_budget_is_one_line_that_points_at_its_test(
     run: Run, pytester: pytest.Pytester, options: list[str]
 ) -> None:
