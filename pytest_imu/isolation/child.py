@@ -15,6 +15,7 @@ from pytest_imu.isolation.clean import CleanMemory, import_modules
 from pytest_imu.isolation.file_pages import FilePages
 from pytest_imu.isolation.messages import flush_output, plain, plain_warning
 from pytest_imu.isolation.protocol import run_protocol, take_over
+from pytest_imu.isolation.stacks import Stacks
 from pytest_imu.recording.recorder import Recorder
 
 
@@ -23,17 +24,19 @@ class Child:
 
     _end_logging = staticmethod(logging.shutdown)  # a test may have mocked it
 
-    def __init__(self, session: pytest.Session, file_pages: FilePages) -> None:
+    def __init__(self, session: pytest.Session, file_pages: FilePages, stacks: Stacks) -> None:
         """*file_pages* are those of the session's process."""
         self._session = session
         self._channel: Channel | None = None  # none before there is a child
         self._number = self._asked = 0
         self._memory = CleanMemory(file_pages)
+        self._stacks = stacks
         self._kept: list[object] = []
 
     def prepare(self, descriptors: Collection[int]) -> None:  # noqa: ARG002 - the children keep theirs
         """Make the process ready that forks."""
         child_coverage.begin_in_server()
+        self._stacks.be_askable()
         self._kept = take_over(self._session, self)
         self._memory.begin_in_child()
         self._memory.clean()

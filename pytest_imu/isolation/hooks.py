@@ -13,7 +13,10 @@ from pytest_imu.isolation.child import Child
 from pytest_imu.isolation.file_pages import resident_file_pages
 from pytest_imu.isolation.forkserver import ForkServer
 from pytest_imu.isolation.messages import flush_output
+from pytest_imu.isolation.native_threads import in_words, unsafe_threads
 from pytest_imu.isolation.parent import IsolatedTest, is_debugging
+from pytest_imu.isolation.patience import Patience
+from pytest_imu.isolation.stacks import Stacks
 from pytest_imu.markers import BUDGETS
 from pytest_imu.recording.warning import record_warning
 from pytest_imu.settings import Settings
@@ -25,6 +28,9 @@ KEEPERS = {
     "syrupy": ("syrupy", "the snapshots"),
 }
 """Plugins that gather in memory, for the end of the run, what the tests with their fixtures did."""
+
+MARKED = {"dependency": "pytest-dependency", "incremental": "what skips the rest of incremental tests"}
+"""Markers of what decides about a test by how others ended, as it was noted in their own processes."""
 
 
 class Isolation:
@@ -39,6 +45,7 @@ class Isolation:
             if settings.isolate == "all" or BUDGETS in item.stash
         }
         self._server: ForkServer | None = None
+        self._stacks = Stacks()
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> None:
@@ -51,6 +58,7 @@ class Isolation:
             # tests that need it say why; with -p no:tmpdir there is none.
             config.__dict__["_tmp_path_factory"].getbasetemp()
         self._warn_of_keepers()
+        self._warn_of_threads()
         self._server = self._start_server()
 
     @pytest.hookimpl(tryfirst=True)
@@ -64,7 +72,8 @@ class Isolation:
             self._close()
             server = self._server = self._start_server()
         measured = self._settings.measure_all or BUDGETS in item.stash
-        IsolatedTest(item, server, measured=measured).run(number)
+        patience = Patience(item, self._stacks, self._settings.isolate_timeout_s)
+        IsolatedTest(item, server, patience, measured=measured).run(number)
         self._finalise_what_is_left_here(item, nextitem)
         return True
 
@@ -84,19 +93,33 @@ class Isolation:
     def pytest_unconfigure(self) -> None:
         """End the process that forks, where the session did not come to its own end."""
         self._close()
+        self._stacks.close()
 
     def _warn_of_keepers(self) -> None:
         """Name the plugins that gather from tests what cannot come from their children."""
         for package, (name, kept) in KEEPERS.items():
             if package in sys.modules and any(_has_fixture_of(package, one) for one in self._numbers):
-                text = f"{name} loses {kept} of isolated tests: it keeps them in each test's own process"
-                record_warning(self._session.config.hook, text, when="config")
+                self._warn(
+                    f"{name} loses {kept} of isolated tests: it keeps them in each test's own process"
+                )
+        for marker, name in MARKED.items():
+            if any(item.get_closest_marker(marker) for item in self._numbers):
+                self._warn(f"{name} does not see how isolated tests end: it looks in their processes")
+
+    def _warn_of_threads(self) -> None:
+        """Name the libraries that may wait for ever, in a child, for threads that it does not have."""
+        if threads := unsafe_threads():
+            text = f"isolated tests are forked beside threads that they will lack: {in_words(threads)}"
+            self._warn(text)
+
+    def _warn(self, text: str) -> None:
+        record_warning(self._session.config.hook, text, when="config")
 
     def _start_server(self) -> ForkServer:
         config = self._session.config
         flush_output(config)
         # A debugger needs the terminal; a server that has none cannot give it to its children.
-        workshop = Child(self._session, resident_file_pages())
+        workshop = Child(self._session, resident_file_pages(), self._stacks)
         server = ForkServer(workshop, detached=not is_debugging(config))
         if server.pid is not None:
             helper_pids().add(server.pid)

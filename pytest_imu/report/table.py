@@ -22,8 +22,9 @@ from pytest_imu.core.units import (
     plural,
     printable,
 )
+from pytest_imu.kinds import SortKey
 from pytest_imu.report.rows import Row
-from pytest_imu.settings import Settings, SortKey
+from pytest_imu.settings import Settings
 
 SETUP_MARGIN_BYTES = MIB // 2
 """Nearer than that two peaks cannot be told apart, and a row would tell nobody anything."""
