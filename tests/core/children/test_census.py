@@ -135,6 +135,24 @@ def test_helpers_do_not_count() -> None:
         assert False is had_children(census, lambda: None)
 
 
+def test_multiprocessings_own_processes_do_not_count(run_python: Callable[..., Any]) -> None:
+    """The resource tracker and the fork server live on: whoever was first has not started a child."""
+    assert [False, False, True] == run_python("""
+import json, subprocess, sys
+from multiprocessing import forkserver, resource_tracker
+from pytest_imu.core.children.census import Census
+
+def starts_child(start):
+    begun = census.begin()
+    start()
+    return census.had_children(begun)
+
+census = Census()
+starters = [resource_tracker.ensure_running, forkserver.ensure_running, lambda: subprocess.run(["true"])]
+print(json.dumps([starts_child(start) for start in starters]))
+""")
+
+
 @pytest.mark.needs_fork
 def test_blocks_nest_and_overlap() -> None:
     """Each block is told from its own beginning."""
