@@ -37,6 +37,7 @@ class Meter:
     """
 
     _window: Any = None  # Any: what the source gave is its own business
+    _settle: Settle | None = None
     _counter_window: CounterWindow | None = None
     _census: CensusStart | None = None
     _sampler: ChildrenSampler | None = None
@@ -126,8 +127,11 @@ class Meter:
 
             self._sampler = ChildrenSampler()
             self._sampler.start()
-        source = self._peak_source()
-        self._window = window = source.open(self._settle())
+        if self._trim:
+            trimmer = process_trimmer()
+            self._settle = trimmer.trimmed_rss if self._for_verdict else trimmer.settled_rss
+        source = self._source or memory.peak_source()
+        self._window = window = source.open(self._settle)
         if self._source is not None:  # what another source reads says nothing about this allocator
             return
         gauge = process_gauge()
@@ -143,18 +147,9 @@ class Meter:
         if window is None:
             return _unreadable(self._fault)
         try:
-            return self._peak_source().close(window, self._settle())
+            return (self._source or memory.peak_source()).close(window, self._settle)
         except Exception as error:  # noqa: BLE001 - no fault of the measuring reaches the block
             return _unreadable(error)
-
-    def _settle(self) -> Settle | None:
-        if not self._trim:
-            return None
-        trimmer = process_trimmer()
-        return trimmer.trimmed_rss if self._for_verdict else trimmer.settled_rss
-
-    def _peak_source(self) -> PeakSource[Any]:
-        return memory.peak_source() if self._source is None else self._source
 
     def peek(self) -> tuple[int | None, int | None]:
         """Return the RSS now and the highest so far, in bytes, of a block that is running.
@@ -162,7 +157,8 @@ class Meter:
         Both are None where they cannot be read, or no block is running.
         """
         try:
-            return (None, None) if self._window is None else self._peak_source().peek(self._window)
+            source = self._source or memory.peak_source()
+            return (None, None) if self._window is None else source.peek(self._window)
         except Exception:  # noqa: BLE001 - no fault of the measuring reaches the block
             return None, None
 

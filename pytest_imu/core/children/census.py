@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import NamedTuple
 
-from pytest_imu.core.children.proc import child_pids, open_directory
+from pytest_imu.core.children.proc import GONE, child_pids, open_directory, parse_stat, read_all
 from pytest_imu.core.system import System
 
 
@@ -26,11 +26,16 @@ def helper_pids() -> set[int]:
 def standing_pids() -> set[int]:
     """Return the ids of multiprocessing's own processes, which live on behind whoever was first.
 
-    They are its resource tracker and its fork server, and no test's children.
+    They are its resource tracker and its fork server, and no test's children; what that one forks is.
     """
     tracker = getattr(sys.modules.get("multiprocessing.resource_tracker"), "_resource_tracker", None)
+    return {getattr(tracker, "_pid", None) or 0, fork_server_pid()}
+
+
+def fork_server_pid() -> int:
+    """Return the id of multiprocessing's fork server, 0 where it has none."""
     server = getattr(sys.modules.get("multiprocessing.forkserver"), "_forkserver", None)
-    return {getattr(tracker, "_pid", None) or 0, getattr(server, "_forkserver_pid", None) or 0}
+    return getattr(server, "_forkserver_pid", None) or 0
 
 
 class CensusStart(NamedTuple):
@@ -44,8 +49,6 @@ class CensusStart(NamedTuple):
 NOT_ASKED = CensusStart(0, None, frozenset())
 """The beginning of a block of which others ask: whether it had children is not known."""
 NOBODY = frozenset[int]()
-read_children_usage = functools.partial(System.getrusage, System.RUSAGE_CHILDREN)
-"""Returns what changes whenever a child has been waited for: its page faults and switches add up."""
 
 
 def children_exist() -> bool:
@@ -58,12 +61,30 @@ def children_exist() -> bool:
 
 
 def list_children(proc: str = "/proc") -> frozenset[int]:
-    """Return the ids of this process's children, zombies included, as /proc lists them (Linux)."""
-    directory = open_directory(f"{proc}/self")
+    """Return the ids of this process's children and its fork server's, zombies included (Linux)."""
+    own = _children_of(f"{proc}/self")
+    server = fork_server_pid()
+    return frozenset(own + _children_of(f"{proc}/{server}") if server in own else own)
+
+
+def _children_of(path: str) -> list[int]:
+    directory = open_directory(path)
     try:
-        return frozenset(child_pids(directory))
+        return child_pids(directory)
     finally:
         System.close(directory)
+
+
+def read_children_usage() -> object:
+    """Return what changes whenever a child has been waited for, by this process or its fork server."""
+    own, server = System.getrusage(System.RUSAGE_CHILDREN), fork_server_pid()
+    if not server:
+        return own
+    try:
+        stat = parse_stat(read_all(f"/proc/{server}/stat"))
+    except GONE:
+        return own
+    return (own, stat.reaped_faults) if stat.reaped_faults else own
 
 
 class Census:
