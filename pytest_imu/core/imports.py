@@ -29,6 +29,18 @@ def new_modules(count_before: int) -> list[str]:
     return list(itertools.islice(reversed(_MODULES), max(0, added)))[::-1]
 
 
+def imported(count_before: int, before_bytes: int | None, after_bytes: int | None) -> tuple[str, ...]:
+    """Return the large packages that a block was the first to import, where it kept enough for one.
+
+    *count_before* is what `count_modules()` said as it began.
+    """
+    if len(_MODULES) == count_before or before_bytes is None or after_bytes is None:
+        return ()
+    if after_bytes - before_bytes < WORTH_BYTES:
+        return ()
+    return heavy_packages(new_modules(count_before))
+
+
 def heavy_packages(names: Iterable[str]) -> tuple[str, ...]:
     """Return the top packages of these modules whose files are large, the largest first."""
     sizes: dict[str, int] = {}

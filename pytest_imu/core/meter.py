@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
 from pytest_imu.core.children.census import CensusStart, process_census
 from pytest_imu.core.counters.source import CounterSource, CounterWindow
 from pytest_imu.core.decorator import measuring_each_call
+from pytest_imu.core.imports import count_modules, imported
 from pytest_imu.core.memory import source as memory
 from pytest_imu.core.memory.reusable import process_gauge
 from pytest_imu.core.memory.source import NotMeasuredError
@@ -44,6 +45,7 @@ class Meter:
     _reusable_bytes: int | None = None
     _fault: Exception = NEVER_BEGAN
     _start_ns: int | None = None
+    _modules_before = 0
     _measurement: Measurement | None = None
 
     def __init__(
@@ -80,6 +82,7 @@ class Meter:
             self._fault = error.with_traceback(None)  # it would keep the frames of the block's caller
         if self._counters is not None:
             self._counter_window = self._counters.open()
+        self._modules_before = count_modules()
         self._start_ns = self._clock_ns()
         return self
 
@@ -111,6 +114,7 @@ class Meter:
             tracer=active_tracer(),
             had_children=had_children,
             children_memory=None if sampled is None else sampled.beside(had_children=had_children),
+            imports=imported(self._modules_before, sizes.before_bytes, sizes.after_bytes),
         )
         if self._on_end is not None:
             self._on_end(self._measurement)
