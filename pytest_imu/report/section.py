@@ -10,11 +10,16 @@ from dataclasses import dataclass
 from pytest_imu.core.budgets import REUSED, Verdict, event_reason
 from pytest_imu.core.memory.source import SIMULATED, peak_source
 from pytest_imu.core.units import MIB, encodable, format_mib, plural, printable
+from pytest_imu.report.names import folded_below
+from pytest_imu.report.overall import growth_lines, quiet_lines
 from pytest_imu.report.rows import Row
 from pytest_imu.report.suggestions import suggestion_lines
 from pytest_imu.report.table import Entry, arrange, counts_line, entries_of, is_scaled, table
 from pytest_imu.settings import Settings
 
+UNFOLDED_WIDTH = 80
+"""In this width, which pytest takes for a log too, and from it on, a line of text stays one line, which
+can be searched for. Those of the table fit anyway."""
 VERY_QUIET = -2
 """pytest's verbosity under `-qq`."""
 
@@ -61,8 +66,11 @@ def lines(
     if verbosity >= 0:
         shown += [Line(text, "yellow") for text in unreliable_lines(rows, noise_bytes)]
     if settings.suggest and not settings.off:
-        shown += [Line(text) for text in suggestion_lines(rows, noise_bytes)]
-    return [Line(encodable(line.text, encoding), line.colour) for line in shown]
+        shown += [Line(text) for text in suggestion_lines(rows, settings, noise_bytes)]
+    shown = [Line(encodable(line.text, encoding), line.colour) for line in shown]
+    if width >= UNFOLDED_WIDTH or verbosity > 0:
+        return shown
+    return [Line(part, line.colour) for line in shown for part in folded_below(line.text, width)]
 
 
 def report_lines(
@@ -79,15 +87,17 @@ def report_lines(
     if not entries:
         return ["no test was measured"]
     shown = arrange(entries, settings)
-    lines = [
-        *table(shown, width=width, blocks=verbosity > 0, encoding=encoding),
+    quiet = quiet_lines(entries, settings, noise_bytes, verbosity=verbosity)
+    lines = quiet or [
+        *table(shown, width=width, verbose=verbosity > 0, encoding=encoding),
         counts_line(shown, entries, settings),
     ]
     if verbosity < 0:
         return lines + unmeasured_lines(entries)
     return [
         *lines,
-        legend_line(entries, noise_bytes),
+        *([] if quiet else [legend_line(entries, noise_bytes)]),
+        *growth_lines(rows, settings),
         *unmeasured_lines(entries),
         *simulated_lines(entries, settings),
         *traced_lines(entries),
