@@ -138,7 +138,7 @@ def unmeasured_lines(entries: Sequence[Entry]) -> list[str]:
     ]
 
 
-EXPLAINED = {SIMULATED: ": valgrind's own memory would be in the numbers"}
+EXPLAINED = {SIMULATED: ": the numbers would include valgrind's own memory"}
 
 
 def simulated_lines(entries: Sequence[Entry], settings: Settings) -> list[str]:
@@ -155,7 +155,7 @@ def traced_lines(entries: Sequence[Entry]) -> list[str]:
     """Return what else traced the tests, and thereby put its own share into their numbers."""
     traced = Counter(entry.measurement.tracer for entry in entries if entry.measurement.tracer)
     return [
-        f"traced by {printable(tracer)} in {plural(count, 'row')}: its own share is in their numbers"
+        f"traced by {printable(tracer)} in {plural(count, 'row')}: their numbers include its memory"
         for tracer, count in traced.items()
     ]
 
@@ -166,7 +166,7 @@ def children_lines(entries: Sequence[Entry]) -> list[str]:
     labels = dict.fromkeys(one.label for one in memories if one is not None and one.most is not None)
     reasons = Counter(one.reason for one in memories if one is not None and one.reason)
     return [
-        *(f"children: the most that all together held, {label}" for label in labels),
+        *(f"children: the highest sum of their memory, {label}" for label in labels),
         *(f"n/a in {plural(count, 'row')}: {printable(why)}" for why, count in reasons.items()),
     ]
 
@@ -176,10 +176,10 @@ def counter_lines(entries: Sequence[Entry]) -> list[str]:
     readings = [reading for entry in entries for reading in entry.measurement.counters]
     lines = []
     if any(is_scaled(reading) for reading in readings):
-        lines.append("* scaled: perf had the event on the hardware for a part of the time only")
+        lines.append("* scaled: perf counted the event only part of the time")
     counted = any(reading.value is not None and reading.source == "perf" for reading in readings)
     if counted and any(entry.row.worker for entry in entries):
-        lines.append("counts of several workers: they share the caches, and disturb each other there")
+        lines.append("counts of several workers: they share the caches and affect each other's counts")
     return lines
 
 

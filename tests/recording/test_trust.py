@@ -161,7 +161,7 @@ def test_tolerance(pytester: pytest.Pytester, args: tuple[str, ...], verdict: st
     assert [verdict] == [one["verdict"] for one in tests["test_a_little_over"]["budgets"]]
     result.assert_outcomes(passed=int(verdict == "kept"), failed=int(verdict == "broken"))
     if "--imu-tolerance=0.2" in args:
-        result.stdout.fnmatch_lines(["*is over max_peak_mib(19) and its tolerance of 0.2 MiB by 0.*"])
+        result.stdout.fnmatch_lines(["*is over max_peak_mib(19) plus its tolerance of 0.2 MiB by 0.*"])
 
 
 @pytest.mark.needs_kernel_peaks
@@ -297,7 +297,7 @@ def test_tracer_is_named(pytester: pytest.Pytester, conftest: str, said: str | N
     pytester.makepyfile(test_it="def test_one(): pass")
     result, tests = run(pytester, "--imu")
     assert said == tests["test_one"]["phases"]["call"]["tracer"]
-    line = f"traced by {said} in 1 row: its own share is in their numbers"
+    line = f"traced by {said} in 1 row: their numbers include its memory"
     assert (said is not None) == (line in result.outlines)
 
 
@@ -306,4 +306,4 @@ def test_coverage_is_named(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(test_it="def test_one(): pass")
     result, tests = run(pytester, "--imu", "-p", "pytest_cov", "--cov=.")
     assert "coverage" == tests["test_one"]["phases"]["call"]["tracer"]
-    result.stdout.fnmatch_lines(["traced by coverage in 1 row: its own share is in their numbers"])
+    result.stdout.fnmatch_lines(["traced by coverage in 1 row: their numbers include its memory"])
