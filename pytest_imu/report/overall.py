@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 
 from pytest_imu.core.memory.reusable import NOTEWORTHY_BYTES, likely_reused
 from pytest_imu.core.model import Measurement
@@ -53,48 +53,57 @@ def growth_lines(rows: Sequence[Row], settings: Settings) -> list[str]:
         return []
     by_worker: defaultdict[str | None, list[Row]] = defaultdict(list)
     for row in rows:
-        if any(one.after_bytes is not None for one in row.phases.values()):
+        if _steps([row]):
             by_worker[row.worker].append(row)
     if not by_worker:
         return []
-    worker, own = max(by_worker.items(), key=lambda item: _growth_bytes(item[1]))
-    first_bytes, last_bytes = _ends(own)
-    grown_bytes = last_bytes - first_bytes
+    worker, own = max(by_worker.items(), key=lambda item: _grown_bytes(_steps(item[1])))
+    steps = _steps(own)
+    grown_bytes = _grown_bytes(steps)
     if grown_bytes < MIB:
         return []
+    (_, first_bytes), (_, last_bytes) = steps[0], steps[-1]
     who = "the run" if worker is None else f"{printable(worker)}, the worker that grew most,"
     line = f"{who} grew from {first_bytes / MIB:.0f} to {last_bytes / MIB:.0f} MiB"
     if grown_bytes < EXPLAINED_GROWTH_BYTES:
         return [line]
-    return [f"{line}:", *_cause_lines(own, grown_bytes)]
+    return [f"{line}:", *_cause_lines(steps, grown_bytes)]
 
 
-def _ends(rows: Sequence[Row]) -> tuple[int, int]:
-    """Return the size before the first of these tests, and after the last."""
-    measured = [one for row in rows for one in row.phases.values() if one.after_bytes is not None]
-    return measured[0].before_bytes or 0, measured[-1].after_bytes or 0
+def _steps(rows: Sequence[Row]) -> list[tuple[str, int]]:
+    """Return the sizes of the process one after the other, each with what led to it."""
+    steps = []
+    since = ""  # what lies between two windows is the teardown of the first
+    for row in rows:
+        name = printable(row.nodeid)
+        for phase, measurement in row.phases.items():
+            if measurement.before_bytes is not None and measurement.after_bytes is not None:
+                steps.append((since, measurement.before_bytes))
+                steps.append((name if phase == "call" else f"{name} ({phase})", measurement.after_bytes))
+                since = f"{name} (teardown)" if phase == "call" else steps[-1][0]
+    return steps
 
 
-def _growth_bytes(rows: Sequence[Row]) -> int:
-    first_bytes, last_bytes = _ends(rows)
-    return last_bytes - first_bytes
+def _grown_bytes(steps: Sequence[tuple[str, int]]) -> int:
+    return steps[-1][1] - steps[0][1]
 
 
-def _cause_lines(rows: Sequence[Row], grown_bytes: int) -> list[str]:
-    """Return what kept the most, and what all else amounts to."""
-    causes = sorted((cause for row in rows for cause in _causes(row)), key=lambda cause: -cause[0])
-    named = [cause for cause in causes[:NAMED_CAUSES] if cause[0] >= max(MIB, grown_bytes // 10)]
-    rest_bytes = grown_bytes - sum(kept_bytes for kept_bytes, _ in named)
+def _cause_lines(steps: Sequence[tuple[str, int]], grown_bytes: int) -> list[str]:
+    """Return what led to most of the growth, and what all else amounts to.
+
+    A step counts as far as the process never again became smaller than it had been before: what was
+    released later is no reason for the size at the end.
+    """
+    kept: Counter[str] = Counter()
+    lowest_bytes = steps[-1][1]
+    for (cause, _), (_, before_bytes) in zip(reversed(steps), reversed(steps[:-1]), strict=False):
+        kept[cause] += max(0, lowest_bytes - before_bytes)
+        lowest_bytes = min(lowest_bytes, before_bytes)
+    least_bytes = max(MIB, grown_bytes // 10)
+    named = [(size, cause) for cause, size in kept.most_common(NAMED_CAUSES) if size >= least_bytes]
+    rest_bytes = grown_bytes - sum(size for size, _ in named)
     if abs(rest_bytes) >= MIB:
         named.append((rest_bytes, "all else" if named else "in many small steps"))
-    numbers = [format_mib(kept_bytes) for kept_bytes, _ in named]
+    numbers = [format_mib(size) for size, _ in named]
     room = max(map(len, numbers), default=0)
-    return [f"  {number:>{room}}  {where}" for number, (_, where) in zip(numbers, named, strict=True)]
-
-
-def _causes(row: Row) -> Iterator[tuple[int, str]]:
-    for phase, measurement in row.phases.items():
-        where = "" if phase == "call" else f" ({phase})"
-        yield measurement.delta_bytes or 0, printable(row.nodeid) + where
-    if row.teardown is None:
-        yield row.teardown_kept_bytes or 0, f"{printable(row.nodeid)} (teardown)"
+    return [f"  {number:>{room}}  {cause}" for number, (_, cause) in zip(numbers, named, strict=True)]

@@ -111,30 +111,43 @@ def test_small_growth_is_one_line(settings: Settings) -> None:
 
 def test_growth_is_told_by_what_kept_it(settings: Settings) -> None:
     """Setups, bodies and teardowns that kept much are named, largest first; the rest is summed up."""
-    teardown = row("test_c", None, measured(190, 190))
-    teardown.teardown_kept_bytes = 12 * MIB
-    measured_teardown = replace_teardown(row("test_d", None, measured(202, 202)), measured(202, 232))
     rows = [
         row("test_a", measured(147, 177), measured(177, 177)),
         row("test_b", None, measured(177, 187)),
-        teardown,
-        measured_teardown,
-        row("test_e", None, measured(232, 238)),
+        row("test_c", None, measured(187, 187)),  # its teardown kept 12, as the next test shows
+        with_teardown(row("test_d", None, measured(199, 199)), measured(199, 230)),
+        row("test_e", None, measured(230, 239)),
     ]
 
     assert [
-        "the run grew from 147 to 238 MiB:",
+        "the run grew from 147 to 239 MiB:",
+        "  31.0  test_a.py::test_d (teardown)",
         "  30.0  test_a.py::test_a (setup)",
-        "  30.0  test_a.py::test_d (teardown)",
         "  12.0  test_a.py::test_c (teardown)",
         "  19.0  all else",
     ] == growth_lines(rows, settings)
 
 
-def replace_teardown(row: Row, teardown: Measurement) -> Row:
+def with_teardown(row: Row, teardown: Measurement) -> Row:
     """Return a row with a teardown that was measured."""
     row.teardown = teardown
     return row
+
+
+def test_what_was_released_later_is_no_reason(settings: Settings) -> None:
+    """A fixture that held much for a while is not named for a run that ends without it."""
+    rows = [
+        row("test_a", measured(100, 300), measured(300, 300)),
+        row("test_b", None, measured(300, 315)),  # over what is left of the 200
+        row("test_c", None, measured(112, 140)),
+        row("test_d", None, measured(130, 130)),
+    ]
+
+    assert [
+        "the run grew from 100 to 130 MiB:",
+        "  18.0  test_a.py::test_c",
+        "  12.0  test_a.py::test_a (setup)",
+    ] == growth_lines(rows, settings)
 
 
 def test_growth_in_small_steps_says_so(settings: Settings) -> None:
