@@ -99,8 +99,13 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         from pytest_imu.recording.recorder import Recorder, SetupEnd, counter_source
         from pytest_imu.recording.teardown import TeardownRecorder
 
+        run_alone = None
+        if settings.confirm and settings.isolate == "off" and budgets:
+            from pytest_imu.isolation.confirm import run_alone_for
+
+            run_alone = run_alone_for(session)
         counters = counter_source(settings, budgets.values())
-        recorder = Recorder(settings, run_log(config, settings), counters)
+        recorder = Recorder(settings, run_log(config, settings), counters, run_alone)
         config.pluginmanager.register(recorder, "imu-recorder")
         config.pluginmanager.register(SetupEnd(recorder), "imu-setup-end")
         if any(budget.phase == "all" for own in budgets.values() for budget in own):

@@ -203,6 +203,13 @@ class Settings:
         default=None,
         in_ini=False,
     )
+    confirm: bool = option(
+        "imu_confirm",
+        FLAG,
+        "Where earlier tests may have decided about a memory budget, run the test once more, alone.",
+        default=True,
+        on_command_line=False,
+    )
     on_breach: OnBreach = option(
         "imu_on_breach",
         ON_BREACH,

@@ -9,10 +9,8 @@ from typing import Any
 import pytest
 
 from pytest_imu.core.children.census import helper_pids
-from pytest_imu.isolation import coverage_data as child_coverage
-from pytest_imu.isolation.channel import Channel
 from pytest_imu.isolation.child import Child
-from pytest_imu.isolation.file_pages import FilePages, resident_file_pages
+from pytest_imu.isolation.file_pages import resident_file_pages
 from pytest_imu.isolation.forkserver import ForkServer
 from pytest_imu.isolation.messages import flush_output
 from pytest_imu.isolation.parent import IsolatedTest, is_debugging
@@ -41,8 +39,6 @@ class Isolation:
             if settings.isolate == "all" or BUDGETS in item.stash
         }
         self._server: ForkServer | None = None
-        self._child: Child | None = None
-        self._file_pages = FilePages()
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> None:
@@ -55,7 +51,6 @@ class Isolation:
             # tests that need it say why; with -p no:tmpdir there is none.
             config.__dict__["_tmp_path_factory"].getbasetemp()
         self._warn_of_keepers()
-        self._file_pages = resident_file_pages()
         self._server = self._start_server()
 
     @pytest.hookimpl(tryfirst=True)
@@ -101,7 +96,8 @@ class Isolation:
         config = self._session.config
         flush_output(config)
         # A debugger needs the terminal; a server that has none cannot give it to its children.
-        server = ForkServer(self._in_child, prepare=self._in_server, detached=not is_debugging(config))
+        workshop = Child(self._session, resident_file_pages())
+        server = ForkServer(workshop, detached=not is_debugging(config))
         if server.pid is not None:
             helper_pids().add(server.pid)
         return server
@@ -111,16 +107,6 @@ class Isolation:
         if server is not None:
             server.close()
             helper_pids().difference_update((server.pid,))
-
-    def _in_server(self) -> None:
-        child_coverage.begin_in_server()
-        self._child = Child(self._session)
-
-    def _in_child(self, number: int, channel: Channel) -> None:
-        self._file_pages.map_again()  # or their first use would count as the test's memory
-        self._server = None  # here the test runs
-        if self._child is not None:
-            self._child.run(number, channel)
 
     def _finalise_what_is_left_here(self, item: pytest.Item, nextitem: pytest.Item | None) -> None:
         """Finalise the fixtures of tests that ran in this process and that the next one does not need.

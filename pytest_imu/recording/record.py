@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import pytest
 
+from pytest_imu.core.alone import Alone, decided, is_doubtful
 from pytest_imu.core.budgets import NO_TERMS, AnyBudget, Budget, Terms, Verdict, check, unchecked
 from pytest_imu.core.counters.source import CounterSource
 from pytest_imu.core.memory.reusable import NOTEWORTHY_BYTES
@@ -71,6 +72,8 @@ class TestRecord:
 
     __test__ = False  # pytest would collect a class of this name
     __slots__ = (
+        "alone",
+        "alone_ns",
         "attempt",
         "before",
         "counters",
@@ -89,6 +92,10 @@ class TestRecord:
         self, *, attempt: int, budgets: Sequence[AnyBudget], counters: CounterSource | None = None
     ) -> None:
         self.attempt = attempt
+        self.alone: Alone | None = None
+        """What one more run measured, where there was one."""
+        self.alone_ns = 0
+        """How long that took, which is no time of the test's."""
         self.before: TeardownKept | None = None
         self.counters = counters
         self.open_budgets = tuple(budgets)
@@ -118,16 +125,26 @@ class TestRecord:
         """Keep a named block for the next report."""
         self.new_blocks += (block,)
 
-    def judge(self, *, last: bool, terms: Terms = NO_TERMS) -> list[Verdict]:
+    def judge(
+        self,
+        *,
+        last: bool,
+        terms: Terms = NO_TERMS,
+        run_alone: Callable[[], Alone] | None = None,
+    ) -> list[Verdict]:
         """Hold every budget that can be decided now against the phases; return the broken ones.
 
-        What reaches over all phases is decided after the last, or as soon as it is broken.
+        What reaches over all phases is decided after the last, or as soon as it is broken. Where a
+        verdict is in doubt *run_alone* decides it.
         """
         verdicts, still_open = [], []
         for budget in self.open_budgets:
             verdict = check(budget, self.phases, terms)
             early = budget.phase == "all" and not last
-            if early and (budget.name == "max_delta_mib" or verdict.outcome != "broken"):
+            is_due = not early or (budget.name != "max_delta_mib" and verdict.outcome == "broken")
+            if is_due and self.passed and run_alone is not None and is_doubtful(verdict):
+                verdict = decided(verdict, run_alone(), terms)
+            if not is_due or (early and verdict.outcome != "broken"):
                 still_open.append(budget)
             elif verdict.outcome == "kept" and not self.passed:
                 verdicts.append(unchecked(budget, NOT_TO_ITS_END))

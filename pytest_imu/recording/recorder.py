@@ -7,13 +7,13 @@ from collections.abc import Generator, Iterable
 
 import pytest
 
-from pytest_imu.core.budgets import AnyBudget, EventBudget, Terms
+from pytest_imu.core.budgets import AnyBudget, EventBudget
 from pytest_imu.core.counters.source import CounterSource
-from pytest_imu.core.memory.reusable import why_unknown
 from pytest_imu.core.meter import Meter
 from pytest_imu.core.system import System
-from pytest_imu.core.tolerance import EXACT
+from pytest_imu.core.units import NANOSECONDS_PER_SECOND
 from pytest_imu.markers import BUDGETS
+from pytest_imu.recording.judge import Judge, RunAlone
 from pytest_imu.recording.location import point_at_test
 from pytest_imu.recording.noise import NoiseFloor
 from pytest_imu.recording.properties import set_properties
@@ -26,12 +26,6 @@ TESTS_A_SAMPLE = 64
 """After how many tests the noise is looked at again: a window more in so many costs nothing."""
 
 
-class BudgetWarning(pytest.PytestWarning):
-    """A broken budget, where `imu_on_breach = warn` asks for a warning instead of a failure."""
-
-    __module__ = "pytest_imu"  # where its users import it from
-
-
 class Recorder:
     """The hooks around every test that is measured.
 
@@ -40,12 +34,17 @@ class Recorder:
     """
 
     def __init__(
-        self, settings: Settings, log: RunLog | None, counters: CounterSource | None = None
+        self,
+        settings: Settings,
+        log: RunLog | None,
+        counters: CounterSource | None = None,
+        run_alone: RunAlone | None = None,
     ) -> None:
         self._settings = settings
         self._log = log
         self._counters = counters
         self._noise = NoiseFloor(lambda: Meter(trim=settings.trim, gc=settings.gc))
+        self.judge = Judge(settings, self._noise, run_alone)
         self._item: pytest.Item | None = None
         self._record: TestRecord | None = None
         self._last = 0, ""
@@ -81,12 +80,12 @@ class Recorder:
         except BaseException:
             record.passed = False
             self._end_call(item, record, meter)
-            for verdict in record.judge(last=False, terms=self._terms()):
+            for verdict in record.judge(last=False, terms=self.judge.terms()):
                 item.add_report_section("call", "imu", f"{verdict.reason}\n")
             raise
         self._end_call(item, record, meter)
         if record.open_budgets:
-            self.enforce(item, record, last=False)
+            self.judge.enforce(item, record, last=False)
         return result
 
     @pytest.hookimpl(wrapper=True)
@@ -135,6 +134,11 @@ class Recorder:
 
             self._counters = PerfStat(self._counters.events)
             self._counters.prepare()
+
+    def begin_alone(self) -> None:
+        """Measure in a process that was forked to run one test once more; decide and log nothing."""
+        self._log = self._counters = None
+        self.judge.be_silent()
 
     def _begin(self, item: pytest.Item, budgets: tuple[AnyBudget, ...]) -> None:
         before, attempt = self._record, 1
@@ -191,27 +195,6 @@ class Recorder:
         asked = self._settings.perf_events or any(isinstance(one, EventBudget) for one in budgets)
         return self._counters if asked else None
 
-    def _terms(self) -> Terms:
-        return Terms(
-            tolerance=self._settings.tolerance or EXACT,
-            noise_bytes=self._noise.floor_bytes or 0,
-            counts_required=self._settings.perf_required,
-            unknown_reuse=why_unknown(),
-        )
-
-    def enforce(self, item: pytest.Item, record: TestRecord, *, last: bool) -> None:
-        """Hold the budgets that can be decided now against what was measured; fail for a broken one."""
-        # Not hidden from tracebacks: with all of its frames hidden pytest adds a line about that.
-        broken = record.judge(last=last, terms=self._terms())
-        if not broken:
-            return
-        lines = "\n".join(str(verdict.reason) for verdict in broken)
-        if self._settings.on_breach == "warn":
-            item.warn(BudgetWarning(lines))
-        elif record.passed:
-            record.passed = False
-            pytest.fail(lines, pytrace=False)
-
     def _attach(
         self, item: pytest.Item, record: TestRecord, report: pytest.TestReport, *, failed: bool
     ) -> None:
@@ -220,11 +203,13 @@ class Recorder:
         if failed and report.when is not None:
             self._had_failure = True
             record.note_failure(report.when)
-            point_at_test(item, report, self.enforce.__code__.co_filename)
+            point_at_test(item, report, self.judge.enforce.__code__.co_filename)
         if report.when == "teardown":
             self._item = None
             if record.open_budgets:
-                record.judge(last=True, terms=self._terms())
+                record.judge(last=True, terms=self.judge.terms())
+        report.duration -= record.alone_ns / NANOSECONDS_PER_SECOND
+        record.alone_ns = 0
         report.__dict__["imu"] = taken = record.take()
         if self._log is not None:
             self._log.took(taken)

@@ -63,6 +63,8 @@ def lines(
         shown += [Line(text, "red") for text in broken_lines(rows)]
     if verbosity > VERY_QUIET:
         shown += [Line(text, "yellow") for text in unchecked_lines(rows)]
+    if reports and verbosity >= 0:
+        shown += [Line(text) for text in kept_alone_lines(rows)]
     if verbosity >= 0:
         shown += [Line(text, "yellow") for text in unreliable_lines(rows, noise_bytes)]
     if settings.suggest and not settings.off:
@@ -208,6 +210,19 @@ def unchecked_lines(rows: Sequence[Row]) -> list[str]:
         way_out = f"; {WAYS_OUT[reason]}" if reason in WAYS_OUT else ""
         lines += [f"{plural(len(names), 'budget')} not checked: {printable(reason)}{way_out}", *names]
     return lines
+
+
+def kept_alone_lines(rows: Sequence[Row]) -> list[str]:
+    """Return every budget that a run of the test alone has decided to be kept, with both numbers."""
+    names = [
+        f"{printable(row.nodeid)}: {verdict.budget}: {format_mib(verdict.actual_bytes)} alone, "
+        f"{format_mib(verdict.first_bytes)} after earlier tests"
+        for row, verdict in _verdicts_of_passed(rows)
+        if verdict.decided_by == "alone" and verdict.outcome == "kept"
+    ]
+    if len(names) == 1:
+        return [f"1 budget kept alone: {names[0]}"]
+    return [f"{len(names)} budgets kept alone:", *(f"  {name}" for name in names)] if names else []
 
 
 def unreliable_lines(rows: Sequence[Row], noise_bytes: int | None) -> list[str]:

@@ -374,6 +374,9 @@ def test_plain_form() -> None:
         "verdict": "broken",
         "reason": verdict.reason,
         "unreliable": False,
+        "decided_by": "first",
+        "first": None,
+        "not_alone": None,
     } == verdict.to_dict()
 
 

@@ -161,7 +161,8 @@ def test_budget_on_memory_of_a_pool_thread(pytester: pytest.Pytester) -> None:
         """
     )
 
-    pytester.runpytest_subprocess("-p", "imu", "--imu-json=run.json", timeout=LIMIT_S)
+    undecided = ("-o", "imu_confirm=false")
+    pytester.runpytest_subprocess("-p", "imu", "--imu-json=run.json", *undecided, timeout=LIMIT_S)
     tests = read_tests(pytester)
 
     call = tests["test_reuses"]["phases"]["call"]

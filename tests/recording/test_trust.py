@@ -20,6 +20,8 @@ def run(pytester: pytest.Pytester, *args: str) -> tuple[pytest.RunResult, dict[s
     return result, {test["nodeid"].partition("::")[2]: test for test in document["tests"]}
 
 
+UNDECIDED = ("-o", "imu_confirm=false")
+"""Leaves verdicts in doubt: no test is run once more."""
 SMALL_OBJECTS = """
     import pytest
 
@@ -44,7 +46,7 @@ def test_reused_memory_is_said(pytester: pytest.Pytester) -> None:
     """What a test may have reused stands beside its peak, and covers what the peak does not show."""
     pytester.makepyfile(test_it=SMALL_OBJECTS)
 
-    result, tests = run(pytester, "--imu")
+    result, tests = run(pytester, "--imu", *UNDECIDED)
 
     result.assert_outcomes(passed=3)
     call = tests["test_reuses_the_rest"]["phases"]["call"]
@@ -60,7 +62,7 @@ def test_budget_on_reused_memory_is_unchecked(pytester: pytest.Pytester) -> None
     """A budget kept on reused memory is named with the way out; one that it cannot break holds."""
     pytester.makepyfile(test_it=SMALL_OBJECTS)
 
-    result, tests = run(pytester)
+    result, tests = run(pytester, *UNDECIDED)
 
     result.stdout.re_match_lines(
         [
