@@ -207,5 +207,5 @@ def test_whole_run_tells_its_growth(pytester: pytest.Pytester) -> None:
     place = next(number for number, line in enumerate(lines) if line.startswith("the run grew"))
     sizes = re.fullmatch(r"the run grew from (\d+) to (\d+) MiB:", lines[place])
     assert sizes is not None
-    assert 29 <= int(sizes[2]) - int(sizes[1]) <= 31
+    assert 29 <= int(sizes[2]) - int(sizes[1]) <= 32  # each is rounded, and pytest grows a little too
     assert re.fullmatch(r"  (29\.\d|30\.\d)  test_grows.py::test_first \(setup\)", lines[place + 1])
