@@ -48,8 +48,12 @@ class Settings:
     )
     top: int = option("imu_top", COUNT, "Show the first N rows; 0 shows all.", default=10)
     sort: SortKey = option("imu_sort", SORT, "Sort the rows by KEY.", default="peak")
-    min_mib: float = option(
-        "imu_min_mib", SIZE, "Show only rows with a peak of at least MIB.", default=0
+    min_mib: float | None = option(
+        "imu_min_mib",
+        SIZE,
+        "Show rows, and suggest budgets, only for peaks of at least MIB.",
+        default=None,
+        usual="0, and 5 for --imu-suggest",
     )
     max_peak_mib: float | None = option(
         "imu_max_peak_mib",

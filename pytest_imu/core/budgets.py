@@ -88,7 +88,7 @@ class Terms:
     """What is nearer to its limit than this is decided by noise."""
     counts_required: bool = False
     """Whether a count that could not be had breaks its budget."""
-    unknown_reuse: str = "how much freed memory was used again is not known"
+    unknown_reuse: str = "the amount of reused memory is not known"
     """Why a number that kept its budget proves nothing where the reusable part is not known."""
 
 
@@ -287,4 +287,4 @@ def _breach_line(
 
 
 def _with_tolerance(budget: AnyBudget, tolerance: Tolerance) -> str:
-    return f"{budget} and its tolerance of {tolerance}" if tolerance else str(budget)
+    return f"{budget} plus its tolerance of {tolerance}" if tolerance else str(budget)

@@ -20,7 +20,7 @@ PHASES: tuple[Phase, ...] = ("setup", "call", "teardown")
 Unit = Literal["pss", "rss", "none"]
 """What was added up: proportional set sizes, resident set sizes (an overestimate), or nothing."""
 
-NONE_AT_A_SAMPLE = "no child process lived long enough to be there at a sample"
+NONE_AT_A_SAMPLE = "no child process lived long enough to be sampled"
 
 LABELS: Mapping[Unit, str] = {
     "pss": "PSS, sampled",

@@ -84,7 +84,7 @@ def test_children_are_measured(pytester: pytest.Pytester) -> None:
         assert ("pss", count, None) == (memory["unit"], memory["most"], memory["reason"])
         assert count * HELD_MIB * MIB <= memory["peak_bytes"] <= count * (HELD_MIB + PYTHON_MIB) * MIB
         assert calls[name]["peak_bytes"] < HELD_MIB * MIB
-    result.stdout.fnmatch_lines(["*children*", "children: the most * PSS, sampled"])
+    result.stdout.fnmatch_lines(["*children*", "children: the highest * PSS, sampled"])
 
 
 def test_setups_children_are_told_with_the_call(pytester: pytest.Pytester) -> None:
