@@ -73,23 +73,6 @@ class TestRecord:
     """What one attempt at one test has measured so far; it dies with the attempt."""
 
     __test__ = False  # pytest would collect a class of this name
-    __slots__ = (
-        "alone",
-        "alone_ns",
-        "attempt",
-        "before",
-        "census",
-        "counters",
-        "has_memory_budget",
-        "new_blocks",
-        "new_verdicts",
-        "open_budgets",
-        "outcome",
-        "passed",
-        "phases",
-        "phases_taken",
-        "setup_meter",
-    )
 
     def __init__(
         self, *, attempt: int, budgets: Sequence[AnyBudget], counters: CounterSource | None = None

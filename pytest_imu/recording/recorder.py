@@ -107,7 +107,8 @@ class Recorder:
     @pytest.hookimpl
     def pytest_unconfigure(self) -> None:
         """End what counts events, and what an interrupted test left open."""
-        self._abandon()
+        if self._record is not None:
+            self._record.end_setup()
         if self._counters is not None:
             self._counters.stop()
 
@@ -153,7 +154,7 @@ class Recorder:
     def _begin(self, item: pytest.Item, budgets: tuple[AnyBudget, ...]) -> None:
         before, attempt = self._record, 1
         if before is not None:
-            self._abandon()
+            before.end_setup()  # no report came for it: the test was interrupted in its setup
             if self._last == (id(item), item.nodeid):
                 attempt = before.attempt + 1
             if self._had_failure and before.keeps_memory:
@@ -191,11 +192,6 @@ class Recorder:
         if self._settings.junit:
             set_properties(item, record.phases["call"], is_first=record.attempt == 1)
 
-    def _abandon(self) -> None:
-        """Close what no report came for: the test was interrupted in its setup."""
-        if self._record is not None and self._record.setup_meter is not None:
-            self._record.end_setup()
-
     def _meter(
         self, record: TestRecord, census: CensusStart | None, *, counters: CounterSource | None = None
     ) -> Meter:
@@ -211,10 +207,9 @@ class Recorder:
 
     def _counters_for(self, budgets: Iterable[AnyBudget]) -> CounterSource | None:
         # Counting costs a tick of perf, so it is for those who asked: all tests, or this one.
-        if self._counters is None:
-            return None
-        asked = self._settings.perf_events or any(isinstance(one, EventBudget) for one in budgets)
-        return self._counters if asked else None
+        if self._counters is None or self._settings.perf_events:
+            return self._counters
+        return self._counters if any(isinstance(one, EventBudget) for one in budgets) else None
 
     def _attach(
         self, item: pytest.Item, record: TestRecord, report: pytest.TestReport, *, failed: bool
