@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from typing import Any
 
 import pytest
+
+from running import JSON, Test, read_by_name, read_tests, run
 
 BOUND_BYTES = 2**19
 """How far a peak may be off on Linux: 0.5 MiB."""
@@ -27,27 +28,7 @@ needs_rerunfailures = needs("pytest_rerunfailures", "pytest-rerunfailures")
 needs_trio = needs("trio", "trio")
 
 
-def run(pytester: pytest.Pytester, *args: str) -> pytest.RunResult:
-    """Run pytest with this plugin, and a JSON file."""
-    return pytester.runpytest_subprocess("-p", "imu", "--imu", "--imu-json=run.json", *args)
-
-
-def read_tests(pytester: pytest.Pytester) -> list[dict[str, Any]]:
-    """Return the JSON file's tests."""
-    tests: list[dict[str, Any]]
-    tests = json.loads(pytester.path.joinpath("run.json").read_text(encoding="ascii"))["tests"]
-    return tests
-
-
-def read_by_name(pytester: pytest.Pytester) -> dict[str, dict[str, Any]]:
-    """Return the JSON file's tests by the last part of their ids; each must be there once."""
-    tests = read_tests(pytester)
-    by_name = {test["nodeid"].rpartition("::")[2]: test for test in tests}
-    assert len(tests) == len(by_name)
-    return by_name
-
-
-def assert_peak(expected_mib: int, test: dict[str, Any], phase: str = "call") -> None:
+def assert_peak(expected_mib: int, test: Test, phase: str = "call") -> None:
     """Assert that a phase's peak is exact, to the stated bound."""
     measurement = test["phases"][phase]
     off_bytes = measurement["peak_bytes"] - expected_mib * 2**20
@@ -107,7 +88,7 @@ def test_pytest_asyncio(pytester: pytest.Pytester) -> None:
         """
     )
 
-    result = run(pytester, "-p", "asyncio")
+    result = run(pytester, "--imu", JSON, "-p", "asyncio")
     tests = read_by_name(pytester)
 
     result.assert_outcomes(passed=4, failed=1)
@@ -151,7 +132,7 @@ def test_anyio(pytester: pytest.Pytester, backend: str) -> None:
         """
     )
 
-    result = run(pytester, "-p", "anyio")
+    result = run(pytester, "--imu", JSON, "-p", "anyio")
     tests = read_by_name(pytester)
 
     result.assert_outcomes(passed=2, failed=1)
@@ -215,7 +196,7 @@ def test_unittest(pytester: pytest.Pytester) -> None:
         """
     )
 
-    result = run(pytester)
+    result = run(pytester, "--imu", JSON)
     tests = read_by_name(pytester)
 
     result.assert_outcomes(passed=3, failed=3, skipped=2, xfailed=1)
@@ -282,7 +263,7 @@ def test_subtests(pytester: pytest.Pytester) -> None:
         """
     )
 
-    result = run(pytester, "--imu-log=run.jsonl")
+    result = run(pytester, "--imu", JSON, "--imu-log=run.jsonl")
     tests = read_by_name(pytester)
     log = pytester.path.joinpath("run.jsonl").read_text(encoding="ascii")
 
@@ -358,7 +339,9 @@ def test_items_that_are_no_functions(pytester: pytest.Pytester) -> None:
         "10\n40\n41 under 50\n20 under 15\n", encoding="ascii"
     )
 
-    result = run(pytester, "--doctest-modules", "--imu-max-peak-mib=30", "--junit-xml=junit.xml")
+    result = run(
+        pytester, "--imu", JSON, "--doctest-modules", "--imu-max-peak-mib=30", "--junit-xml=junit.xml"
+    )
     tests = read_by_name(pytester)
 
     result.assert_outcomes(passed=4, failed=3)
@@ -422,7 +405,7 @@ def test_hypothesis(pytester: pytest.Pytester) -> None:
         """
     )
 
-    result = run(pytester, "-p", "hypothesispytest")
+    result = run(pytester, "--imu", JSON, "-p", "hypothesispytest")
     tests = read_by_name(pytester)
 
     result.assert_outcomes(passed=2, failed=1)
@@ -462,7 +445,7 @@ def test_rerunfailures(pytester: pytest.Pytester) -> None:
         """
     )
 
-    result = run(pytester, "-p", "rerunfailures", "--reruns=2", "--imu-log=run.jsonl")
+    result = run(pytester, "--imu", JSON, "-p", "rerunfailures", "--reruns=2", "--imu-log=run.jsonl")
     tests = read_tests(pytester)
     log = pytester.path.joinpath("run.jsonl").read_text(encoding="ascii")
 
@@ -541,7 +524,7 @@ def test_hooks_of_others(pytester: pytest.Pytester) -> None:
         """
     )
 
-    result = run(pytester)
+    result = run(pytester, "--imu", JSON)
     tests = read_by_name(pytester)
 
     result.assert_outcomes(passed=1, failed=1)
@@ -578,8 +561,8 @@ def test_pytest_cov(pytester: pytest.Pytester) -> None:
     )
     options = ("-p", "pytest_cov", "--cov=covered", "--cov-branch", "--cov-report=term-missing")
 
-    without = run(pytester, *options, "--no-imu")
-    measured = run(pytester, *options)
+    without = run(pytester, "--imu", JSON, *options, "--no-imu")
+    measured = run(pytester, "--imu", JSON, *options)
 
     without.assert_outcomes(passed=2)
     measured.assert_outcomes(passed=1, failed=1)
@@ -611,11 +594,11 @@ def test_stop_at_first_and_last_failed(pytester: pytest.Pytester) -> None:
         """
     )
 
-    result = run(pytester, "-x")
+    result = run(pytester, "--imu", JSON, "-x")
     result.assert_outcomes(passed=1, failed=1)
     assert ["test_first", "test_over"] == list(read_by_name(pytester))
 
-    result = run(pytester, "--lf")
+    result = run(pytester, "--imu", JSON, "--lf")
     result.assert_outcomes(failed=1)
     assert ["test_over"] == list(read_by_name(pytester))
 

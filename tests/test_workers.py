@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
+
+from running import Test, read_log, read_tests, run
 
 pytest.importorskip("xdist", reason="pytest-xdist is not installed")
 
@@ -55,23 +56,17 @@ EVERY_KIND = """
 """
 
 
-def run(pytester: pytest.Pytester, *args: str) -> pytest.RunResult:
+def run_spread(pytester: pytest.Pytester, *args: str) -> pytest.RunResult:
     """Run pytest with this plugin and xdist."""
-    return pytester.runpytest_subprocess("-p", "imu", "-p", "xdist", *args)
+    return run(pytester, "-p", "xdist", *args)
 
 
-def read_tests(pytester: pytest.Pytester, name: str) -> dict[str, dict[str, Any]]:
+def read_by_id(pytester: pytest.Pytester, name: str) -> dict[str, Test]:
     """Return the JSON file's tests by their ids, without the file's name; each is there once."""
-    tests = json.loads(pytester.path.joinpath(name).read_text(encoding="ascii"))["tests"]
-    by_name = {test["nodeid"].partition("::")[2]: test for test in tests}
-    assert len(by_name) == len(tests)
-    return by_name
-
-
-def read_log(pytester: pytest.Pytester, name: str) -> list[dict[str, Any]]:
-    """Return the run log's lines about tests."""
-    text = pytester.path.joinpath(name).read_text(encoding="ascii")
-    return [json.loads(line) for line in text.splitlines()[1:]]
+    tests = read_tests(pytester, name)
+    by_id = {test["nodeid"].partition("::")[2]: test for test in tests}
+    assert len(by_id) == len(tests)
+    return by_id
 
 
 @pytest.mark.needs_kernel_peaks
@@ -81,9 +76,9 @@ def test_same_rows_as_without_workers(pytester: pytest.Pytester) -> None:
     """
     pytester.makepyfile(EVERY_KIND)
 
-    alone = run(pytester, "-n", "0", "--imu", "--imu-json=alone.json")
-    spread = run(pytester, "-n", "2", "--imu", "--imu-json=spread.json")
-    tests_alone, tests_spread = (read_tests(pytester, name) for name in ("alone.json", "spread.json"))
+    alone = run_spread(pytester, "-n", "0", "--imu", "--imu-json=alone.json")
+    spread = run_spread(pytester, "-n", "2", "--imu", "--imu-json=spread.json")
+    tests_alone, tests_spread = (read_by_id(pytester, name) for name in ("alone.json", "spread.json"))
 
     for result in (alone, spread):
         assert pytest.ExitCode.TESTS_FAILED == result.ret
@@ -169,8 +164,8 @@ def test_crashed_worker_costs_one_test(pytester: pytest.Pytester) -> None:
         """
     )
 
-    result = run(pytester, "-n", "2", "--imu", "--imu-json=run.json", "--imu-log=run.jsonl")
-    tests = read_tests(pytester, "run.json")
+    result = run_spread(pytester, "-n", "2", "--imu", "--imu-json=run.json", "--imu-log=run.jsonl")
+    tests = read_by_id(pytester, "run.json")
     last_of_worker = {line["worker"]: line for line in read_log(pytester, "run.jsonl")}
 
     assert pytest.ExitCode.TESTS_FAILED == result.ret
@@ -194,7 +189,7 @@ def test_off_says_how_many_budgets_it_skipped(pytester: pytest.Pytester) -> None
     pytester.makepyfile(EVERY_KIND)
 
     for workers in ("0", "2"):
-        result = run(pytester, "-n", workers, "--no-imu", "--imu", "--imu-json=run.json")
+        result = run_spread(pytester, "-n", workers, "--no-imu", "--imu", "--imu-json=run.json")
 
         result.assert_outcomes(passed=7, failed=1, skipped=1)
         result.stdout.fnmatch_lines(["*= imu =*", "6 budgets not enforced: --no-imu"])
@@ -219,10 +214,10 @@ def test_log_and_rows_of_workers_that_share_by_scope(pytester: pytest.Pytester) 
         """
     )
 
-    result = run(
+    result = run_spread(
         pytester, "-n2", "--dist=loadscope", "--imu-json=logs/run.json", "--imu-log=logs/run.jsonl"
     )
-    tests = read_tests(pytester, "logs/run.json")
+    tests = read_by_id(pytester, "logs/run.json")
     lines = read_log(pytester, "logs/run.jsonl")
 
     result.assert_outcomes(passed=6)
@@ -261,7 +256,7 @@ def test_odd_user_properties_pass(pytester: pytest.Pytester, measured: bool) -> 
         """
     )
 
-    result = run(pytester, "-n1", *(["--imu"] if measured else []))
+    result = run_spread(pytester, "-n1", *(["--imu"] if measured else []))
 
     result.assert_outcomes(passed=1)
     assert 0 == result.ret

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
+
+from running import Test, run_and_read
 
 pytestmark = [
     pytest.mark.needs_kernel_peaks,
@@ -38,19 +38,17 @@ GROWS = """
 """`grow()` peaks at 32 MiB in a fresh process, and at 56 to 65 after the first test."""
 
 
-def run(pytester: pytest.Pytester, tests: str, *args: str) -> tuple[pytest.RunResult, dict[str, Any]]:
+def run_suite(
+    pytester: pytest.Pytester, tests: str, *args: str
+) -> tuple[pytest.RunResult, dict[str, Test]]:
     """Run a suite that begins with `GROWS`; return the result and the JSON file's tests by name."""
     pytester.makepyfile(test_it=GROWS + tests)
-    result = pytester.runpytest_subprocess(
-        "-p", "imu", "-p", "no:cacheprovider", "--imu", "--imu-json=run.json", *args
-    )
-    tests_run = json.loads(Path("run.json").read_text(encoding="ascii"))["tests"]
-    return result, {test["nodeid"].rpartition("::")[2]: test for test in tests_run}
+    return run_and_read(pytester, "-p", "no:cacheprovider", "--imu", *args)
 
 
 def test_the_run_alone_decides(pytester: pytest.Pytester) -> None:
     """A budget that only earlier tests have broken is kept, one that is broken alone fails the test."""
-    result, tests = run(
+    result, tests = run_suite(
         pytester,
         """
     @pytest.mark.max_peak_mib(40)
@@ -133,7 +131,7 @@ def test_nobody_hears_of_it(pytester: pytest.Pytester) -> None:
     for capture in ("fd", "sys", "no"):
         for path in map(Path, ("reports", "log", "run.jsonl")):
             path.unlink(missing_ok=True)
-        result, found = run(
+        result, found = run_suite(
             pytester,
             tests,
             *(f"--capture={capture}", "--log-file=log", "--log-cli-level=ERROR", "--imu-log=run.jsonl"),
@@ -152,8 +150,19 @@ def test_nobody_hears_of_it(pytester: pytest.Pytester) -> None:
 
 def test_where_it_cannot_be_run_alone(pytester: pytest.Pytester) -> None:
     """The first number stands, and the line says why there is no other."""
-    pytester.makeconftest("import pytest_imu.isolation.confirm as c; c.LEAST_LIMIT_S = 1")
-    result, tests = run(
+    pytester.makeconftest(
+        """
+        import pytest
+        from pytest_imu.isolation import confirm
+
+        @pytest.hookimpl(tryfirst=True)
+        def pytest_runtest_setup(item):
+            # Only the one that hangs is hurried: the others take their time on a busy machine.
+            hangs = item.name == "test_hangs_there"
+            confirm.LEAST_LIMIT_S, confirm.TIMES_THE_FIRST = (1, 0) if hangs else (60, 10)
+        """
+    )
+    result, tests = run_suite(
         pytester,
         """
     fails = pytest.mark.max_peak_mib(40)
@@ -230,7 +239,7 @@ def test_fixtures_phases_and_parameters(pytester: pytest.Pytester, workers: tupl
     """Fixtures of every scope are set up anew, and each phase's budget has its own number."""
     if workers:
         pytest.importorskip("xdist")
-    result, tests = run(
+    result, tests = run_suite(
         pytester,
         """
     MADE = []
@@ -278,7 +287,7 @@ def test_fixtures_phases_and_parameters(pytester: pytest.Pytester, workers: tupl
 def test_mocks_timeouts_and_a_killed_process(pytester: pytest.Pytester) -> None:
     """Active mocks do not reach it, no timeout counts it, and without its process it says so."""
     pytest.importorskip("pytest_timeout")
-    result, tests = run(
+    result, tests = run_suite(
         pytester,
         """
     @pytest.mark.max_peak_mib(40)
@@ -320,7 +329,7 @@ def test_mocks_timeouts_and_a_killed_process(pytester: pytest.Pytester) -> None:
 
 def test_off(pytester: pytest.Pytester) -> None:
     """With imu_confirm off nothing runs twice, and the first number stands."""
-    result, tests = run(
+    result, tests = run_suite(
         pytester,
         """
     @pytest.mark.max_peak_mib(40)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import importlib
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from pytest_imu.core.imports import count_modules, heavy_packages, imported, new_modules
+from running import Test, run_and_read
 
 pytestmark = [pytest.mark.needs_kernel_peaks, pytest.mark.needs_fork]
 
@@ -42,18 +41,16 @@ SUITE = """
 """
 
 
-def run(pytester: pytest.Pytester, *args: str) -> tuple[pytest.RunResult, dict[str, Any]]:
+def run_suite(pytester: pytest.Pytester, *args: str) -> tuple[pytest.RunResult, dict[str, Test]]:
     """Run the suite; return the result and the call of each test by its name."""
     pytester.makepyfile(test_it=SUITE, heavy=HEAVY, other=HEAVY)
-    options = ("-p", "imu", "-p", "no:cacheprovider", "--imu", "--imu-json=run.json")
-    result = pytester.runpytest_subprocess(*options, *args)
-    tests = json.loads(Path("run.json").read_text(encoding="ascii"))["tests"]
-    return result, {test["nodeid"].rpartition("::")[2]: test["phases"]["call"] for test in tests}
+    result, tests = run_and_read(pytester, "-p", "no:cacheprovider", "--imu", *args)
+    return result, {name: test["phases"]["call"] for name, test in tests.items()}
 
 
 def test_a_row_names_what_it_imported(pytester: pytest.Pytester) -> None:
     """In the suite's own process the first to import a large package says so."""
-    result, calls = run(pytester)
+    result, calls = run_suite(pytester)
 
     result.assert_outcomes(passed=3)
     assert [["heavy"], [], ["other"]] == [call["imports"] for call in calls.values()]
@@ -66,7 +63,7 @@ def test_isolated_rows_hold_no_first_import(pytester: pytest.Pytester, workers: 
     """Isolated, it is measured once more with the package there, and what that takes is said once."""
     if workers:
         pytest.importorskip("xdist")
-    result, calls = run(pytester, "--imu-isolate=all", *workers)
+    result, calls = run_suite(pytester, "--imu-isolate=all", *workers)
 
     result.assert_outcomes(passed=3)
     for name in ("test_first", "test_second"):

@@ -2,36 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
+
+from running import read_by_name, read_log, run_isolated
 
 pytestmark = pytest.mark.needs_fork
 
 MIB = 2**20
 PHASES = ["setup", "call", "teardown"]
-
-
-def run(pytester: pytest.Pytester, *args: str, isolate: str = "all") -> pytest.RunResult:
-    """Run pytest with this plugin, isolated, and a JSON file and a log."""
-    files = ("--imu-json=run.json", "--imu-log=run.jsonl")
-    return pytester.runpytest_subprocess("-p", "imu", "--imu", f"--imu-isolate={isolate}", *files, *args)
-
-
-def read_tests(pytester: pytest.Pytester) -> dict[str, dict[str, Any]]:
-    """Return the JSON file's tests by the last part of their ids; each must be there once."""
-    tests = json.loads(pytester.path.joinpath("run.json").read_text(encoding="ascii"))["tests"]
-    by_name = {test["nodeid"].rpartition("::")[2]: test for test in tests}
-    assert len(tests) == len(by_name)
-    return by_name
-
-
-def read_log(pytester: pytest.Pytester) -> list[dict[str, Any]]:
-    """Return the run log's lines about tests."""
-    text = pytester.path.joinpath("run.jsonl").read_text(encoding="ascii")
-    return [json.loads(line) for line in text.splitlines()[1:]]
 
 
 def read_pids(pytester: pytest.Pytester, name: str = "pids") -> dict[str, int]:
@@ -62,8 +42,8 @@ def test_order_does_not_matter(pytester: pytest.Pytester) -> None:
     )
 
     for isolate, is_same in (("off", False), ("all", True)):
-        run(pytester, isolate=isolate).assert_outcomes(passed=3)
-        tests = read_tests(pytester)
+        run_isolated(pytester, isolate=isolate).assert_outcomes(passed=3)
+        tests = read_by_name(pytester)
         before, after = (
             tests[name]["phases"]["call"]["peak_bytes"] for name in ("test_before", "test_after")
         )
@@ -117,7 +97,7 @@ def test_which_tests_run_in_children(pytester: pytest.Pytester) -> None:
         ("all", 4),
     ):
         pytester.path.joinpath("pids").unlink(missing_ok=True)
-        run(pytester, isolate=isolate).assert_outcomes(passed=4)
+        run_isolated(pytester, isolate=isolate).assert_outcomes(passed=4)
         pids = read_pids(pytester)
         session = pids.pop("session")
         elsewhere = {name: pid for name, pid in pids.items() if pid != session}
@@ -180,8 +160,8 @@ def test_child_that_dies_is_its_tests_failure(pytester: pytest.Pytester) -> None
     """
     pytester.makepyfile(DEADLY)
 
-    result = run(pytester, "--junitxml=run.xml")
-    tests = read_tests(pytester)
+    result = run_isolated(pytester, "--junitxml=run.xml")
+    tests = read_by_name(pytester)
 
     result.assert_outcomes(passed=3, failed=3, errors=2)
     result.stdout.fnmatch_lines(
@@ -223,7 +203,7 @@ def test_log_names_the_culprit(pytester: pytest.Pytester) -> None:
     """The log has the start of a test whose child died, from that child, and no end of it."""
     pytester.makepyfile(DEADLY)
 
-    run(pytester)
+    run_isolated(pytester)
     lines = read_log(pytester)
 
     names = ["test_before", "test_after"]
@@ -330,7 +310,7 @@ def test_every_kind_of_test(pytester: pytest.Pytester) -> None:
 
     results, rows, properties = [], [], []
     for isolate in ("off", "all"):
-        result = run(pytester, *args, isolate=isolate)
+        result = run_isolated(pytester, *args, isolate=isolate)
         results.append(result)
         rows.append(
             [
@@ -340,7 +320,7 @@ def test_every_kind_of_test(pytester: pytest.Pytester) -> None:
                     [block["name"] for block in test["blocks"]],
                     [budget["verdict"] for budget in test["budgets"]],
                 )
-                for test in read_tests(pytester).values()
+                for test in read_by_name(pytester).values()
             ]
         )
         tree = ET.parse(pytester.path / "run.xml")  # noqa: S314 - pytest wrote it
@@ -375,7 +355,7 @@ def test_subtests(pytester: pytest.Pytester) -> None:
         """
     )
 
-    results = [run(pytester, isolate=isolate) for isolate in ("off", "all")]
+    results = [run_isolated(pytester, isolate=isolate) for isolate in ("off", "all")]
 
     assert results[0].parseoutcomes() == results[1].parseoutcomes()
 
@@ -395,8 +375,8 @@ def test_test_fails_by_its_subtests(pytester: pytest.Pytester) -> None:
         """
     )
 
-    results = [run(pytester, isolate=isolate) for isolate in ("off", "all")]
-    again = run(pytester, "--lf", "-v")
+    results = [run_isolated(pytester, isolate=isolate) for isolate in ("off", "all")]
+    again = run_isolated(pytester, "--lf", "-v")
 
     assert results[0].parseoutcomes() == results[1].parseoutcomes()
     results[1].stdout.fnmatch_lines(["FAILED *::test_sub - contains 1 failed subtest"])
@@ -421,7 +401,7 @@ def test_fixture_error_shows_the_fixture_first(pytester: pytest.Pytester) -> Non
     )
     pytester.makepyfile("def test_one(bad): pass\ndef test_two(bad_end): pass")
 
-    result = run(pytester)
+    result = run_isolated(pytester)
 
     result.assert_outcomes(passed=1, errors=2)
     result.stdout.fnmatch_lines(["*of the fixture*", "*of its end*"])
@@ -433,11 +413,11 @@ def test_without_a_plugin_of_pytests_own(pytester: pytest.Pytester, plugin: str)
     """The run needs neither a terminal reporter nor temporary folders."""
     pytester.makepyfile("def test_it(): pass")
 
-    result = run(pytester, "-p", f"no:{plugin}")
+    result = run_isolated(pytester, "-p", f"no:{plugin}")
 
     assert pytest.ExitCode.OK == result.ret
     assert {"test_it": "passed"} == {
-        name: test["outcome"] for name, test in read_tests(pytester).items()
+        name: test["outcome"] for name, test in read_by_name(pytester).items()
     }
 
 
@@ -445,7 +425,7 @@ def test_large_report(pytester: pytest.Pytester) -> None:
     """A report of many MiB comes home whole."""
     pytester.makepyfile("def test_it(): print('x' * 8_000_000); assert False")
 
-    result = run(pytester, "--show-capture=stdout")
+    result = run_isolated(pytester, "--show-capture=stdout")
 
     result.assert_outcomes(failed=1)
     assert any(len(line) == 8_000_000 for line in result.outlines)
@@ -469,7 +449,7 @@ def test_output_is_in_order(pytester: pytest.Pytester) -> None:
         """
     )
 
-    results = [run(pytester, "-s", "-v", isolate=isolate) for isolate in ("off", "all")]
+    results = [run_isolated(pytester, "-s", "-v", isolate=isolate) for isolate in ("off", "all")]
 
     # What a terminal adds beyond a line's text, the share that is done, depends on its width.
     shown = [[line for line in result.outlines if "<call" in line] for result in results]
@@ -506,7 +486,7 @@ def test_what_a_test_leaves_running(pytester: pytest.Pytester) -> None:
     )
 
     # Its output cannot be awaited before it ends, which is what the last test sees to.
-    result = run(pytester)
+    result = run_isolated(pytester)
 
     result.assert_outcomes(passed=3)
     assert 6 == len(read_log(pytester))
@@ -553,7 +533,7 @@ def test_fixtures_of_higher_scopes(pytester: pytest.Pytester) -> None:
         """
     )
 
-    result = run(pytester, isolate="budgets")
+    result = run_isolated(pytester, isolate="budgets")
     notes = pytester.path.joinpath("notes").read_text(encoding="ascii").splitlines()
 
     result.assert_outcomes(passed=4)
@@ -595,7 +575,7 @@ def test_fixture_that_fails_here_after_an_isolated_test(pytester: pytest.Pyteste
         test_b="def test_next(): pass",
     )
 
-    result = run(pytester, isolate="budgets")
+    result = run_isolated(pytester, isolate="budgets")
 
     result.assert_outcomes(passed=3, errors=1)
     result.stdout.fnmatch_lines(
@@ -621,7 +601,7 @@ def test_stops_after_the_failure(pytester: pytest.Pytester, args: tuple[str, ...
         """
     )
 
-    result = run(pytester, *args)
+    result = run_isolated(pytester, *args)
 
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines(["*stopping after 1 failures*"])
@@ -658,11 +638,11 @@ def test_what_ends_the_run(pytester: pytest.Pytester, statement: str, status: in
         """
     )
 
-    result = run(pytester)
+    result = run_isolated(pytester)
 
     assert status == result.ret
     result.stdout.fnmatch_lines([line])
-    assert ["test_ends"] == list(read_tests(pytester))
+    assert ["test_ends"] == list(read_by_name(pytester))
     assert pytester.path.joinpath("torn_down").exists()
 
 
@@ -677,7 +657,7 @@ def test_protocol_that_breaks(pytester: pytest.Pytester) -> None:
         """
     )
 
-    result = run(pytester)
+    result = run_isolated(pytester)
 
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines(["*_ test_bad _*", "LookupError: in a plugin"])
@@ -706,8 +686,8 @@ def test_counts_in_the_child(pytester: pytest.Pytester) -> None:
     )
 
     # The run's output ends when the last process that holds it has: perf has none of it.
-    run(pytester, "--imu-perf=page-faults").assert_outcomes(passed=2, failed=1)
-    tests = read_tests(pytester)
+    run_isolated(pytester, "--imu-perf=page-faults").assert_outcomes(passed=2, failed=1)
+    tests = read_by_name(pytester)
 
     counted = {
         name: test["phases"]["call"]["counters"]["page-faults"]["value"]
@@ -722,6 +702,6 @@ def test_nothing_to_run(pytester: pytest.Pytester) -> None:
     """--collect-only, a run without tests and --no-imu go on as ever."""
     pytester.makepyfile("import os\n\ndef test_it(): open('pid', 'w').write(str(os.getppid()))")
 
-    assert pytest.ExitCode.OK == run(pytester, "--collect-only").ret
-    assert pytest.ExitCode.NO_TESTS_COLLECTED == run(pytester, "-k", "none").ret
-    run(pytester, "--no-imu").assert_outcomes(passed=1)
+    assert pytest.ExitCode.OK == run_isolated(pytester, "--collect-only").ret
+    assert pytest.ExitCode.NO_TESTS_COLLECTED == run_isolated(pytester, "-k", "none").ret
+    run_isolated(pytester, "--no-imu").assert_outcomes(passed=1)

@@ -10,7 +10,7 @@ import pytest
 pytestmark = pytest.mark.needs_fork
 
 
-def run(pytester: pytest.Pytester, *args: str, isolate: str = "budgets") -> pytest.RunResult:
+def run_as_group(pytester: pytest.Pytester, *args: str, isolate: str = "budgets") -> pytest.RunResult:
     """Run pytest with this plugin, isolated, as a group of its own: tests signal the whole of it."""
     command = (sys.executable, "-m", "pytest", "-p", "imu", f"--imu-isolate={isolate}", *args)
     own_group = "import os, sys; os.setpgid(0, 0); os.execv(sys.argv[1], sys.argv[1:])"
@@ -51,7 +51,7 @@ def test_signals_to_the_group(pytester: pytest.Pytester, isolate: str) -> None:
         """
     )
 
-    result = run(pytester, isolate=isolate)
+    result = run_as_group(pytester, isolate=isolate)
 
     result.assert_outcomes(passed=7, failed=1)
     result.stdout.fnmatch_lines(["the child process * was killed by SIGTERM (signal 15)"])
@@ -86,7 +86,7 @@ def test_reapers_of_all_children(pytester: pytest.Pytester) -> None:
         """
     )
 
-    run(pytester).assert_outcomes(passed=6)
+    run_as_group(pytester).assert_outcomes(passed=6)
 
 
 @pytest.mark.parametrize("isolate", ["budgets", "all"])
@@ -130,7 +130,7 @@ def test_killed_server_amid_fixtures(pytester: pytest.Pytester, isolate: str) ->
         """
     )
 
-    result = run(pytester, isolate=isolate)
+    result = run_as_group(pytester, isolate=isolate)
     makers = pytester.path.joinpath("makers").read_text(encoding="ascii").split()
 
     result.assert_outcomes(passed=3, failed=2)
@@ -166,7 +166,7 @@ def test_stopped_child(pytester: pytest.Pytester) -> None:
         """
     )
 
-    result = run(pytester, isolate="all")
+    result = run_as_group(pytester, isolate="all")
 
     result.assert_outcomes(passed=3, failed=2)
     result.stdout.fnmatch_lines(
@@ -224,7 +224,7 @@ def test_closed_descriptors(pytester: pytest.Pytester) -> None:
     )
 
     # Else pytest's own files would be among those that are closed.
-    result = run(pytester, "-s", "-p", "no:logging", "-p", "no:faulthandler")
+    result = run_as_group(pytester, "-s", "-p", "no:logging", "-p", "no:faulthandler")
 
     result.assert_outcomes(passed=5, failed=1)
     result.stdout.fnmatch_lines(["*closed the descriptor on which its result was to be sent"])
@@ -252,7 +252,7 @@ def test_timeout(pytester: pytest.Pytester, method: str) -> None:
         """
     )
 
-    result = run(pytester, "-p", "pytest_timeout", isolate="all")
+    result = run_as_group(pytester, "-p", "pytest_timeout", isolate="all")
 
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines(["*Timeout*"])
@@ -263,7 +263,7 @@ def test_much_output(pytester: pytest.Pytester) -> None:
     pytester.makepyfile("def test_it():\n    for _ in range(80): print('x' * 999_999)\n    assert False")
 
     junit = ("--junitxml=run.xml", "-o", "junit_logging=system-out")
-    result = run(pytester, "--show-capture=no", *junit, isolate="all")
+    result = run_as_group(pytester, "--show-capture=no", *junit, isolate="all")
 
     result.assert_outcomes(failed=1)
     assert 80_000_000 < pytester.path.joinpath("run.xml").stat().st_size

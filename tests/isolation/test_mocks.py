@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 
 import pytest
+
+from running import read_tests, run_isolated
 
 pytestmark = pytest.mark.needs_fork
 
@@ -27,16 +28,9 @@ PASSED_AND_FAILED = """
 """
 
 
-def run(pytester: pytest.Pytester, *args: str, isolate: str = "all") -> pytest.RunResult:
-    """Run pytest with this plugin, isolated, and a JSON file."""
-    files = ("--imu-json=run.json", f"--imu-isolate={isolate}")
-    return pytester.runpytest_subprocess("-p", "imu", "--imu", *files, *args, timeout=120)
-
-
 def outcomes(pytester: pytest.Pytester) -> list[str]:
     """Return the outcomes of the JSON file's tests, sorted."""
-    tests = json.loads(pytester.path.joinpath("run.json").read_text(encoding="ascii"))["tests"]
-    return sorted(test["outcome"] for test in tests)
+    return sorted(test["outcome"] for test in read_tests(pytester))
 
 
 MOCKED = """
@@ -93,7 +87,7 @@ def test_functions_that_a_test_mocks(pytester: pytest.Pytester) -> None:
     """Functions that channels are made of, mocked until the teardown or for good, change no outcome."""
     pytester.makepyfile(MOCKED)
 
-    result = run(pytester, "--tb=no")
+    result = run_isolated(pytester, "--tb=no")
 
     result.assert_outcomes(passed=2 * MOCKS, failed=2 * MOCKS)
     assert ["failed"] * 2 * MOCKS + ["passed"] * 2 * MOCKS == outcomes(pytester)
@@ -147,7 +141,7 @@ def test_getpid_is_mocked(pytester: pytest.Pytester, conftest: str, isolate: str
     pytester.makeconftest(conftest)
     pytester.makepyfile(PASSED_AND_FAILED)
 
-    result = run(pytester, isolate=isolate)
+    result = run_isolated(pytester, isolate=isolate)
 
     assert pytest.ExitCode.TESTS_FAILED == result.ret
     result.assert_outcomes(passed=2, failed=1)
@@ -173,7 +167,7 @@ def test_report_that_is_not_sent(pytester: pytest.Pytester) -> None:
     pytester.makepyfile("def test_lost(): pass\ndef test_next(): pass")
 
     # Without a plugin of its own in the way, a session never comes to see its tests' phases.
-    result = run(pytester)
+    result = run_isolated(pytester)
 
     assert pytest.ExitCode.TESTS_FAILED == result.ret
     result.stdout.fnmatch_lines(["the child process that ran this test sent no report of its setup"])
@@ -186,7 +180,7 @@ def test_fake_file_system(pytester: pytest.Pytester) -> None:
     pytester.makeconftest("import pytest\n\n@pytest.fixture\ndef mocked(fs): fs.create_file('/there')")
     pytester.makepyfile(PASSED_AND_FAILED)
 
-    result = run(pytester, "-p", "pyfakefs.pytest_plugin")
+    result = run_isolated(pytester, "-p", "pyfakefs.pytest_plugin")
 
     result.assert_outcomes(passed=2, failed=1)
 
@@ -234,4 +228,4 @@ def test_gevent(pytester: pytest.Pytester, patch: str) -> None:
     pytester.makeconftest(f"from gevent import monkey; {patch}")
     pytester.makepyfile(GEVENT)
 
-    run(pytester).assert_outcomes(passed=3, failed=2)
+    run_isolated(pytester).assert_outcomes(passed=3, failed=2)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
-from typing import Any
 
 import pytest
+
+from running import read_tests, run_isolated
 
 pytestmark = pytest.mark.needs_fork
 
@@ -25,20 +26,6 @@ needs_asyncio = needs("pytest_asyncio", "pytest-asyncio")
 needs_cov = needs("pytest_cov", "pytest-cov")
 needs_rerunfailures = needs("pytest_rerunfailures", "pytest-rerunfailures")
 needs_xdist = needs("xdist", "pytest-xdist")
-
-
-def run(pytester: pytest.Pytester, *args: str, isolate: str = "all") -> pytest.RunResult:
-    """Run pytest with this plugin, isolated, and a JSON file."""
-    return pytester.runpytest_subprocess(
-        "-p", "imu", f"--imu-isolate={isolate}", "--imu-json=run.json", *args
-    )
-
-
-def read_tests(pytester: pytest.Pytester) -> list[dict[str, Any]]:
-    """Return the JSON file's tests."""
-    tests: list[dict[str, Any]]
-    tests = json.loads(pytester.path.joinpath("run.json").read_text(encoding="ascii"))["tests"]
-    return tests
 
 
 @needs_xdist
@@ -71,7 +58,7 @@ def test_xdist(pytester: pytest.Pytester) -> None:
         """
     )
 
-    result = run(pytester, "-p", "xdist", "-n", "2")
+    result = run_isolated(pytester, "-p", "xdist", "-n", "2")
     tests = read_tests(pytester)
 
     result.assert_outcomes(passed=7, failed=2, warnings=1)
@@ -105,7 +92,7 @@ def test_reruns(pytester: pytest.Pytester) -> None:
         """
     )
 
-    result = run(pytester, "-p", "rerunfailures", "--reruns=2")
+    result = run_isolated(pytester, "-p", "rerunfailures", "--reruns=2")
     tests = read_tests(pytester)
 
     result.assert_outcomes(passed=1, failed=1)
@@ -220,7 +207,7 @@ def test_anyio(pytester: pytest.Pytester) -> None:
         """
     )
 
-    run(pytester, "-p", "anyio").assert_outcomes(passed=1)
+    run_isolated(pytester, "-p", "anyio").assert_outcomes(passed=1)
 
 
 @needs_asyncio
@@ -247,7 +234,7 @@ def test_asyncio(pytester: pytest.Pytester) -> None:
         """
     )
 
-    run(pytester, "-p", "asyncio").assert_outcomes(passed=2)
+    run_isolated(pytester, "-p", "asyncio").assert_outcomes(passed=2)
 
 
 def test_plugin_that_fails_what_waits(pytester: pytest.Pytester) -> None:
@@ -305,7 +292,7 @@ def test_plugin_that_fails_what_waits(pytester: pytest.Pytester) -> None:
         """
     )
 
-    result = run(pytester)
+    result = run_isolated(pytester)
 
     result.assert_outcomes(passed=1, failed=2)
     result.stdout.fnmatch_lines(
@@ -336,10 +323,10 @@ def test_plugin_that_loses_its_state(pytester: pytest.Pytester, monkeypatch: pyt
     plugin = ("-p", "pytest_benchmark.plugin", "--benchmark-json=benchmarks.json")
     warning = "*imu: pytest-benchmark loses the results of isolated tests: *"
 
-    in_children = run(pytester, *plugin)
+    in_children = run_isolated(pytester, *plugin)
     file = pytester.path / "benchmarks.json"
     assert not (file.exists() and file.stat().st_size)  # old ones make it before the tests
-    here = run(pytester, *plugin, isolate="budgets")
+    here = run_isolated(pytester, *plugin, isolate="budgets")
 
     for result in (in_children, here):
         assert 3 == result.parseoutcomes()["passed"]

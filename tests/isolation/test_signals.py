@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
@@ -13,6 +12,8 @@ from contextlib import contextmanager
 
 import pexpect  # type: ignore[import-untyped]  # it has no types
 import pytest
+
+from running import read_tests
 
 pytestmark = [pytest.mark.needs_fork, pytest.mark.usefixtures("interrupts_are_heard")]
 
@@ -74,8 +75,7 @@ def living(*pids: int) -> list[int]:
 
 def outcomes(pytester: pytest.Pytester) -> list[str]:
     """Return the outcomes of the JSON file's tests."""
-    tests = json.loads(pytester.path.joinpath("run.json").read_text(encoding="ascii"))["tests"]
-    return [test["outcome"] for test in tests]
+    return [test["outcome"] for test in read_tests(pytester)]
 
 
 def test_ctrl_c_in_a_terminal(pytester: pytest.Pytester) -> None:

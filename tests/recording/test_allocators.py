@@ -9,19 +9,11 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from pytest_imu.core.units import MIB
-
-LIMIT_S = 120
-
-
-def read_tests(pytester: pytest.Pytester) -> dict[str, Any]:
-    """Return the tests of the run's JSON file, by name."""
-    document = json.loads(pytester.path.joinpath("run.json").read_text(encoding="ascii"))
-    return {test["nodeid"].partition("::")[2]: test for test in document["tests"]}
+from running import JSON, LIMIT_S, read_by_name, run_and_read
 
 
 def preloadable(name: str) -> str | None:
@@ -76,8 +68,7 @@ def test_budget_under_another_allocator(
         """
     )
 
-    result = pytester.runpytest_subprocess("-p", "imu", "--imu-json=run.json", timeout=LIMIT_S)
-    tests = read_tests(pytester)
+    result, tests = run_and_read(pytester)
 
     reason = f"it may have been met only by reusing memory that {allocator} kept"
     [nothing] = tests["test_needs_nothing"]["budgets"]
@@ -161,9 +152,7 @@ def test_budget_on_memory_of_a_pool_thread(pytester: pytest.Pytester) -> None:
         """
     )
 
-    undecided = ("-o", "imu_confirm=false")
-    pytester.runpytest_subprocess("-p", "imu", "--imu-json=run.json", *undecided, timeout=LIMIT_S)
-    tests = read_tests(pytester)
+    _, tests = run_and_read(pytester, "-o", "imu_confirm=false")
 
     call = tests["test_reuses"]["phases"]["call"]
     [reuses] = tests["test_reuses"]["budgets"]
@@ -204,10 +193,10 @@ def test_reset_without_effect(pytester: pytest.Pytester, tmp_path: Path) -> None
     over = tmp_path / "over"
     over.touch()
 
-    command = [sys.executable, "-m", "pytest", "-p", "imu", "--imu", "--imu-json=run.json"]
+    command = [sys.executable, "-m", "pytest", "-p", "imu", "--imu", JSON]
     script = 'mount --bind "$0" /proc/$$/clear_refs && exec "$@"'
     result = pytester.run("unshare", "-m", "sh", "-c", script, str(over), *command, timeout=LIMIT_S)
-    tests = read_tests(pytester)
+    tests = read_by_name(pytester)
 
     assert "5" == over.read_text(encoding="ascii")[:1]
     call = tests["test_needs_20"]["phases"]["call"]

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 import pytest
 
 from pytest_imu.core.units import MIB
+from running import Test, run_and_read
 
 pytestmark = pytest.mark.needs_proc
 
@@ -51,18 +49,17 @@ def wide(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "120")
 
 
-def run(pytester: pytest.Pytester, *args: str) -> tuple[pytest.RunResult, dict[str, Any]]:
+def run_suite(pytester: pytest.Pytester, *args: str) -> tuple[pytest.RunResult, dict[str, Test]]:
     """Run the suite measured; return the result and each test's call as the JSON file has it."""
     pytester.makepyfile(test_it=SUITE)
-    result = pytester.runpytest_subprocess("-p", "imu", "--imu", "--imu-json=run.json", *args)
+    result, tests = run_and_read(pytester, "--imu", *args)
     result.assert_outcomes(passed=4)
-    tests = json.loads(pytester.path.joinpath("run.json").read_text(encoding="ascii"))["tests"]
-    return result, {test["nodeid"].partition("::")[2]: test["phases"]["call"] for test in tests}
+    return result, {name: test["phases"]["call"] for name, test in tests.items()}
 
 
 def test_children_are_said(pytester: pytest.Pytester) -> None:
     """A row says where child processes started or ended meanwhile."""
-    result, calls = run(pytester)
+    result, calls = run_suite(pytester)
 
     result.stdout.fnmatch_lines_random(
         [
@@ -76,7 +73,7 @@ def test_children_are_said(pytester: pytest.Pytester) -> None:
 
 def test_children_are_measured(pytester: pytest.Pytester) -> None:
     """`--imu-children` adds up what all of them held, and leaves the test's own numbers as they are."""
-    result, calls = run(pytester, "--imu-children")
+    result, calls = run_suite(pytester, "--imu-children")
 
     # Both ends of a window are samples, and so whom a test finds or leaves is always met.
     for name, count in {"test_none": 0, "test_leaves_two": 2, "test_ends_them": 2}.items():
@@ -107,11 +104,10 @@ def test_setups_children_are_told_with_the_call(pytester: pytest.Pytester) -> No
         def test_none(): pass
         """
     )
-    result = pytester.runpytest_subprocess("-p", "imu", "--imu-json=run.json")
+    result, tests = run_and_read(pytester)
     result.assert_outcomes(passed=2, skipped=1)
-    tests = json.loads(pytester.path.joinpath("run.json").read_text(encoding="ascii"))["tests"]
     told = [
         [measured and measured["had_children"] for name, measured in test["phases"].items()][:2]
-        for test in tests
+        for test in tests.values()
     ]
     assert [[None, True], [True, None], [None, False]] == told

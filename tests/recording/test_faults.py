@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
 
 import pytest
+
+from running import JSON, LOG, Test, read_by_name, read_log, run
 
 UNREADABLE = "memory could not be read: RuntimeError: no numbers here"
 
@@ -70,19 +71,12 @@ TESTS = """
 """
 
 
-def run(pytester: pytest.Pytester, *args: str) -> pytest.RunResult:
+def run_with_files(pytester: pytest.Pytester, *args: str) -> pytest.RunResult:
     """Run pytest with this plugin, with every file that it can write."""
-    outputs = ("--imu-json=run.json", "--imu-log=run.jsonl", "--junit-xml=junit.xml")
-    return pytester.runpytest_subprocess("-p", "imu", "-v", *outputs, *args)
+    return run(pytester, "-v", JSON, LOG, "--junit-xml=junit.xml", *args)
 
 
-def read_by_name(pytester: pytest.Pytester) -> dict[str, dict[str, Any]]:
-    """Return the JSON file's tests by the last part of their ids."""
-    tests = json.loads(pytester.path.joinpath("run.json").read_text(encoding="ascii"))["tests"]
-    return {test["nodeid"].rpartition("::")[2]: test for test in tests}
-
-
-def sources(test: dict[str, Any]) -> list[str]:
+def sources(test: Test) -> list[str]:
     """Return where the numbers of each phase come from."""
     return [phase["source"] for phase in test["phases"].values() if phase is not None]
 
@@ -98,7 +92,7 @@ def test_nothing_can_be_measured(pytester: pytest.Pytester, how: str) -> None:
     if how == "workers":
         pytest.importorskip("xdist", reason="pytest-xdist is not installed")
 
-    result = run(pytester, "--imu", *options[how])
+    result = run_with_files(pytester, "--imu", *options[how])
 
     assert_nothing_was_measured(pytester, result)
     rows = [line for line in result.outlines if re.match(r" n/a    n/a    n/a +\d+\.\d\ds", line)]
@@ -113,7 +107,7 @@ def test_no_peak_source_at_all(pytester: pytest.Pytester) -> None:
     pytester.makeconftest(NO_SOURCE)
     pytester.makepyfile(TESTS)
 
-    result = run(pytester, "--imu")
+    result = run_with_files(pytester, "--imu")
     document = json.loads(pytester.path.joinpath("run.json").read_text(encoding="ascii"))
 
     assert_nothing_was_measured(pytester, result)
@@ -150,8 +144,7 @@ def assert_nothing_was_measured(pytester: pytest.Pytester, result: pytest.RunRes
             assert phase["duration_ns"] > 0
         for budget in test["budgets"]:
             assert ("unchecked", UNREADABLE) == (budget["verdict"], budget["reason"])
-    log = pytester.path.joinpath("run.jsonl").read_text(encoding="ascii")
-    ends = [line for line in map(json.loads, log.splitlines()) if line["event"] == "end"]
+    ends = [line for line in read_log(pytester) if line["event"] == "end"]
     assert [("passed", None)] * 3 == [(line["outcome"], line["peak_bytes"]) for line in ends]
     assert 3 == pytester.path.joinpath("junit.xml").read_text(encoding="utf-8").count(
         '"imu_peak_mib" value="n/a"'
@@ -165,7 +158,7 @@ def test_measuring_breaks_midway(pytester: pytest.Pytester) -> None:
     pytester.makeconftest(ENDS_BREAK_MIDWAY)
     pytester.makepyfile(TESTS)
 
-    result = run(pytester, "--imu")
+    result = run_with_files(pytester, "--imu")
     tests = read_by_name(pytester)
 
     assert pytest.ExitCode.OK == result.ret
@@ -225,7 +218,9 @@ def test_tests_that_patch_what_measuring_uses(pytester: pytest.Pytester) -> None
         """
     )
 
-    result = run(pytester, "--imu", "-o", "imu_gc=true", "-o", "junit_family=legacy", "-W", "error")
+    result = run_with_files(
+        pytester, "--imu", "-o", "imu_gc=true", "-o", "junit_family=legacy", "-W", "error"
+    )
     tests = read_by_name(pytester)
 
     assert pytest.ExitCode.OK == result.ret
@@ -281,7 +276,7 @@ def test_tests_that_never_ran(pytester: pytest.Pytester) -> None:
         """
     )
 
-    result = run(pytester, "--imu", "-W", "error")
+    result = run_with_files(pytester, "--imu", "-W", "error")
     tests = read_by_name(pytester)
 
     result.assert_outcomes(passed=1, errors=1, skipped=2, xfailed=1)
@@ -318,7 +313,7 @@ def test_clock_that_a_test_patches(pytester: pytest.Pytester) -> None:
             assert time.perf_counter_ns() > 0
         """
     )
-    result = run(pytester)
+    result = run_with_files(pytester)
     result.assert_outcomes(passed=3)
     for test in read_by_name(pytester).values():
         assert 0 < test["phases"]["call"]["duration_ns"] < 10 * 10**9

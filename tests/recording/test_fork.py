@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 import pytest
+
+from running import JSON, LOG, Test, read_log, read_tests, run
 
 pytestmark = pytest.mark.needs_fork
 
@@ -13,16 +12,11 @@ BOUND_BYTES = 2**19
 """How far a peak may be off on Linux: 0.5 MiB."""
 
 
-def run(
-    pytester: pytest.Pytester,
-) -> tuple[pytest.RunResult, list[dict[str, Any]], list[dict[str, Any]]]:
+def run_forking(pytester: pytest.Pytester) -> tuple[pytest.RunResult, list[Test], list[Test]]:
     """Run pytest with this plugin; return its result, and the tests of the JSON file and of the log."""
-    files = ("--imu-json=run.json", "--imu-log=run.jsonl")
     # The child's cache and the parent's are one folder, which is not what is tried here.
-    result = pytester.runpytest_subprocess("-p", "imu", "-p", "no:cacheprovider", "--imu", *files)
-    tests = json.loads(pytester.path.joinpath("run.json").read_text(encoding="ascii"))["tests"]
-    log = pytester.path.joinpath("run.jsonl").read_text(encoding="ascii")
-    return result, tests, [json.loads(line) for line in log.splitlines()[1:]]
+    result = run(pytester, "-p", "no:cacheprovider", "--imu", JSON, LOG)
+    return result, read_tests(pytester), read_log(pytester)
 
 
 @pytest.mark.needs_kernel_peaks
@@ -73,7 +67,7 @@ def test_child_that_exits(pytester: pytest.Pytester) -> None:
         """
     )
 
-    result, tests, lines = run(pytester)
+    result, tests, lines = run_forking(pytester)
 
     result.assert_outcomes(passed=4, failed=1)
     for test, peak_mib in zip(tests, (0, 40, 40, 40, 0), strict=True):
@@ -128,7 +122,7 @@ def test_child_that_runs_on(pytester: pytest.Pytester, way_on: str) -> None:
         """
     )
 
-    result, tests, lines = run(pytester)
+    result, tests, lines = run_forking(pytester)
 
     assert pytest.ExitCode.OK == result.ret
     names = ["test_before", "test_forks", "test_after"]

@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-import json
-from typing import Any
 
 import pytest
 
 from pytest_imu.core.units import MIB
+from running import run_and_read
 
-LIMIT_S = 120
 ARGS = [(), ("--imu-children", "-o", "imu_gc=true")]
-
-
-def run(pytester: pytest.Pytester, *args: str) -> tuple[pytest.RunResult, dict[str, Any]]:
-    """Run pytest with this plugin; return the result and the tests of its JSON file, by name."""
-    files = ("-p", "imu", "--imu", "--imu-json=run.json")
-    result = pytester.runpytest_subprocess(*files, *args, timeout=LIMIT_S)
-    document = json.loads(pytester.path.joinpath("run.json").read_text(encoding="ascii"))
-    return result, {test["nodeid"].partition("::")[2]: test for test in document["tests"]}
 
 
 MOCKED = """
@@ -99,7 +89,7 @@ def test_what_tests_mock(pytester: pytest.Pytester, args: tuple[str, ...]) -> No
     """What measuring is made of, mocked around the call or at its end, with a child process alive."""
     pytester.makepyfile(test_it=MOCKED)
 
-    result, tests = run(pytester, *args, "--tb=no")
+    result, tests = run_and_read(pytester, "--imu", *args, "--tb=no")
 
     result.assert_outcomes(passed=2 * MOCKS + 1, failed=2 * MOCKS)
     assert 4 * MOCKS + 1 == len(tests)
@@ -142,7 +132,7 @@ def test_threads_are_refused(pytester: pytest.Pytester) -> None:
     """Where no thread can be started the children alone are n/a, with the reason."""
     pytester.makepyfile(test_it=REFUSED)
 
-    result, tests = run(pytester, "--imu-children", "--tb=no")
+    result, tests = run_and_read(pytester, "--imu", "--imu-children", "--tb=no")
 
     result.assert_outcomes(passed=3, failed=2)
     assert abs(tests["test_passes[raises]"]["phases"]["call"]["peak_bytes"] - 20 * MIB) < MIB
@@ -183,7 +173,7 @@ def test_fake_file_system(pytester: pytest.Pytester, args: tuple[str, ...]) -> N
         """
     )
 
-    result, tests = run(pytester, "-p", "pyfakefs.pytest_plugin", *args)
+    result, tests = run_and_read(pytester, "--imu", "-p", "pyfakefs.pytest_plugin", *args)
 
     result.assert_outcomes(passed=2, failed=1)
     found = {name: [budget["verdict"] for budget in test["budgets"]] for name, test in tests.items()}

@@ -2,29 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
-from typing import Any
 
 import pytest
 
 from pytest_imu.core.units import MIB
-
-LIMIT_S = 120
-
-
-def run(pytester: pytest.Pytester, *args: str) -> tuple[pytest.RunResult, list[dict[str, Any]]]:
-    """Run pytest with this plugin; return the result and the tests of its JSON file."""
-    files = ("-p", "imu", "--imu", "--imu-json=run.json")
-    result = pytester.runpytest_subprocess(*files, *args, timeout=LIMIT_S)
-    text = pytester.path.joinpath("run.json").read_text(encoding="ascii")
-    return result, json.loads(text)["tests"]
-
-
-def by_name(tests: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the tests by their names, without file and class."""
-    return {test["nodeid"].rpartition("::")[2]: test for test in tests}
-
+from running import run_and_read
 
 UNITTEST = """
     import unittest
@@ -87,11 +70,11 @@ def test_failed_subtest_is_charged_to_its_test(pytester: pytest.Pytester, source
     """What a failed subtest's traceback keeps is in its own test, and gone before the next begins."""
     pytester.makepyfile(test_it=source)
 
-    result, found = run(pytester)
+    result, tests = run_and_read(pytester, "--imu")
 
     assert pytest.ExitCode.TESTS_FAILED == result.ret
     first, failed, following, last = (
-        by_name(found)[name]["phases"]["call"]
+        tests[name]["phases"]["call"]
         for name in ("test_1_first", "test_2_fails", "test_3_next", "test_4_last")
     )
     assert abs(failed["peak_bytes"] - 30 * MIB) < 2 * MIB
@@ -137,10 +120,9 @@ def test_teardown_that_keeps(pytester: pytest.Pytester, args: tuple[str, ...]) -
     """A teardown that keeps memory has a row, in xdist's workers too; one that keeps none has none."""
     pytester.makepyfile(test_it=TEARDOWNS)
 
-    result, found = run(pytester, *args)
+    result, tests = run_and_read(pytester, "--imu", *args)
 
     result.assert_outcomes(passed=4)
-    tests = by_name(found)
     kept = {name: test["teardown_kept_bytes"] for name, test in tests.items()}
     assert abs(kept.pop("test_keeps") - 10 * MIB) < MIB
     assert {"test_warm_up": None, "test_keeps_nothing": None, "test_last": None} == kept
@@ -155,10 +137,10 @@ def test_teardown_that_is_measured(pytester: pytest.Pytester) -> None:
     marker = '@pytest.mark.max_delta_mib(50, phase="all")'
     pytester.makepyfile(test_it=TEARDOWNS.replace("def test_k", f"{marker}\n    def test_k"))
 
-    result, found = run(pytester)
+    result, tests = run_and_read(pytester, "--imu")
 
     result.assert_outcomes(passed=4)
-    test = by_name(found)["test_keeps"]
+    test = tests["test_keeps"]
     assert test["teardown_kept_bytes"] is None
     assert abs(test["phases"]["teardown"]["delta_bytes"] - 10 * MIB) < MIB
     rows = re.findall(r"^ *~?\S+ .*s  .*::(\w+) \(teardown\)$", str(result.stdout), re.MULTILINE)

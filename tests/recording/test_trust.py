@@ -4,21 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
 
 import pytest
 
 from pytest_imu.core.units import MIB
 from pytest_imu.report.suggestions import suggested_mib
-
-
-def run(pytester: pytest.Pytester, *args: str) -> tuple[pytest.RunResult, dict[str, Any]]:
-    """Run pytest with this plugin alone; return the result and the tests of its JSON file, by name."""
-    result = pytester.runpytest_subprocess("-p", "imu", "--imu-json=run.json", *args)
-    path = pytester.path / "run.json"
-    document = json.loads(path.read_text(encoding="ascii")) if path.exists() else {"tests": []}
-    return result, {test["nodeid"].partition("::")[2]: test for test in document["tests"]}
-
+from running import run_and_read
 
 UNDECIDED = ("-o", "imu_confirm=false")
 """Leaves verdicts in doubt: no test is run once more."""
@@ -46,7 +37,7 @@ def test_reused_memory_is_said(pytester: pytest.Pytester) -> None:
     """What a test may have reused stands beside its peak, and covers what the peak does not show."""
     pytester.makepyfile(test_it=SMALL_OBJECTS)
 
-    result, tests = run(pytester, "--imu", *UNDECIDED)
+    result, tests = run_and_read(pytester, "--imu", *UNDECIDED)
 
     result.assert_outcomes(passed=3)
     call = tests["test_reuses_the_rest"]["phases"]["call"]
@@ -62,7 +53,7 @@ def test_budget_on_reused_memory_is_unchecked(pytester: pytest.Pytester) -> None
     """A budget kept on reused memory is named with the way out; one that it cannot break holds."""
     pytester.makepyfile(test_it=SMALL_OBJECTS)
 
-    result, tests = run(pytester, *UNDECIDED)
+    result, tests = run_and_read(pytester, *UNDECIDED)
 
     result.stdout.re_match_lines(
         [
@@ -90,7 +81,7 @@ def test_failure_is_charged_for_what_it_keeps(pytester: pytest.Pytester) -> None
         """
     )
 
-    result, tests = run(pytester, "--imu")
+    result, tests = run_and_read(pytester, "--imu")
 
     result.assert_outcomes(passed=1, failed=1)
     failed, following = (tests[name]["phases"]["call"] for name in ("test_fails", "test_next"))
@@ -117,7 +108,7 @@ def test_noise_is_measured_and_printed(pytester: pytest.Pytester) -> None:
         """
     )
 
-    result, tests = run(pytester, "--imu")
+    result, tests = run_and_read(pytester, "--imu")
 
     result.stdout.re_match_lines(
         [
@@ -158,7 +149,7 @@ def test_tolerance(pytester: pytest.Pytester, args: tuple[str, ...], verdict: st
     """A tolerance, of MiB or percent, from the command line or the ini file, is added to a budget."""
     pytester.makepyfile(test_it=NEARLY)
 
-    result, tests = run(pytester, *args)
+    result, tests = run_and_read(pytester, *args)
 
     assert [verdict] == [one["verdict"] for one in tests["test_a_little_over"]["budgets"]]
     result.assert_outcomes(passed=int(verdict == "kept"), failed=int(verdict == "broken"))
@@ -186,7 +177,7 @@ def test_skipped():
     pass
 """
     pytester.makepyfile(test_it=source)
-    result, _ = run(pytester, "--imu-suggest", "--imu-min-mib=0")
+    result, _ = run_and_read(pytester, "--imu-suggest", "--imu-min-mib=0")
     suggested = re.findall(r"^  (@pytest\S+) +test_it.py::(\w+)$", str(result.stdout), re.MULTILINE)
     assert ["test_large", "test_none"] == [name for _, name in suggested]
     assert "@pytest.mark.max_peak_mib(49)" == suggested[0][0]
@@ -194,7 +185,7 @@ def test_skipped():
     for marker, name in suggested:
         source = source.replace(f"def {name}(", f"{marker}\ndef {name}(")
     pytester.makepyfile(test_it=source)
-    _, tests = run(pytester)
+    _, tests = run_and_read(pytester)
 
     budgets = [tests[name]["budgets"] for _, name in suggested]
     assert [("kept", False)] * 2 == [(one["verdict"], one["unreliable"]) for [one] in budgets]
@@ -213,7 +204,7 @@ def test_suggestion_for_all_parameters(pytester: pytest.Pytester) -> None:
         """
     )
 
-    result, _ = run(pytester, "--imu-suggest")
+    result, _ = run_and_read(pytester, "--imu-suggest")
 
     line = r"^  @pytest.mark.max_peak_mib\(49\) +test_it.py::test_sizes  \(the largest of 3\)$"
     assert 1 == len(re.findall(line, str(result.stdout), re.MULTILINE))
@@ -236,10 +227,10 @@ def test_small_tests_get_no_suggestion(pytester: pytest.Pytester) -> None:
         """
     )
 
-    usual = run(pytester, "--imu-suggest")[0].outlines
-    from_2 = run(pytester, "--imu-suggest", "--imu-min-mib=2")[0].outlines
-    from_50 = run(pytester, "--imu-suggest", "--imu-min-mib=50")[0].outlines
-    of_all = run(pytester, "--imu-suggest", "--imu-min-mib=0")[0].outlines
+    usual = run_and_read(pytester, "--imu-suggest")[0].outlines
+    from_2 = run_and_read(pytester, "--imu-suggest", "--imu-min-mib=2")[0].outlines
+    from_50 = run_and_read(pytester, "--imu-suggest", "--imu-min-mib=50")[0].outlines
+    of_all = run_and_read(pytester, "--imu-suggest", "--imu-min-mib=0")[0].outlines
 
     assert ["large"] == suggested_for(usual)
     assert "2 tests under 5 MiB left out; --imu-min-mib=0 suggests for all" in usual
@@ -262,7 +253,7 @@ def suggested_for(lines: list[str]) -> list[str]:
 def test_nothing_to_suggest(pytester: pytest.Pytester) -> None:
     """Where no test passed, that is said."""
     pytester.makepyfile("def test_fails(): assert 0")
-    result, _ = run(pytester, "--imu-suggest")
+    result, _ = run_and_read(pytester, "--imu-suggest")
     result.stdout.fnmatch_lines(["no budget to suggest: no test passed that was measured"])
 
 
@@ -297,7 +288,7 @@ def test_tracer_is_named(pytester: pytest.Pytester, conftest: str, said: str | N
     """Numbers that were taken under a tracer carry its name, in the section and in the JSON file."""
     pytester.makeconftest(conftest)
     pytester.makepyfile(test_it="def test_one(): pass")
-    result, tests = run(pytester, "--imu")
+    result, tests = run_and_read(pytester, "--imu")
     assert said == tests["test_one"]["phases"]["call"]["tracer"]
     line = f"traced by {said} in 1 row: their numbers include its memory"
     assert (said is not None) == (line in result.outlines)
@@ -306,6 +297,6 @@ def test_tracer_is_named(pytester: pytest.Pytester, conftest: str, said: str | N
 def test_coverage_is_named(pytester: pytest.Pytester) -> None:
     """The same with pytest-cov, for real."""
     pytester.makepyfile(test_it="def test_one(): pass")
-    result, tests = run(pytester, "--imu", "-p", "pytest_cov", "--cov=.")
+    result, tests = run_and_read(pytester, "--imu", "-p", "pytest_cov", "--cov=.")
     assert "coverage" == tests["test_one"]["phases"]["call"]["tracer"]
     result.stdout.fnmatch_lines(["traced by coverage in 1 row: their numbers include its memory"])
