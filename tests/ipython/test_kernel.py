@@ -47,9 +47,17 @@ class Notebook:
         self.client.get_stdin_msg(timeout=TIMEOUT_S)
         self.client.input("")
 
-    def run(self, code: str, **options: bool) -> list[Message]:
+    def send(self, code: str, **options: Any) -> str:
+        """Send a cell and return its request's id.
+
+        A cell that raises drops no other: what comes just behind it would have an empty reply.
+        """
+        request: str = self.client.execute(code, stop_on_error=False, **options)
+        return request
+
+    def run(self, code: str, **options: Any) -> list[Message]:
         """Run a cell and return what it made the kernel publish."""
-        return self.published(self.client.execute(code, **options))
+        return self.published(self.send(code, **options))
 
     def published(self, request: str) -> list[Message]:
         """Return what the kernel published because of a request, until it is idle again."""
@@ -66,7 +74,7 @@ class Notebook:
 
     def value(self, expression: str) -> Any:
         """Return what an expression is in the kernel, asked without a cell that could be reported."""
-        request = self.client.execute(
+        request = self.send(
             "", silent=True, user_expressions={"value": f"__import__('json').dumps({expression})"}
         )
         self.published(request)
@@ -99,7 +107,9 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Notebook]:
     )
     client = manager.client()
     try:
-        client.start_channels()
+        # The heartbeat's thread opens another socket whenever a busy machine's kernel is late, and the
+        # test that runs meanwhile would be blamed for its descriptors.
+        client.start_channels(hb=False)
         client.wait_for_ready(timeout=TIMEOUT_S)
         notebook = Notebook(manager, client)
         notebook.run("import os, threading, time, psutil")
@@ -157,7 +167,7 @@ def test_long_cell_has_one_updating_display(notebook: Notebook) -> None:
     notebook.run(
         "%imu live on\n%config ImuMagics.live_after_s = 0.1\n%config ImuMagics.live_interval_s = 0.1"
     )
-    request = notebook.client.execute(WAIT)
+    request = notebook.send(WAIT)
     messages = [
         *notebook.until(request, "display_data", "peak so far"),
         *notebook.until(request, "update_display_data", "peak so far"),
@@ -181,7 +191,7 @@ def test_long_cell_has_one_updating_display(notebook: Notebook) -> None:
 def test_live_display_is_not_in_what_a_cell_captures(notebook: Notebook) -> None:
     """What `%%capture` catches is the cell's own output."""
     notebook.run("%imu live on\n%config ImuMagics.live_after_s = 0.1")
-    request = notebook.client.execute(f"%%capture caught\n{WAIT}\nprint('mine')")
+    request = notebook.send(f"%%capture caught\n{WAIT}\nprint('mine')")
     shown = [*notebook.until(request, "display_data", "peak so far")]
     notebook.let_go()
     notebook.published(request)
@@ -248,7 +258,7 @@ def test_cells_outside_the_history_have_no_number(notebook: Notebook) -> None:
 def test_interrupted_cell_is_reported(notebook: Notebook) -> None:
     """Interrupting a cell ends it with its report, its live display empty, and the next one is right."""
     notebook.run("%imu live on\n%config ImuMagics.live_after_s = 0.1")
-    request = notebook.client.execute("time.sleep(600)")
+    request = notebook.send("time.sleep(600)")
     live = [*notebook.until(request, "display_data", "peak so far")]
     notebook.manager.interrupt_kernel()
     messages = live + notebook.published(request)
