@@ -10,6 +10,7 @@ import pytest
 
 from pytest_imu.core.counters.callgrind.command import USUAL_CACHES
 from pytest_imu.settings import OPTIONS
+from running import run_here
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "options.md"
 FLAG = re.compile(r"--(?:no-)?imu(?:-[a-z]+)*")
@@ -27,7 +28,7 @@ def said_by_pytest(
 ) -> Callable[[str], list[str]]:
     """Return a function that runs pytest with a help option, wide, and returns its lines."""
     monkeypatch.setenv("COLUMNS", "200")
-    return lambda option: pytester.runpytest_subprocess("-p", "imu", option).outlines
+    return lambda option: run_here(pytester, option).outlines
 
 
 def code_in_document() -> list[str]:

@@ -10,6 +10,8 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from running import run_here
+
 TOUCHING = """
     import mmap
     import pytest
@@ -283,7 +285,7 @@ def test_closest_event_budget_wins(pytester: pytest.Pytester) -> None:
 def test_marker_that_makes_no_sense(pytester: pytest.Pytester, marker: str, expected: str) -> None:
     """A wrong event budget is a usage error that names the test, the value and what was expected."""
     pytester.makepyfile(f"import pytest\n@pytest.mark.{marker}\ndef test_it(): pass\n")
-    result = run(pytester)
+    result = run_here(pytester)
     assert pytest.ExitCode.USAGE_ERROR == result.ret
     result.stderr.fnmatch_lines([f"ERROR: *::test_it: invalid {marker}: expected {expected}"])
 
@@ -303,7 +305,7 @@ def test_marker_that_makes_no_sense(pytester: pytest.Pytester, marker: str, expe
 def test_option_that_makes_no_sense(pytester: pytest.Pytester, arguments: list[str], fault: str) -> None:
     """A wrong --imu-perf is a usage error before any test runs."""
     pytester.makepyfile(test_one="def test_it(): pass")
-    result = run(pytester, *arguments)
+    result = run_here(pytester, *arguments)
     assert pytest.ExitCode.USAGE_ERROR == result.ret
     result.stderr.fnmatch_lines([f"ERROR: invalid value {fault}"])
 

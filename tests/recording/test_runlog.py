@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from pytest_imu.recording.runlog import RunLog
+from running import run, run_here
 
 BOUND_BYTES = 2**19
 """How far a peak may be off on Linux: 0.5 MiB."""
@@ -25,11 +26,6 @@ needs_full_device = pytest.mark.skipif(
     not Path("/dev/full").exists(), reason="needs /dev/full, on which every write fails"
 )
 needs_pipes = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
-
-
-def run(pytester: pytest.Pytester, *args: str) -> pytest.RunResult:
-    """Run pytest with this plugin."""
-    return pytester.runpytest_subprocess("-p", "imu", *args)
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -212,7 +208,7 @@ def test_unwritable_path(pytester: pytest.Pytester, path: str) -> None:
     pytester.mkdir("folder")
     pytester.path.joinpath("file").write_text("not a folder", encoding="ascii")
 
-    result = run(pytester, f"--imu-log={path}")
+    result = run_here(pytester, f"--imu-log={path}")
 
     assert pytest.ExitCode.USAGE_ERROR == result.ret
     result.stderr.fnmatch_lines(
@@ -309,7 +305,7 @@ def test_pipe_without_reader_is_a_usage_error(pytester: pytest.Pytester) -> None
     pytester.makepyfile("def test_ran(): open('ran', 'w').close()")
     os.mkfifo("pipe")
 
-    result = run(pytester, "--imu-log=pipe")
+    result = run_here(pytester, "--imu-log=pipe")
 
     assert pytest.ExitCode.USAGE_ERROR == result.ret
     result.stderr.fnmatch_lines(["ERROR: invalid value * for --imu-log: *(no process reads this pipe)"])
@@ -363,7 +359,7 @@ def test_captured_output_is_refused(pytester: pytest.Pytester, path: str) -> Non
         pytest.skip(f"needs {path}")
     pytester.makepyfile("def test_one(): pass")
 
-    result = run(pytester, f"--imu-log={path}")
+    result = run_here(pytester, f"--imu-log={path}")
 
     assert pytest.ExitCode.USAGE_ERROR == result.ret
     result.stderr.fnmatch_lines([f"ERROR: invalid value '{path}' for --imu-log: expected a file, *"])

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from running import run, run_here
+
 needs_no_root = pytest.mark.skipif(
     not hasattr(os, "geteuid") or os.geteuid() == 0,
     reason="needs a user whom a folder's permissions can stop; root writes anywhere",
@@ -119,11 +121,6 @@ EVERY_VERDICT = """
     def test_unchecked():
         assert False
 """
-
-
-def run(pytester: pytest.Pytester, *args: str) -> pytest.RunResult:
-    """Run pytest with this plugin."""
-    return pytester.runpytest_subprocess("-p", "imu", *args)
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -400,7 +397,7 @@ def test_unwritable_path(pytester: pytest.Pytester, path: str) -> None:
 
     # The command line cannot hold a NUL, an options file can.
     pytester.path.joinpath("options").write_text(f"--imu-json={path}", encoding="ascii")
-    result = run(pytester, "@options")
+    result = run_here(pytester, "@options")
 
     assert pytest.ExitCode.USAGE_ERROR == result.ret
     result.stderr.fnmatch_lines(
@@ -536,7 +533,7 @@ def test_one_path_for_two_outputs(pytester: pytest.Pytester, options: list[str],
     pytester.mkdir("sub")
     Path("link").symlink_to("out")
 
-    result = run(pytester, *options)
+    result = run_here(pytester, *options)
 
     assert pytest.ExitCode.USAGE_ERROR == result.ret
     result.stderr.fnmatch_lines([f"ERROR: invalid value '*' {said}"])

@@ -13,6 +13,8 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from running import run_here
+
 CACHES = "I1=32768,8,64 D1=32768,8,64 LL=8388608,16,64"
 SUITE = """
     import os
@@ -381,7 +383,7 @@ def test_python_that_hears_no_environment_is_refused(pytester: pytest.Pytester, 
 def test_option_that_makes_no_sense(pytester: pytest.Pytester, arguments: list[str], fault: str) -> None:
     """A value that is not accepted is a usage error that names its source, before any test runs."""
     pytester.makepyfile("def test_it(): pass")
-    result = pytester.run(*command(*arguments))
+    result = run_here(pytester, *arguments)
     assert pytest.ExitCode.USAGE_ERROR == result.ret
     result.stderr.fnmatch_lines([f"ERROR: invalid value {fault}"])
 
@@ -405,7 +407,7 @@ def test_warmup_that_makes_no_sense(pytester: pytest.Pytester, warmup: str) -> N
     pytester.makepyfile(
         f"import pytest\n@pytest.mark.max_cache_misses(1, warmup={warmup})\ndef test_it(): pass\n"
     )
-    result = pytester.run(*command())
+    result = run_here(pytester)
     assert pytest.ExitCode.USAGE_ERROR == result.ret
     result.stderr.fnmatch_lines(
         [f"ERROR: *::test_it: invalid max_cache_misses(1, warmup={warmup}): expected warmup to be a *"]
