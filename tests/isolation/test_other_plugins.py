@@ -139,7 +139,6 @@ COVERING = """
 
 
 @needs_cov
-@pytest.mark.parametrize("isolate", ["budgets", "all"])
 @pytest.mark.parametrize(
     "command",
     [
@@ -148,12 +147,12 @@ COVERING = """
         pytest.param([], id="coverage run"),
     ],
 )
-def test_coverage(pytester: pytest.Pytester, command: list[str], isolate: str) -> None:
+def test_coverage(pytester: pytest.Pytester, command: list[str]) -> None:
     """Lines and branches are those that were covered without, and no other file lies about."""
     pytester.makepyfile(covered=COVERED, test_it=COVERING)
 
     covered = []
-    for which in ("off", isolate):
+    for which in ("off", "budgets", "all"):
         imu = ["-p", "imu", f"--imu-isolate={which}", "-p", "no:cacheprovider"]
         plugins = ["-p", "pytest_cov", *(["-p", "xdist"] if "-n" in command else [])] if command else []
         begin = ["-m"] if command else ["-m", "coverage", "run", "--branch", "--source=.", "-m"]
@@ -165,7 +164,7 @@ def test_coverage(pytester: pytest.Pytester, command: list[str], isolate: str) -
         covered.append(report["files"])
         pytester.path.joinpath(".coverage").unlink()
 
-    assert covered[0] == covered[1]
+    assert covered[0] == covered[1] == covered[2]
     assert 1 == len(covered[0]["covered.py"]["missing_lines"])
 
 

@@ -365,45 +365,44 @@ def test_captured_output_is_refused(pytester: pytest.Pytester, path: str) -> Non
     result.stderr.fnmatch_lines([f"ERROR: invalid value '{path}' for --imu-log: expected a file, *"])
 
 
-BROKEN = {
-    "json": "monkeypatch.setattr('json.dumps', refuse)",
-    "datetime": "monkeypatch.setattr('datetime.datetime', None)",
-    "open": "monkeypatch.setattr('os.open', refuse)",
-    "write": "monkeypatch.setattr('os.write', lambda *_: 0)",
-    "getpid": "monkeypatch.setattr('os.getpid', lambda: 1)",
-    "encoder": "monkeypatch.setattr('json.JSONEncoder.encode', refuse)",
-}
-
-
-@pytest.mark.parametrize("name", BROKEN)
-def test_what_tests_replace_is_not_what_the_log_uses(pytester: pytest.Pytester, name: str) -> None:
-    """A whole run in which a function that the log needs is replaced has all of its lines."""
+def test_what_tests_replace_is_not_what_the_log_uses(pytester: pytest.Pytester) -> None:
+    """Tests in which a function that the log needs is replaced have all of their lines."""
     pytester.makepyfile(
-        f"""
+        """
         import pytest
 
         def refuse(*args, **kwargs):
             raise ZeroDivisionError("mocked")
 
-        @pytest.fixture(autouse=True)
-        def broken(monkeypatch):
-            {BROKEN[name]}
+        BROKEN = {
+            "json.dumps": refuse,
+            "datetime.datetime": None,
+            "os.open": refuse,
+            "os.write": lambda *_: 0,
+            "os.getpid": lambda: 1,
+            "json.JSONEncoder.encode": refuse,
+        }
 
-        def test_one():
+        @pytest.fixture(params=BROKEN)
+        def broken(request, monkeypatch):
+            monkeypatch.setattr(request.param, BROKEN[request.param])
+
+        def test_one(broken):
             pass
 
-        def test_two():
+        def test_two(broken):
             pass
         """
     )
 
     result = run(pytester, "--imu-log=run.jsonl")
 
-    result.assert_outcomes(passed=2)
+    result.assert_outcomes(passed=12)
     result.stdout.no_fnmatch_line("*--imu-log*")
-    assert [(event, name) for name in ("test_one", "test_two") for event in ("start", "end")] == events(
-        read(pytester.path / "run.jsonl")
-    )
+    lines = events(read(pytester.path / "run.jsonl"))
+    assert 24 == len(lines)
+    assert [("start", name) for _, name in lines[::2]] == lines[::2]
+    assert [("end", name) for _, name in lines[::2]] == lines[1::2]
 
 
 def test_fault_of_our_own_is_said_once(pytester: pytest.Pytester) -> None:
