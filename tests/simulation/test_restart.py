@@ -100,6 +100,7 @@ def test_simulated_run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatc
     """Counts are there and called simulated, memory is not, and the tests see what they always see."""
     monkeypatch.setenv("PYTHONHASHSEED", "7")
     monkeypatch.setenv("IMU_TEST", "a b=c")
+    monkeypatch.setenv("COLUMNS", "160")
     pytester.makepyfile(SUITE)
     files = ("--imu-json=out.json", "--imu-log=out.jsonl", "--junitxml=out.xml")
     result = simulate(pytester, "-rP", *files, "--imu-simulate")
