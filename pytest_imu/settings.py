@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import pytest
 
-from pytest_imu.core.counters.source import CACHE_MISSES, check_event
+from pytest_imu.core.counters.source import CACHE_MISSES, CounterChoice, check_event
 from pytest_imu.core.invalid import InvalidValueError
 from pytest_imu.core.outfile import STDOUT
 from pytest_imu.options import Kind, Option, option
@@ -101,6 +101,7 @@ TOLERANCE = Kind(
 )
 SORT: Kind[SortKey] = _one_of(get_args(SortKey), "KEY")
 ON_BREACH: Kind[OnBreach] = _one_of(get_args(OnBreach))
+COUNTERS: Kind[CounterChoice] = _one_of(get_args(CounterChoice), "SOURCE")
 WHICH: Kind[Which] = _one_of(get_args(Which), "WHICH")
 ISOLATE = replace(WHICH, parse=_parse_isolate)
 
@@ -147,10 +148,16 @@ class Settings:
     perf_events: tuple[str, ...] = option(
         "imu_perf",
         EVENTS,
-        "Count these events in each test with perf; --imu-perf alone counts cache-misses.",
+        "Count these events in each test; --imu-perf alone counts cache-misses.",
         default=(),
         bare=CACHE_MISSES,
         turns_on=True,
+    )
+    counters: CounterChoice = option(
+        "imu_counters",
+        COUNTERS,
+        "What counts events: auto asks the kernel, and perf for what only perf can name.",
+        default="auto",
     )
     simulate: Which = option(
         "imu_simulate",
@@ -254,6 +261,9 @@ class Settings:
         values = {name: one.read(config) for name, one in OPTIONS.items()}
         if values["simulate"] != "off":
             values["children"] = False  # the thread that samples them would be counted
+            if values["counters"] not in ("auto", "callgrind"):
+                error = InvalidValueError(values["counters"], "auto or callgrind with --imu-simulate")
+                raise pytest.UsageError(error.of(OPTIONS["counters"].source(config)))
             values["perf_events"] = values["perf_events"] or (CACHE_MISSES,)
         values["report"] |= any(
             one.turns_on and config.getoption(one.name) not in (None, "off") for one in OPTIONS.values()

@@ -17,7 +17,7 @@ BUDGET_PHASES: tuple[BudgetPhase, ...] = ("call", "setup", "all")
 Outcome = Literal["kept", "broken", "unchecked"]
 
 FULLY_RUNNING_PERCENT = 99.5
-"""Under this a count is an estimate: perf had the event on the hardware for a part of the time."""
+"""Under this a count is an estimate: the event was on the hardware for a part of the time."""
 
 SOURCE_WORDS: Mapping[Source, str] = {
     "kernel": "kernel high-water mark",
@@ -180,8 +180,8 @@ def _check_events(budget: EventBudget, call: Measurement, tolerance: Tolerance) 
     reason = f"{budget.event} {actual:,.{decimals}f} is over {limit} by {over:,.{decimals}f}{share}"
     percent = readings[0].running_percent
     if percent is not None and percent < FULLY_RUNNING_PERCENT:
-        reason += f"; scaled, perf counted {percent:.0f} % of the time"
-    if readings[0].source == "callgrind":
+        reason += f"; scaled, counted {percent:.0f} % of the time"
+    if readings[0].is_simulated:
         reason += "; simulated"
     return Verdict(budget=budget, outcome="broken", actual_count=actual, reason=reason)
 

@@ -131,9 +131,7 @@ class Recorder:
         if self._log is not None:
             self._log.begin_in_isolated_child()
         if self._counters is not None:
-            from pytest_imu.core.counters.perf.stat import PerfStat
-
-            self._counters = PerfStat(self._counters.events)
+            self._counters = self._counters.anew()
             self._counters.prepare()
 
     def _begin(self, item: pytest.Item, budgets: tuple[AnyBudget, ...]) -> None:
@@ -187,7 +185,7 @@ class Recorder:
         )
 
     def _counters_for(self, budgets: Iterable[AnyBudget]) -> CounterSource | None:
-        # Counting costs a tick of perf, so it is for those who asked: all tests, or this one.
+        # Counting costs, a tick of perf say, so it is for those who asked: all tests, or this one.
         asked = self._settings.perf_events or any(isinstance(one, EventBudget) for one in budgets)
         return self._counters if asked else None
 
@@ -255,7 +253,7 @@ def counter_source(settings: Settings, budgets: Iterable[Iterable[AnyBudget]]) -
         return None
     from pytest_imu.core.counters.choice import source_of_counts
 
-    return source_of_counts(events)
+    return source_of_counts(events, choice=settings.counters)
 
 
 def _warm_up(item: pytest.Item, record: TestRecord, times: int) -> None:
