@@ -114,7 +114,7 @@ NEEDS: Mapping[str, tuple[Callable[[], bool], str]] = {
     ),
     "needs_user_space_counts": (
         lambda: kernel_counts() and os.geteuid() == 0 and PARANOID.read_text(encoding="ascii") == "2\n",
-        "only root can give up to look into the kernel, and only perf_event_paranoid of 2 leaves the rest",
+        "only root can give up its sight of the kernel, and perf_event_paranoid must be 2 for that",
     ),
     "needs_perf": (
         lambda: perf_counts("page-faults"),

@@ -17,6 +17,10 @@ CACHE_MISSES = "cache-misses"
 CounterChoice = Literal["auto", "kernel", "perf", "callgrind"]
 """What may be asked to count; "auto" takes what there is."""
 
+EVENT_EXPECTED = "an event as `perf list` names it"
+UNKNOWN_EVENT = "perf does not know the event"
+"""How the reason begins where an event is none."""
+
 # What perf lets stand in an event: names, modifiers, PMU terms and raw codes. No blanks, no quotes,
 # no leading dash that could pass for an option, and no longer than any name is.
 _EVENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/=@-]{0,254}")
@@ -38,7 +42,7 @@ def is_event(event: object) -> bool:
 def check_event(event: str) -> str:
     """Return the event if it may reach a command line; raises InvalidValueError."""
     if not is_event(event):
-        raise InvalidValueError(event, "an event as `perf list` names it")
+        raise InvalidValueError(event, EVENT_EXPECTED)
     return event
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_imu.core.counters.asking import ask
-from pytest_imu.core.counters.source import CannotCountError
+from pytest_imu.core.counters.source import UNKNOWN_EVENT, CannotCountError
 from pytest_imu.core.system import System
 from pytest_imu.core.units import printable
 
@@ -151,7 +151,7 @@ def why_refused(stderr: str, *, level: int | None) -> str:
     """Return, in one line, why perf ended, from what it said."""
     unknown = _UNKNOWN_EVENT.search(stderr)
     if unknown is not None:
-        return f"perf does not know the event {(unknown[1] or unknown[2])!r}"
+        return f"{UNKNOWN_EVENT} {(unknown[1] or unknown[2])!r}"
     lowered = stderr.lower()
     if any(word in lowered for word in REFUSALS):
         where = "unknown" if level is None else str(level)
