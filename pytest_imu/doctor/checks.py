@@ -6,14 +6,16 @@ import mmap
 import sys
 import sysconfig
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from pytest_imu.core.counters.callgrind import command as valgrind
+from pytest_imu.core.counters.choice import source_of_counts
+from pytest_imu.core.counters.mends import MEND_NO_PMU, MEND_REFUSED
 from pytest_imu.core.counters.perf import command as perf_command
 from pytest_imu.core.counters.perf.command import PerfCommand
 from pytest_imu.core.counters.perf.stat import PerfStat
-from pytest_imu.core.counters.source import CannotCountError
+from pytest_imu.core.counters.source import CannotCountError, CounterSource
 from pytest_imu.core.memory import platforms, reusable
 from pytest_imu.core.memory import source as memory
 from pytest_imu.core.memory.kernel import KernelPeak
@@ -25,6 +27,8 @@ from pytest_imu.doctor.callgrind_trial import count_simulated
 
 SCHEMA = 1
 EVENTS = ("cache-misses", "cache-references", "instructions", "page-faults", "task-clock")
+PERF_EVENT = "page-faults"
+PERF_NAME = f"perf {PERF_EVENT}"
 SIMULATED_EVENT = "cache-misses"
 SIMULATED_NAME = f"simulated {SIMULATED_EVENT}"
 HARMLESS_PARANOID = 2
@@ -35,12 +39,10 @@ MEND_ALLOCATOR = (
     "enforce budgets on CPython with the GIL, without PYTHONMALLOC and LD_PRELOAD of another allocator"
 )
 MEND_LIBRARY_FORM = "report it, with the C library's version"
-MEND_PERF = "install perf: linux-perf (Debian), linux-tools-generic (Ubuntu), perf (Fedora, Arch)"
-MEND_REFUSED = (
-    "sysctl kernel.perf_event_paranoid=2 on the host; in docker also --cap-add PERFMON "
-    "(before 20.10.10: --security-opt seccomp=unconfined)"
+MEND_PERF = (
+    "install perf: linux-perf (Debian), linux-tools-generic (Ubuntu), perf (Fedora, Arch); "
+    "without it only events that perf alone can name are not counted"
 )
-MEND_NO_PMU = "use a machine whose processor's counters are visible: most virtual machines hide them"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +67,8 @@ def examine(
     if platform != "linux":
         yield Check(name="perf", ok=False, value=f"perf is part of Linux, and this is {platform}")
         return
-    yield from _perf_checks(find, paranoid)
+    yield from _event_checks(paranoid)
+    yield from _perf_checks(find)
     yield from _valgrind_checks(find_valgrind)
 
 
@@ -121,7 +124,19 @@ def reusable_check(
     return Check(name="reusable", ok=True, value="the allocators tell what they hold free")
 
 
-def _perf_checks(find: Callable[[], PerfCommand], paranoid: Callable[[], int | None]) -> Iterator[Check]:
+def _event_checks(paranoid: Callable[[], int | None]) -> Iterator[Check]:
+    level = paranoid()
+    fine = level is not None and level <= HARMLESS_PARANOID
+    yield Check(
+        name="perf_event_paranoid",
+        ok=fine,
+        value="cannot be read" if level is None else str(level),
+        mend=None if fine else MEND_REFUSED,
+    )
+    yield from map(_event_check, _counted(source_of_counts(EVENTS)))
+
+
+def _perf_checks(find: Callable[[], PerfCommand]) -> Iterator[Check]:
     try:
         command = find()
     except CannotCountError as error:
@@ -134,19 +149,11 @@ def _perf_checks(find: Callable[[], PerfCommand], paranoid: Callable[[], int | N
         value="yes" if command.has_control else "no: it came with perf 5.10",
         mend=None if command.has_control else MEND_PERF,
     )
-    level = paranoid()
-    fine = level is not None and level <= HARMLESS_PARANOID
-    yield Check(
-        name="perf_event_paranoid",
-        ok=fine,
-        value="cannot be read" if level is None else str(level),
-        mend=None if fine else MEND_REFUSED,
-    )
-    yield from map(_event_check, _counted(command))
+    [reading] = _counted(PerfStat([PERF_EVENT], find=lambda: command))
+    yield replace(_event_check(reading), name=PERF_NAME)
 
 
-def _counted(command: PerfCommand) -> tuple[CounterReading, ...]:
-    counters = PerfStat(EVENTS, find=lambda: command)
+def _counted(counters: CounterSource) -> tuple[CounterReading, ...]:
     try:
         with Meter(counters=counters) as window, mmap.mmap(-1, 2**20) as block:
             block.write(bytes(2**20))
@@ -158,10 +165,13 @@ def _counted(command: PerfCommand) -> tuple[CounterReading, ...]:
 def _event_check(reading: CounterReading) -> Check:
     if reading.value is not None:
         unit = " ms" if reading.event.endswith("-clock") else ""
-        value = f"{reading.value:,}{unit} while 1 MiB was filled"
+        where = ", in user space only" if reading.user_only else ""
+        value = f"{reading.value:,}{unit} while 1 MiB was filled{where}"
         return Check(name=reading.event, ok=True, value=value)
-    reason = reading.reason or "not counted"
-    mend = MEND_NO_PMU if reason.startswith("not ") else MEND_REFUSED
+    reason, mend = reading.reason or "not counted", ""
+    if reading.source == "kernel":  # its reasons say themselves what mends them
+        reason, _, mend = reason.partition(": ")
+    mend = mend or (MEND_NO_PMU if reason.startswith("not ") else MEND_REFUSED)
     return Check(name=reading.event, ok=False, value=reason, mend=mend)
 
 

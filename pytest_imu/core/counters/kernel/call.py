@@ -97,4 +97,4 @@ def why_refused(number: int, *, in_kernel: bool = False, devices: Path = DEVICES
         return f"not supported by this machine: {MEND_NO_PMU}"
     if number == errno.ENOSYS:
         return f"the kernel has no perf_event_open, or a container hides it: {MEND_REFUSED}"
-    return f"not counted: perf_event_open says {os.strerror(number)}"
+    return f"perf_event_open says {os.strerror(number)}"
