@@ -15,7 +15,7 @@ import pytest
 from pytest_imu.core.counters.source import CACHE_MISSES, CounterChoice, check_event
 from pytest_imu.core.invalid import InvalidValueError
 from pytest_imu.core.outfile import STDOUT
-from pytest_imu.options import Kind, Option, option
+from pytest_imu.options import Kind, Option, one_of, option
 
 if TYPE_CHECKING:
     from pytest_imu.core.budgets import Budget, Metric
@@ -26,6 +26,7 @@ SETTINGS: pytest.StashKey[Settings] = pytest.StashKey()
 SortKey = Literal["peak", "delta", "total", "time", "name"]
 OnBreach = Literal["fail", "warn"]
 Which = Literal["off", "budgets", "all"]
+Cpu = Literal["baseline", "host"]
 
 
 def _parse_count(value: object) -> int:
@@ -72,18 +73,6 @@ def _parse_tolerance(value: str) -> Tolerance:
     return parse_tolerance(value)
 
 
-def _one_of(
-    words: tuple[str, ...], metavar: str | None = None
-) -> Kind[Any]:  # Any: the Literal whose words these are
-    def parse(value: str) -> str:
-        if value not in words:
-            raise ValueError
-        return value
-
-    expected = f"{', '.join(words[:-1])} or {words[-1]}"
-    return Kind(expected=expected, parse=parse, words=words, metavar=metavar)
-
-
 FLAG = Kind(expected="true or false", parse=bool, ini="bool")
 COUNT = Kind(expected="a whole number, 0 or more", parse=_parse_count, ini="int", metavar="N")
 SIZE = Kind(expected="a number of MiB, 0 or more", parse=_parse_mib, ini="float", metavar="MIB")
@@ -99,10 +88,11 @@ TOLERANCE = Kind(
     parse=_parse_tolerance,
     metavar="SIZE",
 )
-SORT: Kind[SortKey] = _one_of(get_args(SortKey), "KEY")
-ON_BREACH: Kind[OnBreach] = _one_of(get_args(OnBreach))
-COUNTERS: Kind[CounterChoice] = _one_of(get_args(CounterChoice), "SOURCE")
-WHICH: Kind[Which] = _one_of(get_args(Which), "WHICH")
+SORT: Kind[SortKey] = one_of(get_args(SortKey), "KEY")
+ON_BREACH: Kind[OnBreach] = one_of(get_args(OnBreach))
+COUNTERS: Kind[CounterChoice] = one_of(get_args(CounterChoice), "SOURCE")
+CPU: Kind[Cpu] = one_of(get_args(Cpu))
+WHICH: Kind[Which] = one_of(get_args(Which), "WHICH")
 ISOLATE = replace(WHICH, parse=_parse_isolate)
 
 
@@ -173,6 +163,13 @@ class Settings:
         "The caches that --imu-simulate simulates.",
         default=None,
         usual="I1=32768,8,64 D1=32768,8,64 LL=8388608,16,64",
+        on_command_line=False,
+    )
+    simulate_cpu: Cpu = option(
+        "imu_simulate_cpu",
+        CPU,
+        "The CPU that libraries choose their code for under --imu-simulate.",
+        default="baseline",
         on_command_line=False,
     )
     warmup: int = option(

@@ -138,7 +138,8 @@ def simulated_lines(entries: Sequence[Entry], settings: Settings) -> list[str]:
         return []
     from pytest_imu.core.counters.choice import simulated_caches_of
 
-    return [f"counts simulated by callgrind: {simulated_caches_of(settings.caches)}"]
+    simulated = f"{simulated_caches_of(settings.caches)}, {settings.simulate_cpu} CPU"
+    return [f"counts simulated by callgrind: {simulated}"]
 
 
 def traced_lines(entries: Sequence[Entry]) -> list[str]:
