@@ -177,7 +177,7 @@ def _check_events(budget: EventBudget, call: Measurement, tolerance: Tolerance) 
     # Whole numbers, unless it takes decimals to show that it is over: milliseconds have them.
     decimals = next((n for n in range(7) if round(over, n) > 0), 7)
     limit = _with_tolerance(budget, tolerance if tolerance.percent else EXACT)
-    reason = f"{budget.event} {actual:,.{decimals}f} is over {limit} by {over:,.{decimals}f}{share}"
+    reason = f"{readings[0].name} {actual:,.{decimals}f} is over {limit} by {over:,.{decimals}f}{share}"
     percent = readings[0].running_percent
     if percent is not None and percent < FULLY_RUNNING_PERCENT:
         reason += f"; scaled, counted {percent:.0f} % of the time"

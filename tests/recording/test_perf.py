@@ -222,6 +222,16 @@ def test_counts_of_user_space_alone(pytester: pytest.Pytester) -> None:
     assert "sysctl kernel.perf_event_paranoid=1" in counters["context-switches"]["reason"]
 
 
+@pytest.mark.needs_kernel_counts
+def test_no_descriptor_is_left(pytester: pytest.Pytester) -> None:
+    """A run in this process leaves no descriptor of an event: each test here is looked at for that."""
+    pytester.makepyfile("def test_it(): pass")
+    asked = ("--imu-perf=page-faults,task-clock", "-p", "no:cacheprovider")
+    result = pytester.runpytest_inprocess("-p", "pytest_imu.plugin", *asked)
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["*page-faults */s  task-clock  test"])
+
+
 BUDGETED = """
     import pytest
 

@@ -113,7 +113,7 @@ class KernelBackEnd:
             value=value,
             per_second=value * NANOSECONDS_PER_SECOND / duration_ns if duration_ns else None,
             running_percent=(
-                min(100, 100 * total.running_ns / total.enabled_ns) if total.enabled_ns else 100
+                min(100.0, 100 * total.running_ns / total.enabled_ns) if total.enabled_ns else 100.0
             ),
             samples=self._samples(event, counts, value, duration_ns),
             user_only=event in self._user_only,
@@ -140,7 +140,7 @@ class KernelBackEnd:
         return value
 
     def _take_sample(self) -> None:
-        with contextlib.suppress(CannotCountError):  # whoever ends the window will be told
+        with contextlib.suppress(Exception):  # whoever ends the window will be told
             self._sampled.append(self.threads.advance())
 
 

@@ -23,6 +23,7 @@ from pytest_imu.core.system import System
 
 TASKS = "/proc/self/task"
 TOO_MANY = frozenset({errno.EMFILE, errno.ENFILE})
+LEFT_OUT = "not counted: it happens in the kernel alone, and :u leaves that out"
 OWN_SHARE = 2
 """One in so many of the descriptors that this process may have is the most that counting takes."""
 
@@ -98,6 +99,8 @@ class Threads:
         self._groups: list[Group] = []
         self.refused: dict[str, str] = {}
         """Why some events are not counted."""
+        self.user_only: set[str] = set()
+        """The events of which the kernel's own share is left out, though nobody asked for that."""
         self._attrs = {event: self._learn(event, own) for event, own in attrs.items()}
         try:
             self._open_all(leave_out)
@@ -106,11 +109,6 @@ class Threads:
             if isinstance(error, OSError) and error.errno in TOO_MANY:
                 raise CannotCountError(self._too_many()) from None
             raise
-
-    @property
-    def user_only(self) -> set[str]:
-        """The events of which the kernel's own share is left out."""
-        return {event for event, own in self._attrs.items() if any(one.is_user_only for one in own)}
 
     def is_alive(self) -> bool:
         """Tell whether the descriptors are still ours."""
@@ -165,16 +163,21 @@ class Threads:
     def _learn(self, event: str, attrs: Sequence[Attr]) -> list[Attr]:
         """Return the parts of an event that can be counted, in the way in which they can be."""
         found = []
-        for attr in attrs:
+        for asked in attrs:
             try:
-                found.append(self._tried(attr))
+                attr = self._tried(asked)
             except OSError as error:
                 if error.errno in TOO_MANY:
                     raise CannotCountError(self._too_many()) from None
-                self.refused[event] = why_refused(error.errno or 0, in_kernel=bool(attr.flags))
-        if any(attr.is_always_0 for attr in found):
-            self.refused[event] = why_refused(errno.EACCES, in_kernel=True)
-            return []
+                self.refused[event] = why_refused(error.errno or 0, in_kernel=bool(asked.flags))
+                continue
+            if attr.is_always_0:
+                not_allowed = why_refused(errno.EACCES, in_kernel=True)
+                self.refused[event] = LEFT_OUT if asked.is_always_0 else not_allowed
+                return []
+            if attr != asked:
+                self.user_only.add(event)
+            found.append(attr)
         if found:
             self.refused.pop(event, None)
         return found
@@ -182,15 +185,27 @@ class Threads:
     def _tried(self, attr: Attr) -> Attr:
         """Return the attr with which an event opens; OSError if none does."""
         try:
-            EventDescriptor(self._open_event(attr, 0)).close()
+            self._try(attr)
         except OSError as error:
-            if error.errno == errno.EINVAL and self._inherit & INHERIT_THREAD:
-                self._inherit = INHERIT  # before 5.13: child processes are counted too
-                return self._tried(attr)
             if error.errno not in NOT_ALLOWED or attr.flags:
                 raise
-            return self._tried(attr.in_user_space())
+            attr = attr.in_user_space()
+            self._try(attr)
         return attr
+
+    def _try(self, attr: Attr) -> None:
+        inherit = self._inherit
+        try:
+            EventDescriptor(self._open_event(attr, 0)).close()
+        except OSError as error:
+            if error.errno != errno.EINVAL or inherit == INHERIT:
+                raise
+            self._inherit = INHERIT  # before 5.13: child processes are counted too
+            try:
+                self._try(attr)
+            except OSError:
+                self._inherit = inherit  # that was not the reason
+                raise
 
     def _open_all(self, leave_out: int | None) -> None:
         own = System.thread_id()

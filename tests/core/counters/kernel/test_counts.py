@@ -137,7 +137,7 @@ def test_threads_whenever_they_start(counting: Callable[..., Kernel]) -> None:
 
     creator = threading.Thread(target=create)
     creator.start()
-    source = counting("page-faults")
+    source = counting("task-clock", "page-faults")  # one leads, and the other is in its group
     assert faults_in(source, int) < 100
     stop_creating.set()
     created.acquire()
@@ -397,14 +397,12 @@ def test_unprivileged(counting: Callable[..., Kernel]) -> None:
     kernel alone is n/a and not 0.
     """
     source = counting(
-        "cache-misses",
-        "instructions:k",
-        "context-switches",
-        "task-clock",
+        *("cache-misses", "instructions:k", "instructions:u", "context-switches", "task-clock"),
         call=scripted(lambda attr, *_: 0 if attr.flags & EXCLUDE_KERNEL else errno.EACCES),
     )
     readings = counted(source, lambda: touch_pages(10))
-    assert [True, False, False, True] == [one.user_only for one in readings.values()]
+    assert [True, False, False, False, True] == [one.user_only for one in readings.values()]
+    assert readings["instructions:u"].reason is None
     assert ["cache-misses:u", "task-clock:u"] == [one.name for one in readings.values() if one.user_only]
     for event in ("instructions:k", "context-switches"):
         assert readings[event].value is None
@@ -422,6 +420,27 @@ def test_kernel_before_5_13(counting: Callable[..., Kernel]) -> None:
     source = counting("page-faults", call=scripted(answers))
     assert faults_in(source, lambda: touch_pages(100)) >= 100
     assert [True] + [False] * (len(asked) - 1) == [bool(flags & INHERIT_THREAD) for flags in asked]
+
+
+def test_event_that_the_kernel_does_not_take(counting: Callable[..., Kernel]) -> None:
+    """One that is refused in any case leaves the others as they are: without child processes."""
+    asked: list[bool] = []
+
+    def answers(attr: Attr, *_: int) -> int:
+        asked.append(bool(attr.flags & INHERIT_THREAD))
+        return errno.EINVAL if attr.type == 0 else 0
+
+    readings = counted(counting("cycles", "page-faults", call=scripted(answers)), int)
+    assert "perf_event_open says Invalid argument" == readings["cycles"].reason
+    assert readings["page-faults"].reason is None
+    assert [True, False] + [True] * (len(asked) - 2) == asked
+
+
+def test_nothing_left_to_count(counting: Callable[..., Kernel]) -> None:
+    """What happens in the kernel alone is not counted as 0 where the kernel is left out on request."""
+    reading = counted(counting("context-switches:u"), int)["context-switches:u"]
+    assert (None, False) == (reading.value, reading.user_only)
+    assert "not counted: it happens in the kernel alone, and :u leaves that out" == reading.reason
 
 
 def test_hybrid_cpu_is_summed(counting: Callable[..., Kernel]) -> None:
