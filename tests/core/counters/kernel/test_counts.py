@@ -536,7 +536,8 @@ def test_clocks_are_milliseconds(counting: Callable[..., Kernel]) -> None:
 
     value = counted(source, burn)["task-clock"].value
     assert value is not None
-    assert 49.9 <= value < 5000
+    # Two of the kernel's clocks: the thread's own and this one agree to some 0.2 %.
+    assert 0.99 * 50 <= value < 5000
 
 
 def test_name_that_the_kernel_does_not_have(counting: Callable[..., Kernel]) -> None:
