@@ -36,7 +36,9 @@ EVENTS_LINE = (
     "max_events(event, limit, *, warmup=0): like max_cache_misses, for any event: "
     'max_events("instructions", 1_000_000).'
 )
-MARKER_LINES = (PEAK_LINE, DELTA_LINE, CACHE_LINE, EVENTS_LINE)
+NO_RERUN = "imu_no_rerun"
+NO_RERUN_LINE = f"{NO_RERUN}: never run the test a second time to decide about its budgets."
+MARKER_LINES = (PEAK_LINE, DELTA_LINE, CACHE_LINE, EVENTS_LINE, NO_RERUN_LINE)
 METRICS: dict[str, Metric] = {"max_peak_mib": "peak", "max_delta_mib": "delta"}
 EVENT_MARKERS = ("max_cache_misses", "max_events")
 MARKER_NAMES = frozenset((*METRICS, *EVENT_MARKERS))

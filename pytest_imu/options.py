@@ -143,19 +143,6 @@ class Option:
             raise InvalidValueError(value, f"{self.kind.expected}, not a path; {advice}")
 
 
-def one_of(words: tuple[str, ...], metavar: str | None = None) -> Kind[Any]:
-    """Return the kind of an option that takes one of some words."""
-    # Any: the Literal whose words these are
-
-    def parse(value: str) -> str:
-        if value not in words:
-            raise ValueError
-        return value
-
-    expected = f"{', '.join(words[:-1])} or {words[-1]}"
-    return Kind(expected=expected, parse=parse, words=words, metavar=metavar)
-
-
 def option(name: str, kind: Kind[T], help_text: str, *, default: D, **rest: Any) -> T | D:
     """Declare an option, in the place of the default of a field of Settings; *rest* as in Option."""
     declared = Option(name=name, kind=kind, help_text=help_text, default=default, **rest)

@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
-import math
-import os
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_imu.core.counters.source import CACHE_MISSES, CounterChoice, check_event
+from pytest_imu.core.counters.source import CACHE_MISSES, CounterChoice
 from pytest_imu.core.invalid import InvalidValueError
 from pytest_imu.core.outfile import STDOUT
-from pytest_imu.options import Kind, Option, one_of, option
+from pytest_imu.kinds import (
+    CACHES,
+    COUNT,
+    COUNTERS,
+    CPU,
+    EVENTS,
+    FILE,
+    FLAG,
+    ISOLATE,
+    ON_BREACH,
+    SECONDS,
+    SIZE,
+    SORT,
+    TOLERANCE,
+    WHICH,
+    Cpu,
+    OnBreach,
+    SortKey,
+    Which,
+)
+from pytest_imu.options import Option, option
 
 if TYPE_CHECKING:
     from pytest_imu.core.budgets import Budget, Metric
@@ -23,77 +40,6 @@ if TYPE_CHECKING:
 
 SETTINGS: pytest.StashKey[Settings] = pytest.StashKey()
 """Where the settings are kept, on the config."""
-SortKey = Literal["peak", "delta", "total", "time", "name"]
-OnBreach = Literal["fail", "warn"]
-Which = Literal["off", "budgets", "all"]
-Cpu = Literal["baseline", "host"]
-
-
-def _parse_count(value: object) -> int:
-    number = int(str(value))
-    if number < 0:
-        raise ValueError
-    return number
-
-
-def _parse_mib(value: object) -> float:
-    number = float(str(value))
-    if isinstance(value, bool) or not (math.isfinite(number) and number >= 0):
-        raise ValueError
-    return number
-
-
-def _parse_path(value: str) -> Path:
-    if not value:
-        raise ValueError
-    return Path(value)
-
-
-def _parse_events(value: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(check_event(event.strip()) for event in value.split(",")))
-
-
-def _parse_isolate(value: str) -> Which:
-    which: Which = WHICH.read(value)
-    if which != "off" and not hasattr(os, "fork"):
-        expected = f"off, because this platform ({sys.platform}) cannot fork"
-        raise InvalidValueError(value, expected)
-    return which
-
-
-def _parse_caches(value: str) -> str:
-    from pytest_imu.core.counters.callgrind.command import parse_caches
-
-    return parse_caches(value)
-
-
-def _parse_tolerance(value: str) -> Tolerance:
-    from pytest_imu.core.tolerance import parse_tolerance
-
-    return parse_tolerance(value)
-
-
-FLAG = Kind(expected="true or false", parse=bool, ini="bool")
-COUNT = Kind(expected="a whole number, 0 or more", parse=_parse_count, ini="int", metavar="N")
-SIZE = Kind(expected="a number of MiB, 0 or more", parse=_parse_mib, ini="float", metavar="MIB")
-FILE = Kind(expected="the path of a file", parse=_parse_path, metavar="PATH")
-EVENTS = Kind(
-    expected="events as `perf list` names them, separated by commas",
-    parse=_parse_events,
-    metavar="EVENTS",
-)
-CACHES = Kind(expected="NAME=BYTES,WAYS,LINE_BYTES for each cache", parse=_parse_caches)
-TOLERANCE = Kind(
-    expected="a number of MiB, 0 or more, or a percentage such as 5%",
-    parse=_parse_tolerance,
-    metavar="SIZE",
-)
-SORT: Kind[SortKey] = one_of(get_args(SortKey), "KEY")
-ON_BREACH: Kind[OnBreach] = one_of(get_args(OnBreach))
-COUNTERS: Kind[CounterChoice] = one_of(get_args(CounterChoice), "SOURCE")
-CPU: Kind[Cpu] = one_of(get_args(Cpu))
-WHICH: Kind[Which] = one_of(get_args(Which), "WHICH")
-ISOLATE = replace(WHICH, parse=_parse_isolate)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,8 +52,12 @@ class Settings:
     )
     top: int = option("imu_top", COUNT, "Show the first N rows; 0 shows all.", default=10)
     sort: SortKey = option("imu_sort", SORT, "Sort the rows by KEY.", default="peak")
-    min_mib: float = option(
-        "imu_min_mib", SIZE, "Show only rows with a peak of at least MIB.", default=0
+    min_mib: float | None = option(
+        "imu_min_mib",
+        SIZE,
+        "Show rows, and suggest budgets, only for peaks of at least MIB.",
+        default=None,
+        usual="0, and 5 for --imu-suggest",
     )
     max_peak_mib: float | None = option(
         "imu_max_peak_mib",
@@ -193,6 +143,13 @@ class Settings:
         default="off",
         bare="all",
     )
+    isolate_timeout_s: int = option(
+        "imu_isolate_timeout",
+        SECONDS,
+        "End an isolated test after N seconds, and show where it was; 0 never does.",
+        default=0,
+        on_command_line=False,
+    )
     json_path: Path | None = option(
         "imu_json", FILE, "Write all measurements to PATH as JSON.", default=None, in_ini=False
     )
@@ -202,6 +159,13 @@ class Settings:
         "Write a JSON line to PATH when a test starts and when it ends.",
         default=None,
         in_ini=False,
+    )
+    confirm: bool = option(
+        "imu_confirm",
+        FLAG,
+        "Where earlier tests may have decided about a memory budget, run the test once more, alone.",
+        default=True,
+        on_command_line=False,
     )
     on_breach: OnBreach = option(
         "imu_on_breach",

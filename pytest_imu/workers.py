@@ -61,7 +61,7 @@ class Teller:
         recorder: Recorder | None = config.pluginmanager.get_plugin("imu-recorder")
         if recorder is None:
             return
-        with FaultsAsWarnings(config.hook, "what was noted besides the tests is lost"):
+        with FaultsAsWarnings(config.hook, "the noise of the run, or a fault of its log, is lost"):
             if is_worker(config):
                 _output(config).update({NOISE: recorder.noise_bytes, LOG_FAULT: recorder.log_fault})
             else:

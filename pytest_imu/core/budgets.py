@@ -15,6 +15,8 @@ Metric = Literal["peak", "delta"]
 BudgetPhase = Literal["call", "setup", "all"]
 BUDGET_PHASES: tuple[BudgetPhase, ...] = ("call", "setup", "all")
 Outcome = Literal["kept", "broken", "unchecked"]
+DecidedBy = Literal["first", "alone"]
+"""Which run decided: the test's own, or one more, alone in a clean process."""
 
 FULLY_RUNNING_PERCENT = 99.5
 """Under this a count is an estimate: the event was on the hardware for a part of the time."""
@@ -86,7 +88,7 @@ class Terms:
     """What is nearer to its limit than this is decided by noise."""
     counts_required: bool = False
     """Whether a count that could not be had breaks its budget."""
-    unknown_reuse: str = "how much freed memory was used again is not known"
+    unknown_reuse: str = "the amount of reused memory is not known"
     """Why a number that kept its budget proves nothing where the reusable part is not known."""
 
 
@@ -104,6 +106,11 @@ class Verdict:
     reason: str | None = None
     unreliable: bool = False
     """Whether the number is nearer to its limit than the noise floor."""
+    decided_by: DecidedBy = "first"
+    first_bytes: int | None = None
+    """The number of the test's own run, where another run decided."""
+    not_alone: str | None = None
+    """Why a verdict that was in doubt could not be decided by a run alone."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plain form, as it stands in the JSON file."""
@@ -112,8 +119,11 @@ class Verdict:
         if isinstance(budget, EventBudget):
             plain |= {"event": budget.event, "limit": budget.limit, "actual": self.actual_count}
         else:
-            actual_mib = None if self.actual_bytes is None else mib(self.actual_bytes)
-            plain |= {"event": None, "limit": budget.limit_mib, "actual": actual_mib}
+            plain |= {
+                "event": None,
+                "limit": budget.limit_mib,
+                "actual": _mib_or_none(self.actual_bytes),
+            }
         return plain | {
             "phase": budget.phase,
             "warmup": budget.warmup if isinstance(budget, EventBudget) else 0,
@@ -121,6 +131,9 @@ class Verdict:
             "verdict": self.outcome,
             "reason": self.reason,
             "unreliable": self.unreliable,
+            "decided_by": self.decided_by,
+            "first": _mib_or_none(self.first_bytes),
+            "not_alone": self.not_alone,
         }
 
     @classmethod
@@ -135,7 +148,7 @@ class Verdict:
         else:
             metric: Metric = "peak" if plain["name"] == "max_peak_mib" else "delta"
             budget = Budget(metric=metric, limit_mib=limit, phase=plain["phase"], origin=origin)
-            actual_bytes, actual_count = None if actual is None else round(actual * MIB), None
+            actual_bytes, actual_count = _bytes_or_none(actual), None
         return cls(
             budget=budget,
             outcome=plain["verdict"],
@@ -143,7 +156,18 @@ class Verdict:
             actual_count=actual_count,
             reason=plain["reason"],
             unreliable=plain["unreliable"],
+            decided_by=plain["decided_by"],
+            first_bytes=_bytes_or_none(plain["first"]),
+            not_alone=plain["not_alone"],
         )
+
+
+def _mib_or_none(size_bytes: int | None) -> float | None:
+    return None if size_bytes is None else mib(size_bytes)
+
+
+def _bytes_or_none(size_mib: float | None) -> int | None:
+    return None if size_mib is None else round(size_mib * MIB)
 
 
 def check(budget: AnyBudget, phases: Mapping[Phase, Measurement], terms: Terms = NO_TERMS) -> Verdict:
@@ -263,4 +287,4 @@ def _breach_line(
 
 
 def _with_tolerance(budget: AnyBudget, tolerance: Tolerance) -> str:
-    return f"{budget} and its tolerance of {tolerance}" if tolerance else str(budget)
+    return f"{budget} plus its tolerance of {tolerance}" if tolerance else str(budget)

@@ -20,7 +20,7 @@ PHASES: tuple[Phase, ...] = ("setup", "call", "teardown")
 Unit = Literal["pss", "rss", "none"]
 """What was added up: proportional set sizes, resident set sizes (an overestimate), or nothing."""
 
-NONE_AT_A_SAMPLE = "no child process lived long enough to be there at a sample"
+NONE_AT_A_SAMPLE = "no child process lived long enough to be sampled"
 
 LABELS: Mapping[Unit, str] = {
     "pss": "PSS, sampled",
@@ -145,6 +145,8 @@ class Measurement:
     """Whether child processes started or ended in the block; None where that is not known."""
     children_memory: ChildrenMemory | None = None
     """The memory of all descendants, where it was asked for."""
+    imports: tuple[str, ...] = ()
+    """Large packages that the block was the first to import: what they take is in its numbers."""
 
     @property
     def delta_bytes(self) -> int | None:
@@ -177,6 +179,7 @@ class Measurement:
             "children_memory": (
                 None if self.children_memory is None else self.children_memory.to_dict()
             ),
+            "imports": [*self.imports],
             "counters": {reading.event: reading.to_dict() for reading in self.counters},
         }
 
@@ -196,6 +199,7 @@ class Measurement:
             tracer=plain["tracer"],
             had_children=plain["had_children"],
             children_memory=None if memory is None else ChildrenMemory.from_dict(memory),
+            imports=tuple(plain["imports"]),
             counters=tuple(
                 CounterReading.from_dict(event, reading) for event, reading in plain["counters"].items()
             ),

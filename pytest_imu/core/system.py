@@ -33,6 +33,7 @@ class System:
     read = os.read
     write = os.write
     listdir = os.listdir
+    stat = os.stat
     getpid = os.getpid
     collect = gc.collect
     perf_counter_ns = time.perf_counter_ns

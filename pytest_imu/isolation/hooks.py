@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 
 from pytest_imu.core.children.census import helper_pids
-from pytest_imu.isolation import coverage_data as child_coverage
-from pytest_imu.isolation.channel import Channel
 from pytest_imu.isolation.child import Child
-from pytest_imu.isolation.file_pages import FilePages, resident_file_pages
+from pytest_imu.isolation.file_pages import resident_file_pages
 from pytest_imu.isolation.forkserver import ForkServer
 from pytest_imu.isolation.messages import flush_output
+from pytest_imu.isolation.native_threads import in_words, unsafe_threads
 from pytest_imu.isolation.parent import IsolatedTest, is_debugging
+from pytest_imu.isolation.patience import Patience
+from pytest_imu.isolation.stacks import Stacks
 from pytest_imu.markers import BUDGETS
 from pytest_imu.recording.warning import record_warning
 from pytest_imu.settings import Settings
@@ -27,6 +28,9 @@ KEEPERS = {
     "syrupy": ("syrupy", "the snapshots"),
 }
 """Plugins that gather in memory, for the end of the run, what the tests with their fixtures did."""
+
+MARKED = {"dependency": "pytest-dependency", "incremental": "what skips the rest of incremental tests"}
+"""Markers of what decides about a test by how others ended, as it was noted in their own processes."""
 
 
 class Isolation:
@@ -41,8 +45,7 @@ class Isolation:
             if settings.isolate == "all" or BUDGETS in item.stash
         }
         self._server: ForkServer | None = None
-        self._child: Child | None = None
-        self._file_pages = FilePages()
+        self._stacks = Stacks()
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> None:
@@ -55,7 +58,7 @@ class Isolation:
             # tests that need it say why; with -p no:tmpdir there is none.
             config.__dict__["_tmp_path_factory"].getbasetemp()
         self._warn_of_keepers()
-        self._file_pages = resident_file_pages()
+        self._warn_of_threads()
         self._server = self._start_server()
 
     @pytest.hookimpl(tryfirst=True)
@@ -69,7 +72,8 @@ class Isolation:
             self._close()
             server = self._server = self._start_server()
         measured = self._settings.measure_all or BUDGETS in item.stash
-        IsolatedTest(item, server, measured=measured).run(number)
+        patience = Patience(item, self._stacks, self._settings.isolate_timeout_s)
+        IsolatedTest(item, server, patience, measured=measured).run(number)
         self._finalise_what_is_left_here(item, nextitem)
         return True
 
@@ -89,19 +93,34 @@ class Isolation:
     def pytest_unconfigure(self) -> None:
         """End the process that forks, where the session did not come to its own end."""
         self._close()
+        self._stacks.close()
 
     def _warn_of_keepers(self) -> None:
         """Name the plugins that gather from tests what cannot come from their children."""
         for package, (name, kept) in KEEPERS.items():
             if package in sys.modules and any(_has_fixture_of(package, one) for one in self._numbers):
-                text = f"{name} loses {kept} of isolated tests: it keeps them in each test's own process"
-                record_warning(self._session.config.hook, text, when="config")
+                self._warn(
+                    f"{name} loses {kept} of isolated tests: it keeps them in each test's own process"
+                )
+        for marker, name in MARKED.items():
+            if any(item.get_closest_marker(marker) for item in self._numbers):
+                self._warn(f"{name} does not see how isolated tests end: it looks in their processes")
+
+    def _warn_of_threads(self) -> None:
+        """Name the libraries that may wait for ever, in a child, for threads that it does not have."""
+        if threads := unsafe_threads():
+            text = f"isolated tests are forked beside threads that they will lack: {in_words(threads)}"
+            self._warn(text)
+
+    def _warn(self, text: str) -> None:
+        record_warning(self._session.config.hook, text, when="config")
 
     def _start_server(self) -> ForkServer:
         config = self._session.config
         flush_output(config)
         # A debugger needs the terminal; a server that has none cannot give it to its children.
-        server = ForkServer(self._in_child, prepare=self._in_server, detached=not is_debugging(config))
+        workshop = Child(self._session, resident_file_pages(), self._stacks)
+        server = ForkServer(workshop, detached=not is_debugging(config))
         if server.pid is not None:
             helper_pids().add(server.pid)
         return server
@@ -111,16 +130,6 @@ class Isolation:
         if server is not None:
             server.close()
             helper_pids().difference_update((server.pid,))
-
-    def _in_server(self) -> None:
-        child_coverage.begin_in_server()
-        self._child = Child(self._session)
-
-    def _in_child(self, number: int, channel: Channel) -> None:
-        self._file_pages.map_again()  # or their first use would count as the test's memory
-        self._server = None  # here the test runs
-        if self._child is not None:
-            self._child.run(number, channel)
 
     def _finalise_what_is_left_here(self, item: pytest.Item, nextitem: pytest.Item | None) -> None:
         """Finalise the fixtures of tests that ran in this process and that the next one does not need.

@@ -14,6 +14,7 @@ from pytest_imu.isolation import coverage_data as child_coverage
 from pytest_imu.isolation.channel import Message
 from pytest_imu.isolation.forkserver import ForkServer
 from pytest_imu.isolation.messages import flush_output, rebuilt_warning
+from pytest_imu.isolation.patience import Patience, TooLongError
 from pytest_imu.markers import BUDGETS
 from pytest_imu.recording.record import NOT_TO_ITS_END, PhaseRecord
 from pytest_imu.recording.warning import record_warning
@@ -31,9 +32,12 @@ def is_debugging(config: pytest.Config) -> bool:
 class IsolatedTest:
     """One test that runs in a child, as the session sees it."""
 
-    def __init__(self, item: pytest.Item, server: ForkServer, *, measured: bool) -> None:
+    def __init__(
+        self, item: pytest.Item, server: ForkServer, patience: Patience, *, measured: bool
+    ) -> None:
         self._item = item
         self._server = server
+        self._patience = patience
         self._measured = measured
         self._phase: Any = "setup"  # Any: pytest has no name for the type of its three words
         self._unreported: list[str] = []
@@ -53,6 +57,9 @@ class IsolatedTest:
             # A plugin that fails the test that runs too long fails the one that waits for it.
             timeout = str(error)
             ended = self._end_child(OWN_END_LOOKS)
+        except TooLongError as error:
+            timeout = str(error)
+            ended = self._end_child(0)
         except KeyboardInterrupt:
             self._end_child(0)
             raise self._interrupt() from None
@@ -85,17 +92,25 @@ class IsolatedTest:
 
     def _take_in_until_end(self) -> str:
         """Take in what the child sends; return how it ended."""
-        while not isinstance(event := self._server.next_event(), str):
+        while not isinstance(event := self._next_event(), str):
             self._take_in(event)
             flush_output(self._item.config)  # before the child prints what comes after
             if event.get("waits"):
                 self._server.answer(event["waits"])
         return event
 
+    def _next_event(self) -> Message:
+        while True:
+            try:
+                return self._server.next_event(looks=1)
+            except TimeoutError:
+                self._patience.pass_second(self._server.child)
+
     def _end_child(self, looks: int) -> str:
         """Let the child end by itself for so many seconds, then ask it to; at last it is killed."""
         try:
             self._server.end(looks)
+            self._patience.end()
             return self._take_in_until_end()
         except BaseException:
             self._server.kill()

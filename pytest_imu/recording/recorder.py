@@ -7,13 +7,14 @@ from collections.abc import Generator, Iterable
 
 import pytest
 
-from pytest_imu.core.budgets import AnyBudget, EventBudget, Terms
+from pytest_imu.core.budgets import AnyBudget, EventBudget
+from pytest_imu.core.children.census import NOT_ASKED, CensusStart, process_census
 from pytest_imu.core.counters.source import CounterSource
-from pytest_imu.core.memory.reusable import why_unknown
 from pytest_imu.core.meter import Meter
 from pytest_imu.core.system import System
-from pytest_imu.core.tolerance import EXACT
+from pytest_imu.core.units import NANOSECONDS_PER_SECOND
 from pytest_imu.markers import BUDGETS
+from pytest_imu.recording.judge import Judge, RunAlone
 from pytest_imu.recording.location import point_at_test
 from pytest_imu.recording.noise import NoiseFloor
 from pytest_imu.recording.properties import set_properties
@@ -26,12 +27,6 @@ TESTS_A_SAMPLE = 64
 """After how many tests the noise is looked at again: a window more in so many costs nothing."""
 
 
-class BudgetWarning(pytest.PytestWarning):
-    """A broken budget, where `imu_on_breach = warn` asks for a warning instead of a failure."""
-
-    __module__ = "pytest_imu"  # where its users import it from
-
-
 class Recorder:
     """The hooks around every test that is measured.
 
@@ -40,12 +35,17 @@ class Recorder:
     """
 
     def __init__(
-        self, settings: Settings, log: RunLog | None, counters: CounterSource | None = None
+        self,
+        settings: Settings,
+        log: RunLog | None,
+        counters: CounterSource | None = None,
+        run_alone: RunAlone | None = None,
     ) -> None:
         self._settings = settings
         self._log = log
         self._counters = counters
         self._noise = NoiseFloor(lambda: Meter(trim=settings.trim, gc=settings.gc))
+        self.judge = Judge(settings, self._noise, run_alone)
         self._item: pytest.Item | None = None
         self._record: TestRecord | None = None
         self._last = 0, ""
@@ -74,19 +74,19 @@ class Recorder:
         record = self.record_of(item)
         if record is None:
             return (yield)
-        meter = self._meter(record, counters=record.counters)
+        meter = self._meter(record, record.census, counters=record.counters)
         try:
             self._begin_call(item, record, meter)
             result = yield
         except BaseException:
             record.passed = False
             self._end_call(item, record, meter)
-            for verdict in record.judge(last=False, terms=self._terms()):
+            for verdict in record.judge(last=False, terms=self.judge.terms()):
                 item.add_report_section("call", "imu", f"{verdict.reason}\n")
             raise
         self._end_call(item, record, meter)
         if record.open_budgets:
-            self.enforce(item, record, last=False)
+            self.judge.enforce(item, record, last=False)
         return result
 
     @pytest.hookimpl(wrapper=True)
@@ -134,6 +134,11 @@ class Recorder:
             self._counters = self._counters.anew()
             self._counters.prepare()
 
+    def begin_alone(self) -> None:
+        """Measure in a process that was forked to run one test once more; decide and log nothing."""
+        self._log = self._counters = None
+        self.judge.be_silent()
+
     def _begin(self, item: pytest.Item, budgets: tuple[AnyBudget, ...]) -> None:
         before, attempt = self._record, 1
         if before is not None:
@@ -147,18 +152,21 @@ class Recorder:
         if self._begun % TESTS_A_SAMPLE == 0:
             self._noise.sample()
         record = TestRecord(attempt=attempt, budgets=budgets, counters=self._counters_for(budgets))
+        if not self._settings.children:  # where they are sampled each window tells of its own
+            record.census = process_census().begin()
         if self._log is not None:
             self._log.started(item.nodeid, attempt=attempt)
-        record.setup_meter = self._meter(record)
-        record.setup_meter.__enter__()
+        # Whether there were children is told at the call's end, of both.
+        record.setup_meter = meter = self._meter(record, record.census and NOT_ASKED)
+        meter.__enter__()
         if before is not None:
-            record.before = kept_between(self._last[1], before, record.setup_meter.opened_at_bytes)
+            record.before = kept_between(self._last[1], before, meter.opened_at_bytes)
         self._item, self._record, self._last = item, record, (id(item), item.nodeid)
 
     def _begin_call(self, item: pytest.Item, record: TestRecord, meter: Meter) -> None:
-        record.end_setup()
-        if warmup := max((getattr(one, "warmup", 0) for one in record.open_budgets), default=0):
-            _warm_up(item, record, warmup)
+        record.end_setup(call_follows=True)
+        if record.open_budgets:
+            _warm_up(item, record)
         meter.__enter__()
 
     def _end_call(self, item: pytest.Item, record: TestRecord, meter: Meter) -> None:
@@ -174,60 +182,48 @@ class Recorder:
         if self._record is not None and self._record.setup_meter is not None:
             self._record.end_setup()
 
-    def _meter(self, record: TestRecord, *, counters: CounterSource | None = None) -> Meter:
+    def _meter(
+        self, record: TestRecord, census: CensusStart | None, *, counters: CounterSource | None = None
+    ) -> Meter:
         asked = self._settings
         return Meter(
             trim=asked.trim,
             gc=asked.gc,
             counters=counters,
             children=asked.children,
+            census=census,
             for_verdict=record.has_memory_budget,
         )
 
     def _counters_for(self, budgets: Iterable[AnyBudget]) -> CounterSource | None:
         # Counting costs, a tick of perf say, so it is for those who asked: all tests, or this one.
+        if self._counters is None:
+            return None
         asked = self._settings.perf_events or any(isinstance(one, EventBudget) for one in budgets)
         return self._counters if asked else None
-
-    def _terms(self) -> Terms:
-        return Terms(
-            tolerance=self._settings.tolerance or EXACT,
-            noise_bytes=self._noise.floor_bytes or 0,
-            counts_required=self._settings.perf_required,
-            unknown_reuse=why_unknown(),
-        )
-
-    def enforce(self, item: pytest.Item, record: TestRecord, *, last: bool) -> None:
-        """Hold the budgets that can be decided now against what was measured; fail for a broken one."""
-        # Not hidden from tracebacks: with all of its frames hidden pytest adds a line about that.
-        broken = record.judge(last=last, terms=self._terms())
-        if not broken:
-            return
-        lines = "\n".join(str(verdict.reason) for verdict in broken)
-        if self._settings.on_breach == "warn":
-            item.warn(BudgetWarning(lines))
-        elif record.passed:
-            record.passed = False
-            pytest.fail(lines, pytrace=False)
 
     def _attach(
         self, item: pytest.Item, record: TestRecord, report: pytest.TestReport, *, failed: bool
     ) -> None:
-        if failed or report.when == "teardown":
+        is_last = report.when == "teardown"
+        if failed or is_last:
             record.end_setup()
         if failed and report.when is not None:
             self._had_failure = True
             record.note_failure(report.when)
-            point_at_test(item, report, self.enforce.__code__.co_filename)
-        if report.when == "teardown":
+            point_at_test(item, report, self.judge.enforce.__code__.co_filename)
+        if is_last:
             self._item = None
             if record.open_budgets:
-                record.judge(last=True, terms=self._terms())
+                record.judge(last=True, terms=self.judge.terms())
+        if record.alone_ns:
+            report.duration -= record.alone_ns / NANOSECONDS_PER_SECOND
+            record.alone_ns = 0
         report.__dict__["imu"] = taken = record.take()
         if self._log is not None:
             self._log.took(taken)
             record.outcome = combined_outcome(record.outcome, report)
-            if report.when == "teardown":
+            if is_last:
                 self._log.ended(item.nodeid, record)
 
 
@@ -242,7 +238,7 @@ class SetupEnd:
         """End the setup's window; after a setup that fails the report does."""
         record = self._recorder.record_of(item)
         if record is not None:
-            record.end_setup()
+            record.end_setup(call_follows=True)
 
 
 def counter_source(settings: Settings, budgets: Iterable[Iterable[AnyBudget]]) -> CounterSource | None:
@@ -256,13 +252,13 @@ def counter_source(settings: Settings, budgets: Iterable[Iterable[AnyBudget]]) -
     return source_of_counts(events, choice=settings.counters)
 
 
-def _warm_up(item: pytest.Item, record: TestRecord, times: int) -> None:
+def _warm_up(item: pytest.Item, record: TestRecord) -> None:
     """Call the test's body as often as its budgets ask for, before it is measured.
 
     What fails there fails the test, as it would have in the call that counts.
     """
     blocks = record.new_blocks
-    for _ in range(times):
+    for _ in range(max(getattr(budget, "warmup", 0) for budget in record.open_budgets)):
         item.runtest()
     record.new_blocks = blocks
 

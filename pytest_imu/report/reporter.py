@@ -78,11 +78,12 @@ class Reporter:
         if record is None and (report.when in RUN_PHASES or not self._settings.measure_all):
             return
         with self._reports_guard:
+            rows = self._rows or self._gathered()
             if record is None:
                 # What a crashed worker was running has no measurement, and is a row all the same.
-                self._gathered().add_crash(report)
+                rows.add_crash(report)
                 return
-            self._gathered().add(report, record)
+            rows.add(report, record)
             for _, measurement in record.phases:
                 if measurement.source == "none":
                     self._warn_of_fault(report.nodeid, measurement)

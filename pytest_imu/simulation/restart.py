@@ -19,7 +19,7 @@ import pytest
 from pytest_imu import workers
 from pytest_imu.core.budgets import EventBudget
 from pytest_imu.core.counters.callgrind.command import (
-    MEND,
+    FIX,
     USUAL_CACHES,
     callgrind_command,
     dumps_at,
@@ -85,7 +85,7 @@ def _valgrind(caches: str | None) -> tuple[str, str]:
     try:
         valgrind, _ = find_valgrind()
     except CannotCountError as error:
-        _refuse(f"valgrind: {error}; {MEND}")
+        _refuse(f"valgrind: {error}; {FIX}")
     if caches is not None and (why := why_refused(valgrind, caches)):
         _refuse(f"valgrind refuses {caches}: {why}")
     return valgrind, caches or USUAL_CACHES
@@ -165,7 +165,7 @@ def _simulate_workers(
     """Let xdist start its workers under callgrind, while this process runs as it is."""
     remote = [spec for spec in config.option.tx if _LOCAL_WORKER.fullmatch(spec) is None]
     if remote:
-        _refuse(f"cannot start the worker {remote[0]!r} under valgrind; popen can be")
+        _refuse(f"cannot start the worker {remote[0]!r} under valgrind; use --tx popen")
     added = _marks(os.environ, fixes_cpu=fixes_cpu)
     marks = [f"{name}={value}" for name, value in added.items()]
     words = [shutil.which("env") or "env", *marks, *command([sys.executable], _private_folder())]

@@ -137,13 +137,13 @@ def test_notes_follow_the_numbers() -> None:
     assert (
         "the command raised",
         "reused up to 120.0 MiB that Python had kept",
-        "traced by coverage, whose own share is in the numbers",
+        "traced by coverage, the numbers include its memory",
         "the result is kept alive by Out[5]",
         "had child processes, not counted",
     ) == notes
     assert line(record(notes=notes)).endswith(
         "total RAM usage 125.6 MiB; the command raised; reused up to 120.0 MiB that Python had kept; "
-        "traced by coverage, whose own share is in the numbers; the result is kept alive by Out[5]; "
+        "traced by coverage, the numbers include its memory; the result is kept alive by Out[5]; "
         "had child processes, not counted"
     )
     nothing = dataclasses.replace(ONES, source="none", reason="simulated run")

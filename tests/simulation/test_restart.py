@@ -120,7 +120,7 @@ def test_simulated_run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatc
             "peak *  cache-misses  L1-dcache-load-misses  branch-misses  page-faults  test",
             " n/a    n/a    n/a *:test_broken",
             "5 of 5 tests, most cache-misses first",
-            "n/a in 5 rows: simulated run: valgrind's own memory would be in the numbers",
+            "n/a in 5 rows: simulated run: the numbers would include valgrind's own memory",
             f"counts simulated by callgrind: {CACHES}, baseline CPU",
             "1 budget not checked: page-faults not supported by callgrind",
             "1 budget not checked: simulated run",

@@ -123,8 +123,8 @@ def why_unknown() -> str:
     """Return why it is not known what was reused, as the end of a sentence about a budget."""
     allocator = other_allocator()
     if allocator is None:
-        return "how much freed memory was used again is not known"
-    return f"it may hold thanks to memory that {allocator} kept"
+        return "the amount of reused memory is not known"
+    return f"it may have been met only by reusing memory that {allocator} kept"
 
 
 def free_bytes(

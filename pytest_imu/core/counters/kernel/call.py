@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import ClassVar
 
+from pytest_imu.core.counters.fixes import FIX_NO_PMU, FIX_REFUSED
 from pytest_imu.core.counters.kernel.names import ATTR_BYTES, DEVICES
-from pytest_imu.core.counters.mends import MEND_NO_PMU, MEND_REFUSED
 from pytest_imu.core.counters.perf.command import paranoid_level
 from pytest_imu.core.counters.source import CannotCountError
 from pytest_imu.core.descriptor import Descriptor
@@ -82,19 +82,19 @@ class EventDescriptor(Descriptor):
 
 
 def why_refused(number: int, *, in_kernel: bool = False, devices: Path = DEVICES) -> str:
-    """Return what an error of the call means, with what would mend it.
+    """Return what an error of the call means, with what would fix it.
 
     *in_kernel* says of the event that it happens in the kernel alone.
     """
     if number in NOT_ALLOWED:
         level = paranoid_level()
         known = "unknown" if level is None else level
-        mend = MEND_REFUSED.replace("paranoid=2", "paranoid=1") if in_kernel else MEND_REFUSED
-        return f"not permitted (perf_event_paranoid is {known}): {mend}"
+        fix = FIX_REFUSED.replace("paranoid=2", "paranoid=1") if in_kernel else FIX_REFUSED
+        return f"not permitted (perf_event_paranoid is {known}): {fix}"
     if number in NO_SUCH_EVENT:
         if (devices / "cpu").exists() or any(devices.glob("*/cpus")):
             return "not supported by this processor"
-        return f"not supported by this machine: {MEND_NO_PMU}"
+        return f"not supported by this machine: {FIX_NO_PMU}"
     if number == errno.ENOSYS:
-        return f"the kernel has no perf_event_open, or a container hides it: {MEND_REFUSED}"
+        return f"the kernel has no perf_event_open, or a container hides it: {FIX_REFUSED}"
     return f"perf_event_open says {os.strerror(number)}"

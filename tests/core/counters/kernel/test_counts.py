@@ -380,7 +380,7 @@ def scripted(answers: Callable[[Attr, int, int], int]) -> Callable[[], Callable[
     ],
 )
 def test_errors_in_words(counting: Callable[..., Kernel], number: int, expected: str) -> None:
-    """Every error of the call is a reason, with the way to mend it; events beside it are counted."""
+    """Every error of the call is a reason, with the way to fix it; events beside it are counted."""
     source = counting(
         "cache-misses",
         "page-faults",
