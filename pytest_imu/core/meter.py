@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
@@ -231,17 +232,10 @@ class Meter:
 
     def another(self) -> Meter:
         """Return a meter like this one, for a block of its own."""
-        return Meter(
-            trim=self._trim,
-            gc=self._gc,
-            counters=self._counters,
-            children=self._children,
-            census=self._given_census,
-            for_verdict=self._for_verdict,
-            source=self._source,
-            clock_ns=self._clock_ns,
-            on_end=self._on_end,
-        )
+        meter = copy.copy(self)
+        # What this one has open, if it is open, stays its own.
+        vars(meter).update(_window=None, _counter_window=None, _sampler=None, _start_ns=None)
+        return meter
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         """Measure every call of *function*; the last one to end is its `measurement` attribute."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
 Source = Literal["kernel", "sampled", "none"]
@@ -58,15 +58,9 @@ class CounterReading:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plain form, made of numbers, strings, lists and None; the event is its key."""
-        return {
-            "value": self.value,
-            "per_second": self.per_second,
-            "running_percent": self.running_percent,
-            "reason": self.reason,
-            "samples": list(self.samples),
-            "user_only": self.user_only,
-            "source": self.source,
-        }
+        plain = asdict(self) | {"samples": list(self.samples)}
+        del plain["event"]
+        return plain
 
     @classmethod
     def from_dict(cls, event: str, plain: Mapping[str, Any]) -> CounterReading:
@@ -103,13 +97,7 @@ class ChildrenMemory:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plain form, made of numbers, strings and None."""
-        return {
-            "peak_bytes": self.peak_bytes,
-            "most": self.most,
-            "samples": self.samples,
-            "unit": self.unit,
-            "reason": self.reason,
-        }
+        return asdict(self)
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> ChildrenMemory:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from pytest_imu.core.alone import Alone
 from pytest_imu.core.children.census import helper_pids
 from pytest_imu.isolation.child import Child
 from pytest_imu.isolation.file_pages import resident_file_pages
+from pytest_imu.isolation.first_imports import Imports
 from pytest_imu.isolation.forkserver import ForkServer
 from pytest_imu.isolation.messages import flush_output
 from pytest_imu.isolation.native_threads import in_words, unsafe_threads
@@ -36,7 +40,10 @@ MARKED = {"dependency": "pytest-dependency", "incremental": "what skips the rest
 class Isolation:
     """The hooks that send a test to a child instead of running it here."""
 
-    def __init__(self, session: pytest.Session, settings: Settings) -> None:
+    def __init__(
+        self, session: pytest.Session, settings: Settings, run_again: Callable[..., Alone]
+    ) -> None:
+        """*run_again* runs a test once more, as `CleanRuns.run` does."""
         self._session = session
         self._settings = settings
         self._numbers = {
@@ -46,6 +53,7 @@ class Isolation:
         }
         self._server: ForkServer | None = None
         self._stacks = Stacks()
+        self._imports = Imports(run_again)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> None:
@@ -71,9 +79,13 @@ class Isolation:
         if server.is_lost:  # killed, or cut off by a test that closed what it had not opened
             self._close()
             server = self._server = self._start_server()
+            self._imports.take_over(server)
         measured = self._settings.measure_all or BUDGETS in item.stash
         patience = Patience(item, self._stacks, self._settings.isolate_timeout_s)
-        IsolatedTest(item, server, patience, measured=measured).run(number)
+        run_again = functools.partial(self._imports.run_again, item)
+        task = {"number": number, "modules": self._imports.in_children}
+        IsolatedTest(item, server, patience, run_again, measured=measured).run(task)
+        self._imports.take_over(server)
         self._finalise_what_is_left_here(item, nextitem)
         return True
 
@@ -94,6 +106,11 @@ class Isolation:
         """End the process that forks, where the session did not come to its own end."""
         self._close()
         self._stacks.close()
+
+    @property
+    def first_imports(self) -> dict[str, int]:
+        """The bytes that each large package took when a test was the first to import it."""
+        return self._imports.sizes
 
     def _warn_of_keepers(self) -> None:
         """Name the plugins that gather from tests what cannot come from their children."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
 
+from pytest_imu.core.alone import Alone
 from pytest_imu.core.budgets import AnyBudget, unchecked
 from pytest_imu.isolation import coverage_data as child_coverage
 from pytest_imu.isolation.channel import Message
@@ -33,9 +34,17 @@ class IsolatedTest:
     """One test that runs in a child, as the session sees it."""
 
     def __init__(
-        self, item: pytest.Item, server: ForkServer, patience: Patience, *, measured: bool
+        self,
+        item: pytest.Item,
+        server: ForkServer,
+        patience: Patience,
+        run_again: Callable[[int, Sequence[str]], Alone],
+        *,
+        measured: bool,
     ) -> None:
+        """*run_again* is for a test that was the first to import much; it gets its ns and modules."""
         self._item = item
+        self._run_again = run_again
         self._server = server
         self._patience = patience
         self._measured = measured
@@ -46,9 +55,9 @@ class IsolatedTest:
         self._judged: list[AnyBudget] = []
         self._left: Message = None
 
-    def run(self, number: int) -> None:
+    def run(self, task: Message) -> None:
         """Have the test run, and report it; raises what ended the whole run in the child."""
-        self._server.begin(number)
+        self._server.begin(task)
         timeout: str | None = None
         try:
             with self._debugger_hears_ctrl_c():
@@ -125,6 +134,8 @@ class IsolatedTest:
                 self._unreported.append(self._phase)
             case "hook":
                 self._call_hook(message["name"], message["arguments"])
+            case "again":
+                self._server.answer(self._run_again(message["first_ns"], message["modules"]).to_dict())
             case "left":
                 self._left = message
 

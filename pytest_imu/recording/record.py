@@ -16,6 +16,7 @@ from pytest_imu.core.counters.source import CounterSource
 from pytest_imu.core.memory.reusable import NOTEWORTHY_BYTES
 from pytest_imu.core.meter import Meter
 from pytest_imu.core.model import Block, Measurement, Phase
+from pytest_imu.core.system import System
 
 NOT_TO_ITS_END = "the test did not run to its end"
 
@@ -72,23 +73,6 @@ class TestRecord:
     """What one attempt at one test has measured so far; it dies with the attempt."""
 
     __test__ = False  # pytest would collect a class of this name
-    __slots__ = (
-        "alone",
-        "alone_ns",
-        "attempt",
-        "before",
-        "census",
-        "counters",
-        "has_memory_budget",
-        "new_blocks",
-        "new_verdicts",
-        "open_budgets",
-        "outcome",
-        "passed",
-        "phases",
-        "phases_taken",
-        "setup_meter",
-    )
 
     def __init__(
         self, *, attempt: int, budgets: Sequence[AnyBudget], counters: CounterSource | None = None
@@ -128,6 +112,21 @@ class TestRecord:
             had_children = process_census().had_children(self.census)
             measurement = replace(measurement, had_children=had_children)
         self.phases["setup"] = measurement
+
+    def timed_alone(self, run: Callable[[int], Alone]) -> Alone:
+        """Return what one more run told, which gets the time of the first; its own is noted."""
+        begin_ns = System.perf_counter_ns()
+        alone = run(sum(measurement.duration_ns for measurement in self.phases.values()))
+        self.alone_ns += System.perf_counter_ns() - begin_ns
+        return alone
+
+    def measure_again(self, run: Callable[[int], Alone]) -> None:
+        """Where this test was the first to import much, take the numbers of another run without that."""
+        if any(measurement.imports for measurement in self.phases.values()):
+            again = self.timed_alone(run)
+            if again.reason is None:
+                self.phases.update({phase: again.phases[phase] for phase in self.phases})
+                self.phases_taken = 0  # that of the setup has been sent already
 
     def add_block(self, block: Block) -> None:
         """Keep a named block for the next report."""

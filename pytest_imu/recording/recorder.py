@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Generator, Iterable
 
@@ -10,11 +11,12 @@ import pytest
 from pytest_imu.core.budgets import AnyBudget, EventBudget
 from pytest_imu.core.children.census import NOT_ASKED, CensusStart, process_census
 from pytest_imu.core.counters.source import CounterSource
+from pytest_imu.core.imports import count_modules, new_modules
 from pytest_imu.core.meter import Meter
 from pytest_imu.core.system import System
 from pytest_imu.core.units import NANOSECONDS_PER_SECOND
 from pytest_imu.markers import BUDGETS
-from pytest_imu.recording.judge import Judge, RunAlone
+from pytest_imu.recording.judge import Judge, RunAgain, RunAlone
 from pytest_imu.recording.location import point_at_test
 from pytest_imu.recording.noise import NoiseFloor
 from pytest_imu.recording.properties import set_properties
@@ -51,6 +53,8 @@ class Recorder:
         self._last = 0, ""
         """The test that ran last: its object's number, so as not to keep it alive, and its id."""
         self._begun = 0
+        self._run_again: RunAgain | None = None
+        self._modules_before = 0
         self._had_failure = False
 
     @pytest.hookimpl(tryfirst=True)
@@ -103,7 +107,8 @@ class Recorder:
     @pytest.hookimpl
     def pytest_unconfigure(self) -> None:
         """End what counts events, and what an interrupted test left open."""
-        self._abandon()
+        if self._record is not None:
+            self._record.end_setup()
         if self._counters is not None:
             self._counters.stop()
 
@@ -126,8 +131,13 @@ class Recorder:
         if self._log is not None:
             self._log.error = OSError(fault)
 
-    def begin_in_isolated_child(self) -> None:
-        """Log and count from this process, which was forked to run one test."""
+    def begin_in_isolated_child(self, run_again: RunAgain) -> None:
+        """Log and count from this process, which was forked to run one test.
+
+        *run_again* measures it once more where it was the first to import much.
+        """
+        self._run_again = run_again
+        self._modules_before = count_modules()
         if self._log is not None:
             self._log.begin_in_isolated_child()
         if self._counters is not None:
@@ -142,7 +152,7 @@ class Recorder:
     def _begin(self, item: pytest.Item, budgets: tuple[AnyBudget, ...]) -> None:
         before, attempt = self._record, 1
         if before is not None:
-            self._abandon()
+            before.end_setup()  # no report came for it: the test was interrupted in its setup
             if self._last == (id(item), item.nodeid):
                 attempt = before.attempt + 1
             if self._had_failure and before.keeps_memory:
@@ -174,13 +184,11 @@ class Recorder:
             return
         meter.__exit__(None, None, None)
         record.phases["call"] = meter.measurement
+        if self._run_again is not None and record.passed:
+            modules = new_modules(self._modules_before)
+            record.measure_again(functools.partial(self._run_again, item, modules=modules))
         if self._settings.junit:
-            set_properties(item, meter.measurement, is_first=record.attempt == 1)
-
-    def _abandon(self) -> None:
-        """Close what no report came for: the test was interrupted in its setup."""
-        if self._record is not None and self._record.setup_meter is not None:
-            self._record.end_setup()
+            set_properties(item, record.phases["call"], is_first=record.attempt == 1)
 
     def _meter(
         self, record: TestRecord, census: CensusStart | None, *, counters: CounterSource | None = None
@@ -197,10 +205,9 @@ class Recorder:
 
     def _counters_for(self, budgets: Iterable[AnyBudget]) -> CounterSource | None:
         # Counting costs, a tick of perf say, so it is for those who asked: all tests, or this one.
-        if self._counters is None:
-            return None
-        asked = self._settings.perf_events or any(isinstance(one, EventBudget) for one in budgets)
-        return self._counters if asked else None
+        if self._counters is None or self._settings.perf_events:
+            return self._counters
+        return self._counters if any(isinstance(one, EventBudget) for one in budgets) else None
 
     def _attach(
         self, item: pytest.Item, record: TestRecord, report: pytest.TestReport, *, failed: bool

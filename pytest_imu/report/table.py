@@ -51,6 +51,8 @@ class Entry:
         remarks: list[str] = [] if self.phase == "call" else [self.phase]
         if self.measurement.had_children and self.measurement.children_memory is None:
             remarks.append("had child processes, not counted")
+        if self.measurement.imports:
+            remarks.append(f"imports {', '.join(self.measurement.imports)}")
         return f" ({'; '.join(remarks)})" if remarks else ""
 
 
@@ -182,9 +184,8 @@ def _peak_column(measured: Sequence[Measurement]) -> list[str]:
     for one in measured:
         sampled = "~" if one.source == "sampled" else ""
         peaks.append(sampled + format_mib(one.peak_bytes))
-        reused_bytes = likely_reused(one.reusable_bytes, one.duration_ns)
-        shown = reused_bytes >= NOTEWORTHY_BYTES and one.peak_bytes is not None
-        reused.append(f" (+{reused_bytes / MIB:.0f} reusable)" if shown else "")
+        reused_bytes = likely_reused(one.reusable_bytes, one.duration_ns, one.peak_bytes)
+        reused.append(f" (+{reused_bytes / MIB:.0f} reusable)" if reused_bytes else "")
     room = max(map(len, reused))
     numbers = align_right([[peak] for peak in peaks])
     return [number + more.ljust(room) for number, more in zip(numbers, reused, strict=True)]

@@ -64,6 +64,7 @@ def test_plain_form() -> None:
         counters=(MISSES, CYCLES),
         had_children=True,
         children_memory=ChildrenMemory(peak_bytes=7, most=1, samples=3, unit="pss"),
+        imports=("scipy",),
     )
     expected = {
         "before_bytes": 100,
@@ -84,6 +85,7 @@ def test_plain_form() -> None:
             "unit": "pss",
             "reason": None,
         },
+        "imports": ["scipy"],
         "counters": {
             "cache-misses": {
                 "value": 8823.0,
