@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from pytest_imu.core.counters.source import check_event
+from pytest_imu.core.counters.source import CounterChoice, check_event
 from pytest_imu.core.invalid import InvalidValueError
 from pytest_imu.options import Kind
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 SortKey = Literal["peak", "delta", "total", "time", "name"]
 OnBreach = Literal["fail", "warn"]
 Which = Literal["off", "budgets", "all"]
+Cpu = Literal["baseline", "host"]
 
 
 def _parse_count(value: object) -> int:
@@ -95,5 +96,7 @@ TOLERANCE = Kind(
 )
 SORT: Kind[SortKey] = _one_of(get_args(SortKey), "KEY")
 ON_BREACH: Kind[OnBreach] = _one_of(get_args(OnBreach))
+COUNTERS: Kind[CounterChoice] = _one_of(get_args(CounterChoice), "SOURCE")
+CPU: Kind[Cpu] = _one_of(get_args(Cpu))
 WHICH: Kind[Which] = _one_of(get_args(Which), "WHICH")
 ISOLATE = replace(WHICH, parse=_parse_isolate)

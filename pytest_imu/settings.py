@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_imu.core.counters.source import CACHE_MISSES
+from pytest_imu.core.counters.source import CACHE_MISSES, CounterChoice
+from pytest_imu.core.invalid import InvalidValueError
 from pytest_imu.core.outfile import STDOUT
 from pytest_imu.kinds import (
     CACHES,
     COUNT,
+    COUNTERS,
+    CPU,
     EVENTS,
     FILE,
     FLAG,
@@ -24,6 +27,7 @@ from pytest_imu.kinds import (
     SORT,
     TOLERANCE,
     WHICH,
+    Cpu,
     OnBreach,
     SortKey,
     Which,
@@ -84,10 +88,16 @@ class Settings:
     perf_events: tuple[str, ...] = option(
         "imu_perf",
         EVENTS,
-        "Count these events in each test with perf; --imu-perf alone counts cache-misses.",
+        "Count these events in each test; --imu-perf alone counts cache-misses.",
         default=(),
         bare=CACHE_MISSES,
         turns_on=True,
+    )
+    counters: CounterChoice = option(
+        "imu_counters",
+        COUNTERS,
+        "What counts events: auto asks the kernel, and perf for what only perf can name.",
+        default="auto",
     )
     simulate: Which = option(
         "imu_simulate",
@@ -103,6 +113,13 @@ class Settings:
         "The caches that --imu-simulate simulates.",
         default=None,
         usual="I1=32768,8,64 D1=32768,8,64 LL=8388608,16,64",
+        on_command_line=False,
+    )
+    simulate_cpu: Cpu = option(
+        "imu_simulate_cpu",
+        CPU,
+        "The CPU that libraries choose their code for under --imu-simulate.",
+        default="baseline",
         on_command_line=False,
     )
     warmup: int = option(
@@ -205,6 +222,9 @@ class Settings:
         values = {name: one.read(config) for name, one in OPTIONS.items()}
         if values["simulate"] != "off":
             values["children"] = False  # the thread that samples them would be counted
+            if values["counters"] not in ("auto", "callgrind"):
+                error = InvalidValueError(values["counters"], "auto or callgrind with --imu-simulate")
+                raise pytest.UsageError(error.of(OPTIONS["counters"].source(config)))
             values["perf_events"] = values["perf_events"] or (CACHE_MISSES,)
         values["report"] |= any(
             one.turns_on and config.getoption(one.name) not in (None, "off") for one in OPTIONS.values()

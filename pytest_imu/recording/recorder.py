@@ -141,9 +141,7 @@ class Recorder:
         if self._log is not None:
             self._log.begin_in_isolated_child()
         if self._counters is not None:
-            from pytest_imu.core.counters.perf.stat import PerfStat
-
-            self._counters = PerfStat(self._counters.events)
+            self._counters = self._counters.anew()
             self._counters.prepare()
 
     def begin_alone(self) -> None:
@@ -206,7 +204,7 @@ class Recorder:
         )
 
     def _counters_for(self, budgets: Iterable[AnyBudget]) -> CounterSource | None:
-        # Counting costs a tick of perf, so it is for those who asked: all tests, or this one.
+        # Counting costs, a tick of perf say, so it is for those who asked: all tests, or this one.
         if self._counters is None or self._settings.perf_events:
             return self._counters
         return self._counters if any(isinstance(one, EventBudget) for one in budgets) else None
@@ -258,7 +256,7 @@ def counter_source(settings: Settings, budgets: Iterable[Iterable[AnyBudget]]) -
         return None
     from pytest_imu.core.counters.choice import source_of_counts
 
-    return source_of_counts(events)
+    return source_of_counts(events, choice=settings.counters)
 
 
 def _warm_up(item: pytest.Item, record: TestRecord) -> None:

@@ -157,11 +157,12 @@ EXPLAINED = {SIMULATED: ": the numbers would include valgrind's own memory"}
 def simulated_lines(entries: Sequence[Entry], settings: Settings) -> list[str]:
     """Return which caches were simulated, where any were."""
     readings = [reading for entry in entries for reading in entry.measurement.counters]
-    if not any(reading.source == "callgrind" and reading.value is not None for reading in readings):
+    if not any(reading.is_simulated and reading.value is not None for reading in readings):
         return []
     from pytest_imu.core.counters.choice import simulated_caches_of
 
-    return [f"counts simulated by callgrind: {simulated_caches_of(settings.caches)}"]
+    simulated = f"{simulated_caches_of(settings.caches)}, {settings.simulate_cpu} CPU"
+    return [f"counts simulated by callgrind: {simulated}"]
 
 
 def traced_lines(entries: Sequence[Entry]) -> list[str]:
@@ -189,8 +190,11 @@ def counter_lines(entries: Sequence[Entry]) -> list[str]:
     readings = [reading for entry in entries for reading in entry.measurement.counters]
     lines = []
     if any(is_scaled(reading) for reading in readings):
-        lines.append("* scaled: perf counted the event only part of the time")
-    counted = any(reading.value is not None and reading.source == "perf" for reading in readings)
+        lines.append("* scaled: the event was counted only part of the time")
+    user_only = dict.fromkeys(reading.name for reading in readings if reading.user_only)
+    if user_only:
+        lines.append(f"{', '.join(user_only)}: in user space only, as no more is allowed")
+    counted = any(reading.value is not None and not reading.is_simulated for reading in readings)
     if counted and any(entry.row.worker for entry in entries):
         lines.append("counts of several workers: they share the caches and affect each other's counts")
     return lines

@@ -210,9 +210,10 @@ def _event_columns(measured: Sequence[Measurement]) -> list[list[str]]:
     columns = []
     for event in dict.fromkeys(event for counted in readings for event in counted):
         own = [counted.get(event) for counted in readings]
-        columns.append([event, *("" if one is None else _count(one) for one in own)])
+        name = max((one.name for one in own if one is not None), key=len)
+        columns.append([name, *("" if one is None else _count(one) for one in own)])
         # A rate of what is simulated, fifty times slower, would say nothing.
-        timed = any(one is not None and one.source == "perf" for one in own)
+        timed = any(one is not None and not one.is_simulated for one in own)
         if len(columns) == 1 and timed:
             columns.append(["/s", *("" if one is None else _rate(one) for one in own)])
     return columns
@@ -229,7 +230,7 @@ def _count(reading: CounterReading) -> str:
 
 
 def is_scaled(reading: CounterReading) -> bool:
-    """Tell whether perf counted for a part of the time only, and scaled what it saw."""
+    """Tell whether the event was counted for a part of the time only, and the count scaled up."""
     return reading.running_percent is not None and reading.running_percent < FULLY_RUNNING_PERCENT
 
 
