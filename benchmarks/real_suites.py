@@ -1,9 +1,9 @@
 """Do numbers hold in any order? python benchmarks/real_suites.py [--alone N] [SUITE ...].
 
 Installs numpy, pandas and networkx into a virtual environment of its own, runs parts of their tests
-in file order and reversed, in one process and isolated, and prints how far the peak of a test is from one
-order to the other. For each suite's N largest tests the isolated peak is also held against that
-of the test alone in a fresh process (a run of pytest for each). Takes about 15 minutes.
+in file order and reversed, in one process and isolated, and prints how far a test's peak is from the one
+to the other. For each suite's N largest tests the isolated peak is also held against that of the test
+alone in a fresh process (a run of pytest for each). Takes about 15 minutes.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import json
 import os
 import statistics
 import subprocess
+import sys
 import tempfile
 import venv
 from collections.abc import Mapping, Sequence
@@ -33,7 +34,7 @@ SUITES: Mapping[str, Sequence[str]] = {
             "algorithms/shortest_paths/tests/test_weighted.py",
             "drawing/tests/test_layout.py",
             "generators/tests/test_random_graphs.py",
-            "linalg/tests/test_graph_matrix.py",
+            "linalg/tests/test_graphmatrix.py",
         )
     ],
     "pandas": [
@@ -86,12 +87,14 @@ class Runs:
             *("-c", str(self._folder / "pytest.ini"), f"--rootdir={self._folder}"),
             *("--imu", f"--imu-json={out}", *args, *tests),
         ]
-        subprocess.run(command, env=environment, cwd=self._folder, capture_output=True, check=False)
+        done = subprocess.run(
+            command, env=environment, cwd=self._folder, capture_output=True, text=True, check=False
+        )
+        if not out.exists() or done.returncode not in (0, 1):
+            sys.exit(f"pytest ended with {done.returncode}: {done.stdout}{done.stderr}")
         tests_run = json.loads(out.read_text(encoding="utf-8"))["tests"]
         calls = {test["nodeid"]: test["phases"]["call"] for test in tests_run}
-        return {
-            nodeid: call["peak_bytes"] for nodeid, call in calls.items() if call and "peak_bytes" in call
-        }
+        return {nodeid: call["peak_bytes"] for nodeid, call in calls.items() if call is not None}
 
 
 def differences(one: Peaks, other: Peaks) -> list[float]:
@@ -109,7 +112,7 @@ def row(name: str, found: Sequence[float]) -> str:
 def compare(runs: Runs, suite: str, site: Path, largest: int) -> None:
     """Print the lines of one suite."""
     files = [str(site / path) for path in SUITES[suite]]
-    for name, args in (("in one process", ()), ("isolated", ("--imu-isolate",))):
+    for name, args in (("in one process", ()), ("isolated", ("--imu-isolate=all",))):
         forward, backward = (runs.peaks(files, order, *args) for order in ORDERS)
         print(row(f"{suite}, {name}, in two orders:", differences(forward, backward)), flush=True)
     top = sorted(forward, key=forward.__getitem__, reverse=True)[:largest]

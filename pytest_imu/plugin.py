@@ -89,12 +89,14 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     # Installed but not asked for, the plugin is free: what isolates and measures is imported here.
     if settings.isolate != "off":
         from pytest_imu.core.counters.callgrind.command import running_tool
+        from pytest_imu.isolation.confirm import run_alone_for
         from pytest_imu.isolation.hooks import Isolation
 
         # Under valgrind there is no memory to keep apart, and a forked child is not counted.
         if running_tool() is None:
             # Before the recorder: what comes later is called first, and it measures before the fork.
-            config.pluginmanager.register(Isolation(session, settings), "imu-isolation")
+            run_again = run_alone_for(session, always=True)
+            config.pluginmanager.register(Isolation(session, settings, run_again), "imu-isolation")
     if budgets or settings.measure_all:
         from pytest_imu.recording.recorder import Recorder, SetupEnd, counter_source
         from pytest_imu.recording.teardown import TeardownRecorder

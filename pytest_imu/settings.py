@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
-import math
-import os
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_imu.core.counters.source import CACHE_MISSES, check_event
+from pytest_imu.core.counters.source import CACHE_MISSES, CounterChoice
 from pytest_imu.core.invalid import InvalidValueError
 from pytest_imu.core.outfile import STDOUT
-from pytest_imu.options import Kind, Option, option
+from pytest_imu.kinds import (
+    CACHES,
+    COUNT,
+    COUNTERS,
+    CPU,
+    EVENTS,
+    FILE,
+    FLAG,
+    ISOLATE,
+    ON_BREACH,
+    SECONDS,
+    SIZE,
+    SORT,
+    TOLERANCE,
+    WHICH,
+    Cpu,
+    OnBreach,
+    SortKey,
+    Which,
+)
+from pytest_imu.options import Option, option
 
 if TYPE_CHECKING:
     from pytest_imu.core.budgets import Budget, Metric
@@ -23,86 +40,6 @@ if TYPE_CHECKING:
 
 SETTINGS: pytest.StashKey[Settings] = pytest.StashKey()
 """Where the settings are kept, on the config."""
-SortKey = Literal["peak", "delta", "total", "time", "name"]
-OnBreach = Literal["fail", "warn"]
-Which = Literal["off", "budgets", "all"]
-
-
-def _parse_count(value: object) -> int:
-    number = int(str(value))
-    if number < 0:
-        raise ValueError
-    return number
-
-
-def _parse_mib(value: object) -> float:
-    number = float(str(value))
-    if isinstance(value, bool) or not (math.isfinite(number) and number >= 0):
-        raise ValueError
-    return number
-
-
-def _parse_path(value: str) -> Path:
-    if not value:
-        raise ValueError
-    return Path(value)
-
-
-def _parse_events(value: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(check_event(event.strip()) for event in value.split(",")))
-
-
-def _parse_isolate(value: str) -> Which:
-    which: Which = WHICH.read(value)
-    if which != "off" and not hasattr(os, "fork"):
-        expected = f"off, because this platform ({sys.platform}) cannot fork"
-        raise InvalidValueError(value, expected)
-    return which
-
-
-def _parse_caches(value: str) -> str:
-    from pytest_imu.core.counters.callgrind.command import parse_caches
-
-    return parse_caches(value)
-
-
-def _parse_tolerance(value: str) -> Tolerance:
-    from pytest_imu.core.tolerance import parse_tolerance
-
-    return parse_tolerance(value)
-
-
-def _one_of(
-    words: tuple[str, ...], metavar: str | None = None
-) -> Kind[Any]:  # Any: the Literal whose words these are
-    def parse(value: str) -> str:
-        if value not in words:
-            raise ValueError
-        return value
-
-    expected = f"{', '.join(words[:-1])} or {words[-1]}"
-    return Kind(expected=expected, parse=parse, words=words, metavar=metavar)
-
-
-FLAG = Kind(expected="true or false", parse=bool, ini="bool")
-COUNT = Kind(expected="a whole number, 0 or more", parse=_parse_count, ini="int", metavar="N")
-SIZE = Kind(expected="a number of MiB, 0 or more", parse=_parse_mib, ini="float", metavar="MIB")
-FILE = Kind(expected="the path of a file", parse=_parse_path, metavar="PATH")
-EVENTS = Kind(
-    expected="events as `perf list` names them, separated by commas",
-    parse=_parse_events,
-    metavar="EVENTS",
-)
-CACHES = Kind(expected="NAME=BYTES,WAYS,LINE_BYTES for each cache", parse=_parse_caches)
-TOLERANCE = Kind(
-    expected="a number of MiB, 0 or more, or a percentage such as 5%",
-    parse=_parse_tolerance,
-    metavar="SIZE",
-)
-SORT: Kind[SortKey] = _one_of(get_args(SortKey), "KEY")
-ON_BREACH: Kind[OnBreach] = _one_of(get_args(OnBreach))
-WHICH: Kind[Which] = _one_of(get_args(Which), "WHICH")
-ISOLATE = replace(WHICH, parse=_parse_isolate)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,10 +88,16 @@ class Settings:
     perf_events: tuple[str, ...] = option(
         "imu_perf",
         EVENTS,
-        "Count these events in each test with perf; --imu-perf alone counts cache-misses.",
+        "Count these events in each test; --imu-perf alone counts cache-misses.",
         default=(),
         bare=CACHE_MISSES,
         turns_on=True,
+    )
+    counters: CounterChoice = option(
+        "imu_counters",
+        COUNTERS,
+        "What counts events: auto asks the kernel, and perf for what only perf can name.",
+        default="auto",
     )
     simulate: Which = option(
         "imu_simulate",
@@ -170,6 +113,13 @@ class Settings:
         "The caches that --imu-simulate simulates.",
         default=None,
         usual="I1=32768,8,64 D1=32768,8,64 LL=8388608,16,64",
+        on_command_line=False,
+    )
+    simulate_cpu: Cpu = option(
+        "imu_simulate_cpu",
+        CPU,
+        "The CPU that libraries choose their code for under --imu-simulate.",
+        default="baseline",
         on_command_line=False,
     )
     warmup: int = option(
@@ -192,6 +142,13 @@ class Settings:
         "Run each test, or only those with a budget, in a process of its own.",
         default="off",
         bare="all",
+    )
+    isolate_timeout_s: int = option(
+        "imu_isolate_timeout",
+        SECONDS,
+        "End an isolated test after N seconds, and show where it was; 0 never does.",
+        default=0,
+        on_command_line=False,
     )
     json_path: Path | None = option(
         "imu_json", FILE, "Write all measurements to PATH as JSON.", default=None, in_ini=False
@@ -265,6 +222,9 @@ class Settings:
         values = {name: one.read(config) for name, one in OPTIONS.items()}
         if values["simulate"] != "off":
             values["children"] = False  # the thread that samples them would be counted
+            if values["counters"] not in ("auto", "callgrind"):
+                error = InvalidValueError(values["counters"], "auto or callgrind with --imu-simulate")
+                raise pytest.UsageError(error.of(OPTIONS["counters"].source(config)))
             values["perf_events"] = values["perf_events"] or (CACHE_MISSES,)
         values["report"] |= any(
             one.turns_on and config.getoption(one.name) not in (None, "off") for one in OPTIONS.values()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from pytest_imu.core.budgets import REUSED, Budget, Terms, Verdict, check
 from pytest_imu.core.model import Measurement, Phase
@@ -20,6 +21,21 @@ class Alone:
     phases: Mapping[Phase, Measurement] = field(default_factory=dict)
     reason: str | None = None
     """Why there was no such run, or it tells nothing."""
+    imported: Mapping[str, int] = field(default_factory=dict)
+    """The bytes that each package took which was imported for this run, before it was measured."""
+    imports_start_threads: bool = False
+    """Whether importing them started threads that a fork does not copy."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plain form, which goes to the process of an isolated test."""
+        phases = {phase: measurement.to_dict() for phase, measurement in self.phases.items()}
+        return {"phases": phases, "reason": self.reason}
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Alone:
+        """Rebuild from the plain form what it has."""
+        phases = {phase: Measurement.from_dict(one) for phase, one in plain["phases"].items()}
+        return cls(phases=phases, reason=plain["reason"])
 
 
 def is_doubtful(verdict: Verdict) -> bool:

@@ -19,7 +19,7 @@ DecidedBy = Literal["first", "alone"]
 """Which run decided: the test's own, or one more, alone in a clean process."""
 
 FULLY_RUNNING_PERCENT = 99.5
-"""Under this a count is an estimate: perf had the event on the hardware for a part of the time."""
+"""Under this a count is an estimate: the event was on the hardware for a part of the time."""
 
 SOURCE_WORDS: Mapping[Source, str] = {
     "kernel": "kernel high-water mark",
@@ -201,11 +201,11 @@ def _check_events(budget: EventBudget, call: Measurement, tolerance: Tolerance) 
     # Whole numbers, unless it takes decimals to show that it is over: milliseconds have them.
     decimals = next((n for n in range(7) if round(over, n) > 0), 7)
     limit = _with_tolerance(budget, tolerance if tolerance.percent else EXACT)
-    reason = f"{budget.event} {actual:,.{decimals}f} is over {limit} by {over:,.{decimals}f}{share}"
+    reason = f"{readings[0].name} {actual:,.{decimals}f} is over {limit} by {over:,.{decimals}f}{share}"
     percent = readings[0].running_percent
     if percent is not None and percent < FULLY_RUNNING_PERCENT:
-        reason += f"; scaled, perf counted {percent:.0f} % of the time"
-    if readings[0].source == "callgrind":
+        reason += f"; scaled, counted {percent:.0f} % of the time"
+    if readings[0].is_simulated:
         reason += "; simulated"
     return Verdict(budget=budget, outcome="broken", actual_count=actual, reason=reason)
 

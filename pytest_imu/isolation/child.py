@@ -9,12 +9,15 @@ from typing import Any
 
 import pytest
 
+from pytest_imu.core.alone import Alone
 from pytest_imu.isolation import coverage_data as child_coverage
-from pytest_imu.isolation.channel import Channel
+from pytest_imu.isolation.channel import Channel, Message
 from pytest_imu.isolation.clean import CleanMemory, import_modules
 from pytest_imu.isolation.file_pages import FilePages
 from pytest_imu.isolation.messages import flush_output, plain, plain_warning
 from pytest_imu.isolation.protocol import run_protocol, take_over
+from pytest_imu.isolation.stacks import Stacks
+from pytest_imu.isolation.timeouts import timeouts_paused
 from pytest_imu.recording.recorder import Recorder
 
 
@@ -23,17 +26,19 @@ class Child:
 
     _end_logging = staticmethod(logging.shutdown)  # a test may have mocked it
 
-    def __init__(self, session: pytest.Session, file_pages: FilePages) -> None:
+    def __init__(self, session: pytest.Session, file_pages: FilePages, stacks: Stacks) -> None:
         """*file_pages* are those of the session's process."""
         self._session = session
         self._channel: Channel | None = None  # none before there is a child
         self._number = self._asked = 0
         self._memory = CleanMemory(file_pages)
+        self._stacks = stacks
         self._kept: list[object] = []
 
     def prepare(self, descriptors: Collection[int]) -> None:  # noqa: ARG002 - the children keep theirs
         """Make the process ready that forks."""
         child_coverage.begin_in_server()
+        self._stacks.be_askable()
         self._kept = take_over(self._session, self)
         self._memory.begin_in_child()
         self._memory.clean()
@@ -47,15 +52,17 @@ class Child:
     def close(self) -> None:
         """Leave all as it is: the session's own folders are its to remove."""
 
-    def work(self, number: int, channel: Channel) -> None:
+    def work(self, task: Message, channel: Channel) -> None:
         """Run a test's whole protocol; what it tells is sent, and last how it was left."""
         self._memory.begin_in_child()
-        self._number, self._channel = number, channel
-        item = self._session.items[number]
+        if task["modules"]:
+            self.import_modules(task["modules"])
+        self._number, self._channel = task["number"], channel
+        item = self._session.items[self._number]
         config = item.config
         recorder: Recorder | None = config.pluginmanager.get_plugin("imu-recorder")
         if recorder is not None:
-            recorder.begin_in_isolated_child()
+            recorder.begin_in_isolated_child(self._measure_again)
         left = run_protocol(item)
         log_fault = None
         if recorder is not None:
@@ -138,6 +145,17 @@ class Child:
         if self._channel is not None and self._channel.is_mine:
             while waits and token not in self._channel.receive():
                 continue  # an answer that a child before this one did not live to read
+
+    def _measure_again(self, item: pytest.Item, first_ns: int, modules: Sequence[str]) -> Alone:
+        """Have the session run the test once more, in a process that has imported these modules."""
+        if self._channel is None or not self._channel.is_mine:
+            return Alone(reason="the test has forked")
+        with timeouts_paused(item):
+            self._send("again", first_ns=first_ns, modules=[*modules])
+            while True:
+                for answer in self._channel.receive():
+                    if isinstance(answer, dict):
+                        return Alone.from_dict(answer)
 
     def _send(self, what: str, **fields: Any) -> None:
         """Send a message; what a test has forked is silent."""

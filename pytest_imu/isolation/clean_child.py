@@ -17,6 +17,7 @@ from pytest_imu.isolation import coverage_data as child_coverage
 from pytest_imu.isolation.channel import Channel, Message
 from pytest_imu.isolation.clean import CleanMemory, import_modules
 from pytest_imu.isolation.file_pages import FilePages
+from pytest_imu.isolation.native_threads import unsafe_threads
 from pytest_imu.isolation.protocol import run_protocol, take_over
 from pytest_imu.isolation.quiet import go_quiet
 from pytest_imu.recording.record import PhaseRecord
@@ -57,7 +58,8 @@ class CleanChild:
     def work(self, task: Message, channel: Channel) -> None:
         """Import what the session has imported by now, make the process clean, and run the test."""
         self._memory.begin_in_child()
-        import_modules(task["modules"])
+        imported = import_modules(task["modules"])
+        starts_threads = bool(unsafe_threads())
         self._memory.clean()
         item = self._session.items[task["number"]]
         if item.nodeid != task["nodeid"]:
@@ -70,7 +72,14 @@ class CleanChild:
         if left is not None:
             self._failure = self._failure or f"was left by {left['by']}"
         phases = {phase: measurement.to_dict() for phase, measurement in self._phases.items()}
-        channel.send({"phases": phases, "failure": self._failure})
+        channel.send(
+            {
+                "phases": phases,
+                "failure": self._failure,
+                "imported": imported,
+                "starts_threads": starts_threads,
+            }
+        )
 
     def _use_own_folder(self, config: pytest.Config) -> None:
         """Let `tmp_path` be in a folder that goes with this process: the session's are numbered."""

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import signal
 import sys
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable
 
 import pytest
 
@@ -22,6 +19,7 @@ from pytest_imu.isolation.file_pages import resident_file_pages
 from pytest_imu.isolation.forkserver import ForkServer
 from pytest_imu.isolation.messages import flush_output
 from pytest_imu.isolation.native_threads import in_words, unsafe_threads
+from pytest_imu.isolation.timeouts import timeouts_paused
 from pytest_imu.markers import BUDGETS, NO_RERUN
 
 LEAST_LIMIT_S = 30
@@ -30,13 +28,16 @@ TIMES_THE_FIRST = 10
 LOST = "the clean process was lost"
 
 
-def run_alone_for(session: pytest.Session) -> Callable[[pytest.Item, int], Alone]:
-    """Return what runs a test of the session once more; registers what that takes."""
+def run_alone_for(session: pytest.Session, *, always: bool = False) -> Callable[..., Alone]:
+    """Return what runs a test of the session once more: `CleanRuns.run`; registers what that takes.
+
+    *always* is for all tests, and not only for those with a budget on memory.
+    """
     if running_tool() is not None:
         return lambda *_: Alone(reason="under valgrind no memory is measured")
     if sys.platform != "linux":
         return lambda *_: Alone(reason="only Linux can fork a clean process")
-    runs = CleanRuns(session)
+    runs = CleanRuns(session, always=always)
     # Before the recorder is: what comes later is called first, and it measures before the fork.
     session.config.pluginmanager.register(runs, "imu-clean-runs")
     return runs.run
@@ -45,21 +46,19 @@ def run_alone_for(session: pytest.Session) -> Callable[[pytest.Item, int], Alone
 class CleanRuns:
     """The hooks around the process that forks, and the one more run of a test."""
 
-    # Bound here: a test may have mocked them.
-    _set_timer = staticmethod(getattr(signal, "setitimer", None) or (lambda *_: (0.0, 0.0)))
-    _TIMER = getattr(signal, "ITIMER_REAL", 0)
-
-    def __init__(self, session: pytest.Session) -> None:
+    def __init__(self, session: pytest.Session, *, always: bool) -> None:
         self._session = session
+        self._always = always
         self._server: ForkServer | None = None
         self._known: frozenset[str] = frozenset()
+        self._given: dict[str, None] = {}
         self._why_not: str | None = "no clean process was started"
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> None:
         """Fork the process that has run no test, before any runs here."""
         config = session.config
-        if config.option.collectonly or not any(map(_has_memory_budget, session.items)):
+        if config.option.collectonly or not self._is_wanted():
             return
         threads = unsafe_threads()
         if threads:
@@ -82,8 +81,12 @@ class CleanRuns:
         """End the process that forks, where the session did not come to its own end."""
         self._close()
 
-    def run(self, item: pytest.Item, duration_ns: int) -> Alone:
-        """Run a test once more and return what it measured; it took *duration_ns* the first time."""
+    def run(self, item: pytest.Item, duration_ns: int, modules: Iterable[str] = ()) -> Alone:
+        """Run a test once more and return what it measured; it took *duration_ns* the first time.
+
+        *modules* are imported before, from now on, besides those that this process has.
+        """
+        self._given.update(dict.fromkeys(modules))
         server = self._server
         if item.get_closest_marker(NO_RERUN) is not None:
             return Alone(reason=f"it is marked {NO_RERUN}")
@@ -92,18 +95,23 @@ class CleanRuns:
         if not server.is_mine or server.is_lost:
             return Alone(reason=LOST)
         looks = max(LEAST_LIMIT_S, TIMES_THE_FIRST * duration_ns // NANOSECONDS_PER_SECOND)
-        with self._timeouts_paused(item):
+        with timeouts_paused(item):
             number = self._session.items.index(item)
             server.begin({"number": number, "nodeid": item.nodeid, "modules": self._modules()})
             return self._hear(server, looks)
 
+    def _is_wanted(self) -> bool:
+        budgets = (budget for item in self._session.items for budget in item.stash.get(BUDGETS, ()))
+        return self._always or any(isinstance(budget, Budget) for budget in budgets)
+
     def _modules(self) -> list[str]:
         """Return what was imported since the clean process was forked, in that order."""
-        return [
+        own = [
             name
             for name, module in list(sys.modules.items())
             if name not in self._known and getattr(module, "__spec__", None) is not None
         ]
+        return [*own, *self._given]
 
     def _hear(self, server: ForkServer, looks: int) -> Alone:
         told: Message = None
@@ -118,36 +126,20 @@ class CleanRuns:
             raise
         if told is None:
             return Alone(reason=LOST if server.pid is None else f"the child process {event}")
-        if told["failure"] is not None:
-            return Alone(reason=f"it {told['failure']}")
-        return Alone(phases={name: Measurement.from_dict(one) for name, one in told["phases"].items()})
-
-    @contextlib.contextmanager
-    def _timeouts_paused(self, item: pytest.Item) -> Iterator[None]:
-        """Let no timeout of the test's own run count this one: pytest-timeout's timers stand still."""
-        hook: Any = item.ihook
-        timeout: Any = sys.modules.get("pytest_timeout")
-        is_armed = timeout is not None and getattr(item, "cancel_timeout", None) is not None
-        if is_armed:
-            hook.pytest_timeout_cancel_timer(item=item)
-        left_s, interval_s = self._set_timer(self._TIMER, 0)
-        try:
-            yield
-        finally:
-            if left_s:
-                self._set_timer(self._TIMER, left_s, interval_s)
-            if is_armed:
-                hook.pytest_timeout_set_timer(item=item, settings=timeout._get_item_settings(item))  # noqa: SLF001 - it has no public one
+        reason = None if told["failure"] is None else f"it {told['failure']}"
+        phases = {name: Measurement.from_dict(one) for name, one in told["phases"].items()}
+        return Alone(
+            phases=phases,
+            reason=reason,
+            imported=told["imported"],
+            imports_start_threads=told["starts_threads"],
+        )
 
     def _close(self) -> None:
         server, self._server = self._server, None
         if server is not None:
             server.close()
             helper_pids().difference_update((server.pid,))
-
-
-def _has_memory_budget(item: pytest.Item) -> bool:
-    return any(isinstance(budget, Budget) for budget in item.stash.get(BUDGETS, ()))
 
 
 def _kill(server: ForkServer) -> None:

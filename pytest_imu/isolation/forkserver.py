@@ -38,7 +38,8 @@ class ForkServer:
         self._orders, orders = channel()
         self._lines, lines = channel()
         self.pid: int | None = None
-        self._child: int | None = None
+        self.child: int | None = None
+        """The child that runs, as far as is known."""
         self._events: deque[Message] = deque()
         # Python's warning of threads in a process that forks is not for those who asked for this one.
         self._ignore_warnings("ignore", category=DeprecationWarning, module=__name__.replace(".", r"\."))
@@ -70,7 +71,7 @@ class ForkServer:
 
     def begin(self, task: Message) -> None:
         """Ask for a child that does this piece of work; how that went is told by `next_event()`."""
-        self._child = None
+        self.child = None
         self._lines.forget()
         self._events.clear()
         self._order({"do": "run", "task": task})
@@ -152,20 +153,20 @@ class ForkServer:
             return
         for answer in self._orders.receive():
             if "child" in answer:
-                self._child = answer["child"]
+                self.child = answer["child"]
                 continue
             if "imported" in answer:
                 self._events.append(answer)
                 continue
             while self._lines.has_input:  # what it sent before it ended
                 self._events.extend(self._lines.receive())
-            self._child = None
+            self.child = None
             self._events.append(answer["ended"])
 
     def _note_loss(self) -> None:
         """Take in that the server itself is no more, and let no child of its outlive it."""
         self.pid = None
-        if self._child is not None:
+        if self.child is not None:
             with contextlib.suppress(OSError):
-                System.kill(self._child, signal.SIGKILL)
+                System.kill(self.child, signal.SIGKILL)
         self._events.append("was lost: the process that forks isolated tests has ended")

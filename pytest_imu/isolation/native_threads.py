@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 BEGIN_ANEW = ("python", "openblas", "scipy_openblas", "omp", "iomp5", "mkl_", "arrow")
-"""What starts its threads again in a forked child, or does without them, by the beginning of its name."""
+"""What starts its threads again in a forked child, or does without, by the beginning of its name."""
 STACK_BYTES = 2**16
 """How much of a waiting thread's stack is looked at: it has called next to nothing."""
 WORD_BYTES = 8

@@ -10,7 +10,6 @@ import pytest
 from pytest_imu.core.alone import Alone
 from pytest_imu.core.budgets import Terms
 from pytest_imu.core.memory.reusable import why_unknown
-from pytest_imu.core.system import System
 from pytest_imu.core.tolerance import EXACT
 from pytest_imu.recording.noise import NoiseFloor
 from pytest_imu.recording.record import TestRecord
@@ -18,6 +17,8 @@ from pytest_imu.settings import Settings
 
 RunAlone = Callable[[pytest.Item, int], Alone]
 """Runs a test once more, alone in a clean process; gets how long it took the first time, in ns."""
+RunAgain = Callable[..., Alone]
+"""The same, with the modules that are to be imported first."""
 
 
 class BudgetWarning(pytest.PytestWarning):
@@ -70,8 +71,5 @@ class Judge:
     def _alone(self, item: pytest.Item, record: TestRecord) -> Alone:
         """Return what the test measures alone, in one more run of it at the most."""
         if record.alone is None and self._run_alone is not None:
-            begin_ns = System.perf_counter_ns()
-            first_ns = sum(measurement.duration_ns for measurement in record.phases.values())
-            record.alone = self._run_alone(item, first_ns)
-            record.alone_ns = System.perf_counter_ns() - begin_ns
+            record.alone = record.timed_alone(functools.partial(self._run_alone, item))
         return record.alone or Alone(reason="nobody can run it alone")

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import pytest
 
 from pytest_imu.core.alone import Alone, decided, is_doubtful
 from pytest_imu.core.budgets import NO_TERMS, AnyBudget, Budget, Terms, Verdict, check, unchecked
+from pytest_imu.core.children.census import CensusStart, process_census
 from pytest_imu.core.counters.source import CounterSource
 from pytest_imu.core.memory.reusable import NOTEWORTHY_BYTES
 from pytest_imu.core.meter import Meter
 from pytest_imu.core.model import Block, Measurement, Phase
+from pytest_imu.core.system import System
 
 NOT_TO_ITS_END = "the test did not run to its end"
 
@@ -71,22 +73,6 @@ class TestRecord:
     """What one attempt at one test has measured so far; it dies with the attempt."""
 
     __test__ = False  # pytest would collect a class of this name
-    __slots__ = (
-        "alone",
-        "alone_ns",
-        "attempt",
-        "before",
-        "counters",
-        "has_memory_budget",
-        "new_blocks",
-        "new_verdicts",
-        "open_budgets",
-        "outcome",
-        "passed",
-        "phases",
-        "phases_taken",
-        "setup_meter",
-    )
 
     def __init__(
         self, *, attempt: int, budgets: Sequence[AnyBudget], counters: CounterSource | None = None
@@ -97,9 +83,10 @@ class TestRecord:
         self.alone_ns = 0
         """How long that took, which is no time of the test's."""
         self.before: TeardownKept | None = None
+        self.census: CensusStart | None = None
         self.counters = counters
         self.open_budgets = tuple(budgets)
-        self.has_memory_budget = any(isinstance(budget, Budget) for budget in budgets)
+        self.has_memory_budget = bool(budgets) and any(isinstance(one, Budget) for one in budgets)
         self.phases: dict[Phase, Measurement] = {}
         self.phases_taken = 0
         self.passed = True
@@ -114,12 +101,32 @@ class TestRecord:
         deltas = (measurement.delta_bytes for measurement in self.phases.values())
         return sum(delta or 0 for delta in deltas) >= NOTEWORTHY_BYTES
 
-    def end_setup(self) -> None:
-        """Close the setup's window where no call has done so."""
+    def end_setup(self, *, call_follows: bool = False) -> None:
+        """Close the setup's window where it is open; a call tells of the setup's children too."""
         meter, self.setup_meter = self.setup_meter, None
-        if meter is not None:
-            meter.__exit__(None, None, None)
-            self.phases["setup"] = meter.measurement
+        if meter is None:
+            return
+        meter.__exit__(None, None, None)
+        measurement = meter.measurement
+        if self.census is not None and not call_follows:
+            had_children = process_census().had_children(self.census)
+            measurement = replace(measurement, had_children=had_children)
+        self.phases["setup"] = measurement
+
+    def timed_alone(self, run: Callable[[int], Alone]) -> Alone:
+        """Return what one more run told, which gets the time of the first; its own is noted."""
+        begin_ns = System.perf_counter_ns()
+        alone = run(sum(measurement.duration_ns for measurement in self.phases.values()))
+        self.alone_ns += System.perf_counter_ns() - begin_ns
+        return alone
+
+    def measure_again(self, run: Callable[[int], Alone]) -> None:
+        """Where this test was the first to import much, take the numbers of another run without that."""
+        if any(measurement.imports for measurement in self.phases.values()):
+            again = self.timed_alone(run)
+            if again.reason is None:
+                self.phases.update({phase: again.phases[phase] for phase in self.phases})
+                self.phases_taken = 0  # that of the setup has been sent already
 
     def add_block(self, block: Block) -> None:
         """Keep a named block for the next report."""
@@ -169,9 +176,10 @@ class TestRecord:
 
     def take(self) -> PhaseRecord:
         """Return what is new since the last report."""
-        phases = tuple(self.phases.items())[self.phases_taken :]
-        if not (phases or self.new_blocks or self.new_verdicts or self.before):
+        has_phases = len(self.phases) > self.phases_taken
+        if not (has_phases or self.new_blocks or self.new_verdicts or self.before):
             return nothing_new(self.attempt)
+        phases = tuple(self.phases.items())[self.phases_taken :]
         taken = PhaseRecord(
             attempt=self.attempt,
             phases=phases,
@@ -188,8 +196,8 @@ def combined_outcome(so_far: str | None, report: pytest.TestReport) -> str:
     """Return a test's outcome after one more phase, in pytest's own words."""
     outcome: str = report.outcome
     if hasattr(report, "wasxfail"):
-        outcome = "xfailed" if report.skipped else "xpassed"
-    elif report.failed and report.when != "call":
+        outcome = "xfailed" if outcome == "skipped" else "xpassed"
+    elif outcome == "failed" and report.when != "call":
         outcome = "error"
     if so_far in (None, "passed"):
         return outcome

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
-from pytest_imu.core.memory.reusable import NOTEWORTHY_BYTES, likely_reused
+from pytest_imu.core.memory.reusable import likely_reused
 from pytest_imu.core.model import Measurement
 from pytest_imu.core.units import MIB, format_mib, plural, printable
 from pytest_imu.report.rows import Row
@@ -37,10 +37,12 @@ def _is_noise(measurement: Measurement, noise_bytes: int) -> bool:
         return False
     if measurement.had_children or measurement.children_memory is not None:
         return False
-    reused_bytes = likely_reused(measurement.reusable_bytes, measurement.duration_ns)
+    reused_bytes = likely_reused(
+        measurement.reusable_bytes, measurement.duration_ns, measurement.peak_bytes
+    )
     highest_bytes = max(measurement.peak_bytes, abs(measurement.delta_bytes))
     as_shown = float(format_mib(highest_bytes)) <= float(format_mib(noise_bytes))
-    return as_shown and reused_bytes < NOTEWORTHY_BYTES
+    return as_shown and not reused_bytes
 
 
 def growth_lines(rows: Sequence[Row], settings: Settings) -> list[str]:

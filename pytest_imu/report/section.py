@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pytest_imu.core.budgets import REUSED, Verdict, event_reason
+from pytest_imu.core.memory.reusable import likely_reused
 from pytest_imu.core.memory.source import SIMULATED, peak_source
 from pytest_imu.core.units import MIB, encodable, format_mib, plural, printable
 from pytest_imu.report.names import folded_below
@@ -45,6 +46,7 @@ def lines(
     verbosity: int,
     encoding: str = "utf-8",
     noise_bytes: int | None = None,
+    first_imports: Mapping[str, int] | None = None,
 ) -> list[Line]:
     """Return what the section says; nothing at all where there is nothing to say."""
     reports = settings.report and not settings.off
@@ -64,6 +66,7 @@ def lines(
     if verbosity > VERY_QUIET:
         shown += [Line(text, "yellow") for text in unchecked_lines(rows)]
     if reports and verbosity >= 0:
+        shown += [Line(text) for text in first_imports_lines(first_imports or {})]
         shown += [Line(text) for text in kept_alone_lines(rows)]
     if verbosity >= 0:
         shown += [Line(text, "yellow") for text in unreliable_lines(rows, noise_bytes)]
@@ -100,6 +103,7 @@ def report_lines(
         *lines,
         *([] if quiet else [legend_line(entries, noise_bytes)]),
         *growth_lines(rows, settings),
+        *reused_lines(entries),
         *unmeasured_lines(entries),
         *simulated_lines(entries, settings),
         *traced_lines(entries),
@@ -121,7 +125,7 @@ def legend_line(entries: Sequence[Entry], noise_bytes: int | None = None) -> str
     resolution_bytes = peak_source().resolution_bytes if "kernel" in used else None
     exact = "" if resolution_bytes is None else f", to {math.ceil(resolution_bytes / MIB * 10) / 10}"
     sources = [text.format(exact) for source, text in SOURCE_LEGENDS.items() if source in used]
-    noise = [] if noise_bytes is None else [f"noise ± {format_mib(noise_bytes)} MiB"]
+    noise = [] if noise_bytes is None else [f"noise of an empty window ± {format_mib(noise_bytes)} MiB"]
     return "; ".join(["RSS in MiB: peak above start, delta kept, total at end", *sources, *noise])
 
 
@@ -140,17 +144,25 @@ def unmeasured_lines(entries: Sequence[Entry]) -> list[str]:
     ]
 
 
+def reused_lines(entries: Sequence[Entry]) -> list[str]:
+    """Return how many rows may read low because of memory that earlier ones had freed."""
+    measured = [entry.measurement for entry in entries]
+    low = sum(likely_reused(one.reusable_bytes, one.duration_ns, one.peak_bytes) > 0 for one in measured)
+    return [f"{plural(low, 'row')} may read low: reusable memory was free as they began"] if low else []
+
+
 EXPLAINED = {SIMULATED: ": the numbers would include valgrind's own memory"}
 
 
 def simulated_lines(entries: Sequence[Entry], settings: Settings) -> list[str]:
     """Return which caches were simulated, where any were."""
     readings = [reading for entry in entries for reading in entry.measurement.counters]
-    if not any(reading.source == "callgrind" and reading.value is not None for reading in readings):
+    if not any(reading.is_simulated and reading.value is not None for reading in readings):
         return []
     from pytest_imu.core.counters.choice import simulated_caches_of
 
-    return [f"counts simulated by callgrind: {simulated_caches_of(settings.caches)}"]
+    simulated = f"{simulated_caches_of(settings.caches)}, {settings.simulate_cpu} CPU"
+    return [f"counts simulated by callgrind: {simulated}"]
 
 
 def traced_lines(entries: Sequence[Entry]) -> list[str]:
@@ -178,8 +190,11 @@ def counter_lines(entries: Sequence[Entry]) -> list[str]:
     readings = [reading for entry in entries for reading in entry.measurement.counters]
     lines = []
     if any(is_scaled(reading) for reading in readings):
-        lines.append("* scaled: perf counted the event only part of the time")
-    counted = any(reading.value is not None and reading.source == "perf" for reading in readings)
+        lines.append("* scaled: the event was counted only part of the time")
+    user_only = dict.fromkeys(reading.name for reading in readings if reading.user_only)
+    if user_only:
+        lines.append(f"{', '.join(user_only)}: in user space only, as no more is allowed")
+    counted = any(reading.value is not None and not reading.is_simulated for reading in readings)
     if counted and any(entry.row.worker for entry in entries):
         lines.append("counts of several workers: they share the caches and affect each other's counts")
     return lines
@@ -210,6 +225,12 @@ def unchecked_lines(rows: Sequence[Row]) -> list[str]:
         way_out = f"; {WAYS_OUT[reason]}" if reason in WAYS_OUT else ""
         lines += [f"{plural(len(names), 'budget')} not checked: {printable(reason)}{way_out}", *names]
     return lines
+
+
+def first_imports_lines(sizes: Mapping[str, int]) -> list[str]:
+    """Return what the packages took that isolated tests were the first to import: in no row."""
+    named = [f"{printable(package)} {format_mib(size)}" for package, size in sizes.items()]
+    return [f"first imports: {', '.join(named)}"] if named else []
 
 
 def kept_alone_lines(rows: Sequence[Row]) -> list[str]:

@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Sequence
 
-from pytest_imu.core.memory.reusable import NOTEWORTHY_BYTES, likely_reused
+from pytest_imu.core.memory.reusable import likely_reused
 from pytest_imu.core.memory.source import peak_source
 from pytest_imu.core.model import Measurement
 from pytest_imu.core.units import MIB, format_limit, plural, printable
@@ -81,7 +81,9 @@ def suggested_mib(peak_bytes: int, floor_bytes: int) -> float:
 
 
 def _doubt(calls: Sequence[Measurement], way_out: str) -> str:
-    reused_bytes = max(likely_reused(call.reusable_bytes, call.duration_ns) for call in calls)
-    if reused_bytes < NOTEWORTHY_BYTES:
+    reused_bytes = max(
+        likely_reused(call.reusable_bytes, call.duration_ns, call.peak_bytes) for call in calls
+    )
+    if not reused_bytes:
         return ""
     return f"  (may need up to {reused_bytes / MIB:.0f} more: reused memory{way_out})"

@@ -20,9 +20,10 @@ from pytest_imu.core.units import (
     plural,
     printable,
 )
+from pytest_imu.kinds import SortKey
 from pytest_imu.report.names import Label, folded, lay_out
 from pytest_imu.report.rows import Row
-from pytest_imu.settings import Settings, SortKey
+from pytest_imu.settings import Settings
 
 SETUP_MARGIN_BYTES = MIB // 2
 """Nearer than that two peaks cannot be told apart, and a row would tell nobody anything."""
@@ -50,6 +51,8 @@ class Entry:
         remarks: list[str] = [] if self.phase == "call" else [self.phase]
         if self.measurement.had_children and self.measurement.children_memory is None:
             remarks.append("had child processes, not counted")
+        if self.measurement.imports:
+            remarks.append(f"imports {', '.join(self.measurement.imports)}")
         return f" ({'; '.join(remarks)})" if remarks else ""
 
 
@@ -181,9 +184,8 @@ def _peak_column(measured: Sequence[Measurement]) -> list[str]:
     for one in measured:
         sampled = "~" if one.source == "sampled" else ""
         peaks.append(sampled + format_mib(one.peak_bytes))
-        reused_bytes = likely_reused(one.reusable_bytes, one.duration_ns)
-        shown = reused_bytes >= NOTEWORTHY_BYTES and one.peak_bytes is not None
-        reused.append(f" (+{reused_bytes / MIB:.0f} reusable)" if shown else "")
+        reused_bytes = likely_reused(one.reusable_bytes, one.duration_ns, one.peak_bytes)
+        reused.append(f" (+{reused_bytes / MIB:.0f} reusable)" if reused_bytes else "")
     room = max(map(len, reused))
     numbers = align_right([[peak] for peak in peaks])
     return [number + more.ljust(room) for number, more in zip(numbers, reused, strict=True)]
@@ -208,9 +210,10 @@ def _event_columns(measured: Sequence[Measurement]) -> list[list[str]]:
     columns = []
     for event in dict.fromkeys(event for counted in readings for event in counted):
         own = [counted.get(event) for counted in readings]
-        columns.append([event, *("" if one is None else _count(one) for one in own)])
+        name = max((one.name for one in own if one is not None), key=len)
+        columns.append([name, *("" if one is None else _count(one) for one in own)])
         # A rate of what is simulated, fifty times slower, would say nothing.
-        timed = any(one is not None and one.source == "perf" for one in own)
+        timed = any(one is not None and not one.is_simulated for one in own)
         if len(columns) == 1 and timed:
             columns.append(["/s", *("" if one is None else _rate(one) for one in own)])
     return columns
@@ -227,7 +230,7 @@ def _count(reading: CounterReading) -> str:
 
 
 def is_scaled(reading: CounterReading) -> bool:
-    """Tell whether perf counted for a part of the time only, and scaled what it saw."""
+    """Tell whether the event was counted for a part of the time only, and the count scaled up."""
     return reading.running_percent is not None and reading.running_percent < FULLY_RUNNING_PERCENT
 
 

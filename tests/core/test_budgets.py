@@ -306,7 +306,7 @@ def test_only_uncounted_events_are_demanded() -> None:
             CounterReading(event="cache-misses", value=2000, running_percent=46.0),
             (
                 "cache-misses 2,000 is over max_cache_misses(1_000) by 1,000 (100 %); "
-                "scaled, perf counted 46 % of the time"
+                "scaled, counted 46 % of the time"
             ),
         ),
         (

@@ -11,6 +11,7 @@ from ipython_hooks import records, wording
 from ipython_hooks.notes import notes_on
 from ipython_hooks.records import CommandRecord, largest
 from ipython_hooks.repeat import Repeated
+from pytest_imu.core.counters.source import CounterChoice
 from pytest_imu.core.model import CounterReading, Measurement
 from pytest_imu.core.units import MIB
 
@@ -46,6 +47,7 @@ class SetOptions:
     gc: bool = False
     live_interval_s: float = 0.5
     live_after_s: float = 2.0
+    counters: CounterChoice = "auto"
     perf_idle_s: float = 60.0
 
 

@@ -16,7 +16,7 @@ pytestmark = [
 ]
 
 GROWS = """
-    import os, signal, sys, time, unittest, warnings, logging
+    import contextlib, os, signal, sys, time, unittest, warnings, logging
 
     import pytest
 
@@ -301,7 +301,9 @@ def test_mocks_timeouts_and_a_killed_process(pytester: pytest.Pytester) -> None:
     def test_kills_it():
         grow()
         for name in os.listdir("/proc"):
-            if name.isdecimal() and int(name) > os.getpid():
+            with contextlib.suppress(OSError):  # others come and go
+                if not name.isdecimal() or int(name) <= os.getpid():
+                    continue
                 status = open(f"/proc/{name}/stat").read().rpartition(")")[2].split()
                 is_from_here = os.readlink(f"/proc/{name}/cwd") == os.getcwd()
                 if is_from_here and int(status[3]) != os.getsid(0):

@@ -43,6 +43,7 @@ MEASUREMENT_KEYS = [
     "tracer",
     "had_children",
     "children_memory",
+    "imports",
     "counters",
 ]
 

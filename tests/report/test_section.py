@@ -15,9 +15,10 @@ import pytest
 from pytest_imu.core.budgets import Budget, Verdict
 from pytest_imu.core.model import Block, CounterReading, Measurement, Source
 from pytest_imu.core.units import MIB
+from pytest_imu.kinds import SortKey
 from pytest_imu.report import section, table
 from pytest_imu.report.rows import Row
-from pytest_imu.settings import SETTINGS, Settings, SortKey
+from pytest_imu.settings import SETTINGS, Settings
 
 Run = Callable[..., pytest.RunResult]
 
@@ -139,7 +140,10 @@ def test_whole_section_reads_as_documented(run: Run, pytester: pytest.Pytester) 
     assert re.fullmatch(r"the run grew from \d+ to \d+ MiB", text.pop(2))
     assert [
         "4 of 4 rows (3 tests, 1 setup), largest peak first",
-        "RSS in MiB: peak above start, delta kept, total at end; kernel peaks, to #; noise ± # MiB",
+        (
+            "RSS in MiB: peak above start, delta kept, total at end; kernel peaks, to #; "
+            "noise of an empty window ± # MiB"
+        ),
         (
             "test_mixed.py::test_over: peak # MiB is over max_peak_mib(#) by # MiB (# %); "
             "started at # MiB, kernel high-water mark"
