@@ -190,12 +190,12 @@ def _valgrind_checks(find_valgrind: Callable[[], tuple[str, str]]) -> Iterator[C
 
 
 def text_lines(checks: list[Check]) -> list[str]:
-    """Return the checks for people: aligned, each fix under its "no"."""
+    """Return the checks for people: aligned, each fix once, below the last "no" that it is for."""
     width = max(len(check.name) for check in checks)
     lines = []
-    for check in checks:
+    for check, following in zip(checks, [*checks[1:], None], strict=True):
         lines.append(f"{'yes' if check.ok else 'no ':3}  {check.name:{width}}  {printable(check.value)}")
-        if check.fix:
+        if check.fix and (following is None or following.fix != check.fix):
             lines.append(f"{'':{width + 7}}fix: {check.fix}")
     return lines
 

@@ -72,4 +72,4 @@ class Judge:
         """Return what the test measures alone, in one more run of it at the most."""
         if record.alone is None and self._run_alone is not None:
             record.alone = record.timed_alone(functools.partial(self._run_alone, item))
-        return record.alone or Alone(reason="nobody can run it alone")
+        return record.alone or Alone(reason="no process can run it alone")
