@@ -160,8 +160,9 @@ def test_notes_follow_the_numbers() -> None:
         (MIB - 1, 10**9, {"output_number": 5}, ()),
         (MIB, 10**9, {"output_number": 5}, ("the result is kept alive by Out[5]",)),
         (0, 10**9, {"reusable_bytes": None}, ()),
-        (0, 10**9, {"reusable_bytes": MIB - 1}, ()),
-        (0, 10**9, {"reusable_bytes": MIB}, ("reused up to 1.0 MiB that Python had kept",)),
+        (0, 10**9, {"reusable_bytes": 5 * MIB - 1}, ()),
+        (0, 10**9, {"reusable_bytes": 5 * MIB}, ("reused up to 5.0 MiB that Python had kept",)),
+        (100 * MIB, 10**9, {"reusable_bytes": 9 * MIB}, ()),
         (0, 10_000, {"reusable_bytes": 400 * MIB}, ()),  # 10 µs fill nothing
         (0, 10**9, {"had_children": True}, ("had child processes, not counted",)),
     ],
