@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pytest_imu import workers
+from pytest_imu import comparing, workers
 from pytest_imu.markers import BUDGETS, MARKER_LINES, budgets_by_item
 from pytest_imu.options import add_options
 from pytest_imu.recording.fixture import imu
@@ -41,6 +41,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", line)
     config.pluginmanager.register(workers.Teller(), "imu-teller")
     if not workers.is_worker(config):
+        comparing.read_base(config, settings)
         reporter = config.stash[REPORTER] = Reporter(config, settings)
         reporter.begin()
         config.pluginmanager.register(reporter, "imu-reporter")
@@ -91,6 +92,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         if running_tool() is None:
             # Before the recorder: what comes later is called first, and it measures before the fork.
             config.pluginmanager.register(Isolation(session, settings), "imu-isolation")
+    # Behind the isolation, which is for budgets: what a test was compared with makes it no other test.
+    comparing.add_limits(config, session.items)
     if budgets or settings.measure_all:
         from pytest_imu.recording.recorder import Recorder, SetupEnd, counter_source
         from pytest_imu.recording.teardown import TeardownRecorder

@@ -2,107 +2,44 @@
 
 from __future__ import annotations
 
-import math
-import os
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_imu.core.counters.source import CACHE_MISSES, check_event
-from pytest_imu.core.invalid import InvalidValueError
+from pytest_imu.core.counters.source import CACHE_MISSES
 from pytest_imu.core.outfile import STDOUT
-from pytest_imu.options import Kind, Option, option
+from pytest_imu.kinds import (
+    CACHES,
+    COUNT,
+    EVENTS,
+    FILE,
+    FLAG,
+    INCREASES,
+    ISOLATE,
+    ON_BREACH,
+    SIZE,
+    SORT,
+    SUMMARY,
+    TOLERANCE,
+    WHICH,
+    OnBreach,
+    SortKey,
+    Which,
+)
+from pytest_imu.options import Option, option
 
 if TYPE_CHECKING:
     from pytest_imu.core.budgets import Budget, Metric
+    from pytest_imu.core.growth import Increase
     from pytest_imu.core.tolerance import Tolerance
 
 SETTINGS: pytest.StashKey[Settings] = pytest.StashKey()
 """Where the settings are kept, on the config."""
-SortKey = Literal["peak", "delta", "total", "time", "name"]
-OnBreach = Literal["fail", "warn"]
-Which = Literal["off", "budgets", "all"]
-
-
-def _parse_count(value: object) -> int:
-    number = int(str(value))
-    if number < 0:
-        raise ValueError
-    return number
-
-
-def _parse_mib(value: object) -> float:
-    number = float(str(value))
-    if isinstance(value, bool) or not (math.isfinite(number) and number >= 0):
-        raise ValueError
-    return number
-
-
-def _parse_path(value: str) -> Path:
-    if not value:
-        raise ValueError
-    return Path(value)
-
-
-def _parse_events(value: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(check_event(event.strip()) for event in value.split(",")))
-
-
-def _parse_isolate(value: str) -> Which:
-    which: Which = WHICH.read(value)
-    if which != "off" and not hasattr(os, "fork"):
-        expected = f"off, because this platform ({sys.platform}) cannot fork"
-        raise InvalidValueError(value, expected)
-    return which
-
-
-def _parse_caches(value: str) -> str:
-    from pytest_imu.core.counters.callgrind.command import parse_caches
-
-    return parse_caches(value)
-
-
-def _parse_tolerance(value: str) -> Tolerance:
-    from pytest_imu.core.tolerance import parse_tolerance
-
-    return parse_tolerance(value)
-
-
-def _one_of(
-    words: tuple[str, ...], metavar: str | None = None
-) -> Kind[Any]:  # Any: the Literal whose words these are
-    def parse(value: str) -> str:
-        if value not in words:
-            raise ValueError
-        return value
-
-    expected = f"{', '.join(words[:-1])} or {words[-1]}"
-    return Kind(expected=expected, parse=parse, words=words, metavar=metavar)
-
-
-FLAG = Kind(expected="true or false", parse=bool, ini="bool")
-COUNT = Kind(expected="a whole number, 0 or more", parse=_parse_count, ini="int", metavar="N")
-SIZE = Kind(expected="a number of MiB, 0 or more", parse=_parse_mib, ini="float", metavar="MIB")
-FILE = Kind(expected="the path of a file", parse=_parse_path, metavar="PATH")
-EVENTS = Kind(
-    expected="events as `perf list` names them, separated by commas",
-    parse=_parse_events,
-    metavar="EVENTS",
-)
-CACHES = Kind(expected="NAME=BYTES,WAYS,LINE_BYTES for each cache", parse=_parse_caches)
-TOLERANCE = Kind(
-    expected="a number of MiB, 0 or more, or a percentage such as 5%",
-    parse=_parse_tolerance,
-    metavar="SIZE",
-)
-SORT: Kind[SortKey] = _one_of(get_args(SortKey), "KEY")
-ON_BREACH: Kind[OnBreach] = _one_of(get_args(OnBreach))
-WHICH: Kind[Which] = _one_of(get_args(Which), "WHICH")
-ISOLATE = replace(WHICH, parse=_parse_isolate)
+STEP_SUMMARY = "$GITHUB_STEP_SUMMARY"
+"""Stands for the file that this variable names, in the process that writes it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,6 +136,43 @@ class Settings:
         default=None,
         in_ini=False,
     )
+    compare_path: Path | None = option(
+        "imu_compare",
+        FILE,
+        "Compare each test with its numbers in PATH, which an earlier run wrote with --imu-json.",
+        default=None,
+        in_ini=False,
+        turns_on=True,
+    )
+    compare_if_exists: bool = option(
+        "imu_compare_if_exists",
+        FLAG,
+        "Run without comparing where the file of --imu-compare does not exist.",
+        default=False,
+        in_ini=False,
+    )
+    fail_increase: tuple[Increase, ...] = option(
+        "imu_fail_increase",
+        INCREASES,
+        "Fail tests that grew by more than INCREASE since the run of --imu-compare; may be repeated.",
+        default=(),
+        repeated=True,
+    )
+    compare_required: bool = option(
+        "imu_compare_required",
+        FLAG,
+        "Fail a run in which no test could be compared.",
+        default=True,
+        on_command_line=False,
+    )
+    summary_path: Path | None = option(
+        "imu_summary",
+        SUMMARY,
+        "Append a summary in Markdown to PATH; --imu-summary alone to $GITHUB_STEP_SUMMARY.",
+        default=None,
+        in_ini=False,
+        bare=STEP_SUMMARY,
+    )
     on_breach: OnBreach = option(
         "imu_on_breach",
         ON_BREACH,
@@ -240,7 +214,8 @@ class Settings:
     @property
     def measure_all(self) -> bool:
         """Whether tests without a budget of their own are measured too."""
-        wanted = self.report or self.json_path or self.log_path or self.default_budgets
+        files = self.json_path or self.log_path or self.summary_path
+        wanted = self.report or files or self.default_budgets
         return bool(wanted) and not self.off
 
     @property
@@ -255,11 +230,14 @@ class Settings:
         if values["simulate"] != "off":
             values["children"] = False  # the thread that samples them would be counted
             values["perf_events"] = values["perf_events"] or (CACHE_MISSES,)
+        if values["compare_path"] is not None:
+            events = (one.subject for one in values["fail_increase"] if not one.is_memory)
+            values["perf_events"] = tuple(dict.fromkeys((*values["perf_events"], *events)))
         values["report"] |= any(
             one.turns_on and config.getoption(one.name) not in (None, "off") for one in OPTIONS.values()
         )
-        for name in ("json_path", "log_path"):
-            if values[name] not in (None, STDOUT):
+        for name in ("json_path", "log_path", "compare_path", "summary_path"):
+            if values[name] not in (None, STDOUT, Path(STEP_SUMMARY)):
                 values[name] = config.invocation_params.dir / values[name]
         return cls(**values, default_budgets=tuple(_default_budgets(config, values)))
 

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pytest_imu.core.counters.choice import source_text
 from pytest_imu.core.counters.source import CACHE_MISSES
+from pytest_imu.core.growth import LIMIT_NAME, GrowthLimit, Numbers, grown_line
 from pytest_imu.core.model import PHASES, Measurement, Phase, Source
 from pytest_imu.core.tolerance import EXACT, Tolerance
 from pytest_imu.core.units import MIB, format_limit, format_mib, mib
@@ -69,7 +71,12 @@ class EventBudget:
         return f"{self.name}({event}{limit}{warmup})"
 
 
-AnyBudget = Budget | EventBudget
+AnyBudget = Budget | EventBudget | GrowthLimit
+
+
+def limits_memory(budget: AnyBudget) -> bool:
+    """Tell whether a budget is about memory, and not about events."""
+    return isinstance(budget, Budget) or (isinstance(budget, GrowthLimit) and budget.increase.is_memory)
 
 
 REUSED = "reused memory"
@@ -88,6 +95,10 @@ class Terms:
     """Whether a count that could not be had breaks its budget."""
     unknown_reuse: str = "how much freed memory was used again is not known"
     """Why a number that kept its budget proves nothing where the reusable part is not known."""
+    resolution_bytes: int = 0
+    """How far a peak may be off."""
+    isolated: bool = False
+    """Whether the tests of this process run in it alone."""
 
 
 NO_TERMS = Terms()
@@ -111,6 +122,8 @@ class Verdict:
         plain: dict[str, Any] = {"name": budget.name}
         if isinstance(budget, EventBudget):
             plain |= {"event": budget.event, "limit": budget.limit, "actual": self.actual_count}
+        elif isinstance(budget, GrowthLimit):
+            plain |= budget.plain(self.actual_bytes if budget.increase.is_memory else self.actual_count)
         else:
             actual_mib = None if self.actual_bytes is None else mib(self.actual_bytes)
             plain |= {"event": None, "limit": budget.limit_mib, "actual": actual_mib}
@@ -128,7 +141,10 @@ class Verdict:
         """Rebuild a verdict from its plain form."""
         actual, limit, origin = plain["actual"], plain["limit"], plain["origin"]
         budget: AnyBudget
-        if plain["event"] is not None:
+        if plain["name"] == LIMIT_NAME:
+            budget, actual = GrowthLimit.from_plain(plain)
+            actual_bytes, actual_count = (actual, None) if budget.increase.is_memory else (None, actual)
+        elif plain["event"] is not None:
             warmup = plain["warmup"]
             budget = EventBudget(event=plain["event"], limit=limit, origin=origin, warmup=warmup)
             actual_bytes, actual_count = None, actual
@@ -161,6 +177,8 @@ def _check(budget: AnyBudget, phases: Mapping[Phase, Measurement], terms: Terms)
         return unchecked(budget, f"the test's {budget.phase} did not run")
     if isinstance(budget, EventBudget):
         return _check_events(budget, measured[0], terms.tolerance)
+    if isinstance(budget, GrowthLimit):
+        return _check_growth(budget, measured[0], terms)
     return _check_memory(budget, measured, terms)
 
 
@@ -184,6 +202,21 @@ def _check_events(budget: EventBudget, call: Measurement, tolerance: Tolerance) 
     if readings[0].source == "callgrind":
         reason += "; simulated"
     return Verdict(budget=budget, outcome="broken", actual_count=actual, reason=reason)
+
+
+def _check_growth(limit: GrowthLimit, call: Measurement, terms: Terms) -> Verdict:
+    now = Numbers.of(call, isolated=terms.isolated, counted_by=source_text([call]))
+    change = limit.hold(now, floor_bytes=terms.noise_bytes + terms.resolution_bytes)
+    outcomes: Mapping[str, Outcome] = {"grew": "broken", "same": "kept", "shrank": "kept"}
+    outcome = outcomes.get(change.status, "unchecked")
+    in_bytes = limit.increase.is_memory
+    return Verdict(
+        budget=limit,
+        outcome=outcome,
+        actual_bytes=now.size_bytes(limit.increase.subject) if in_bytes else None,
+        actual_count=None if in_bytes else change.now,
+        reason=grown_line(change, limit.origin) if outcome == "broken" else change.reason,
+    )
 
 
 def event_reason(event: str, reason: str) -> str:

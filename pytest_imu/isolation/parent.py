@@ -189,7 +189,9 @@ class IsolatedTest:
                 for budget in item.stash.get(BUDGETS, ())
                 if budget not in self._judged
             )
-            report.__dict__["imu"] = PhaseRecord(attempt=max(1, self._attempt), verdicts=tuple(verdicts))
+            report.__dict__["imu"] = PhaseRecord(
+                attempt=max(1, self._attempt), verdicts=tuple(verdicts), isolated=True
+            )
             report.__dict__["imu_crashed"] = True
         item.ihook.pytest_runtest_logreport(report=report)
         item.ihook.pytest_runtest_logfinish(**where)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pytest_imu.core.budgets import NO_TERMS, AnyBudget, Budget, Terms, Verdict, check, unchecked
+from pytest_imu.core.budgets import NO_TERMS, AnyBudget, Terms, Verdict, check, limits_memory, unchecked
 from pytest_imu.core.counters.source import CounterSource
 from pytest_imu.core.memory.reusable import NOTEWORTHY_BYTES
 from pytest_imu.core.meter import Meter
@@ -37,6 +37,10 @@ class PhaseRecord:
     verdicts: tuple[Verdict, ...] = ()
     before: TeardownKept | None = None
     """About the test before this one, where it kept something worth a word."""
+    isolated: bool = False
+    """Whether the test runs in a process of its own."""
+    failed_by_budget: bool = False
+    """Whether all that failed so far is a budget: the test ran to its end."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plain form, which crosses from an xdist worker to its controller."""
@@ -46,6 +50,8 @@ class PhaseRecord:
             "blocks": [block.to_dict() for block in self.blocks],
             "verdicts": [verdict.to_dict() for verdict in self.verdicts],
             "before": None if self.before is None else asdict(self.before),
+            "isolated": self.isolated,
+            "failed_by_budget": self.failed_by_budget,
         }
 
     @classmethod
@@ -57,13 +63,15 @@ class PhaseRecord:
             blocks=tuple(Block.from_dict(block) for block in plain["blocks"]),
             verdicts=tuple(Verdict.from_dict(verdict) for verdict in plain["verdicts"]),
             before=None if plain["before"] is None else TeardownKept(**plain["before"]),
+            isolated=plain["isolated"],
+            failed_by_budget=plain["failed_by_budget"],
         )
 
 
 @functools.lru_cache(maxsize=8)
-def nothing_new(attempt: int) -> PhaseRecord:
+def nothing_new(attempt: int, *, isolated: bool) -> PhaseRecord:
     """Return the record of a report that has nothing to carry: that there is such a test."""
-    return PhaseRecord(attempt=attempt)
+    return PhaseRecord(attempt=attempt, isolated=isolated)
 
 
 class TestRecord:
@@ -74,7 +82,9 @@ class TestRecord:
         "attempt",
         "before",
         "counters",
+        "failed_by_budget",
         "has_memory_budget",
+        "isolated",
         "new_blocks",
         "new_verdicts",
         "open_budgets",
@@ -86,13 +96,20 @@ class TestRecord:
     )
 
     def __init__(
-        self, *, attempt: int, budgets: Sequence[AnyBudget], counters: CounterSource | None = None
+        self,
+        *,
+        attempt: int,
+        budgets: Sequence[AnyBudget],
+        counters: CounterSource | None = None,
+        isolated: bool = False,
     ) -> None:
         self.attempt = attempt
+        self.isolated = isolated
+        self.failed_by_budget = False
         self.before: TeardownKept | None = None
         self.counters = counters
         self.open_budgets = tuple(budgets)
-        self.has_memory_budget = any(isinstance(budget, Budget) for budget in budgets)
+        self.has_memory_budget = any(map(limits_memory, budgets))
         self.phases: dict[Phase, Measurement] = {}
         self.phases_taken = 0
         self.passed = True
@@ -154,13 +171,15 @@ class TestRecord:
         """Return what is new since the last report."""
         phases = tuple(self.phases.items())[self.phases_taken :]
         if not (phases or self.new_blocks or self.new_verdicts or self.before):
-            return nothing_new(self.attempt)
+            return nothing_new(self.attempt, isolated=self.isolated)
         taken = PhaseRecord(
             attempt=self.attempt,
             phases=phases,
             blocks=self.new_blocks,
             verdicts=self.new_verdicts,
             before=self.before,
+            isolated=self.isolated,
+            failed_by_budget=self.failed_by_budget,
         )
         self.phases_taken = len(self.phases)
         self.new_blocks, self.new_verdicts, self.before = (), (), None

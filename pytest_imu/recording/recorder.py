@@ -10,6 +10,7 @@ import pytest
 from pytest_imu.core.budgets import AnyBudget, EventBudget, Terms
 from pytest_imu.core.counters.source import CounterSource
 from pytest_imu.core.memory.reusable import why_unknown
+from pytest_imu.core.memory.source import resolution_bytes
 from pytest_imu.core.meter import Meter
 from pytest_imu.core.system import System
 from pytest_imu.core.tolerance import EXACT
@@ -50,6 +51,7 @@ class Recorder:
         self._record: TestRecord | None = None
         self._last = 0, ""
         """The test that ran last: its object's number, so as not to keep it alive, and its id."""
+        self._isolated = False
         self._begun = 0
         self._had_failure = False
 
@@ -128,6 +130,7 @@ class Recorder:
 
     def begin_in_isolated_child(self) -> None:
         """Log and count from this process, which was forked to run one test."""
+        self._isolated = True
         if self._log is not None:
             self._log.begin_in_isolated_child()
         if self._counters is not None:
@@ -148,7 +151,12 @@ class Recorder:
         self._begun += 1
         if self._begun % TESTS_A_SAMPLE == 0:
             self._noise.sample()
-        record = TestRecord(attempt=attempt, budgets=budgets, counters=self._counters_for(budgets))
+        record = TestRecord(
+            attempt=attempt,
+            budgets=budgets,
+            counters=self._counters_for(budgets),
+            isolated=self._isolated,
+        )
         if self._log is not None:
             self._log.started(item.nodeid, attempt=attempt)
         record.setup_meter = self._meter(record)
@@ -197,6 +205,8 @@ class Recorder:
             noise_bytes=self._noise.floor_bytes or 0,
             counts_required=self._settings.perf_required,
             unknown_reuse=why_unknown(),
+            resolution_bytes=resolution_bytes(),
+            isolated=self._isolated,
         )
 
     def enforce(self, item: pytest.Item, record: TestRecord, *, last: bool) -> None:
@@ -209,7 +219,7 @@ class Recorder:
         if self._settings.on_breach == "warn":
             item.warn(BudgetWarning(lines))
         elif record.passed:
-            record.passed = False
+            record.passed, record.failed_by_budget = False, True
             pytest.fail(lines, pytrace=False)
 
     def _attach(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_imu.comparing import BASE, missing_base, ran_whole_suite
 from pytest_imu.core.outfile import STDOUT
 from pytest_imu.core.units import plural
 from pytest_imu.recording.warning import FaultsAsWarnings, record_warning
@@ -18,6 +19,7 @@ from pytest_imu.settings import Settings
 
 if TYPE_CHECKING:
     from pytest_imu.core.model import Measurement
+    from pytest_imu.history.compare import Comparison
     from pytest_imu.recording.record import PhaseRecord
     from pytest_imu.report.rows import Rows
     from pytest_imu.report.section import Line
@@ -44,12 +46,16 @@ class Reporter:
         self.skipped_budgets = 0
         """How many budgets `--no-imu` left unenforced."""
         self._noise_bytes: int | None = None
+        self._comparison: Comparison | None = None
+        self._fault: str | None = None
+        """Why the run failed although no test did."""
         self._log_fault: str | None = None
 
     def begin(self) -> None:
         """Try the files before any test runs, and describe the run while nothing is changed yet."""
         settings = self._settings
-        if settings.off or not (settings.json_path or settings.log_path):
+        files = settings.json_path or settings.log_path or settings.summary_path
+        if settings.off or not (files or BASE in self._config.stash):
             return
         with FaultsAsWarnings(self._config.hook, "the run could not be described"):
             from pytest_imu.report import jsonfile
@@ -62,7 +68,10 @@ class Reporter:
 
     def prepare(self) -> None:
         """Import what the run's end needs: then a test may have emptied `sys.path`."""
-        for name in ("rows", "section", "jsonfile"):
+        names = ["rows", "section", "jsonfile"]
+        names += ["compared"] if BASE in self._config.stash else []
+        names += ["summary"] if self._settings.summary_path else []
+        for name in names:
             importlib.import_module(f"pytest_imu.report.{name}")
 
     def hear(self, noise_bytes: int | None, log_fault: str | None) -> None:
@@ -88,17 +97,43 @@ class Reporter:
                     self._warn_of_fault(report.nodeid, measurement)
 
     @pytest.hookimpl
-    def pytest_sessionfinish(self) -> None:
-        """Write the JSON file, unless this is a child that a test forked."""
-        path = self._settings.json_path
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Compare the run, and write its files, unless this is a child that a test forked."""
         nothing_ran = self._settings.off or self._config.option.collectonly
-        if path is None or nothing_ran or _getpid() != self._pid:
+        if nothing_ran or _getpid() != self._pid:
+            return
+        with FaultsAsWarnings(self._config.hook, "the run could not be compared"):
+            self._compare(session)
+        path = self._settings.json_path
+        if path is None:
             return
         if self._settings.json_to_stdout:
             self._config.add_cleanup(self._print_json)  # behind all that pytest prints
             return
         with FaultsAsWarnings(self._config.hook, f"--imu-json: {path} could not be written"):
             self._json_outcome = self._write_json(path)
+
+    def _compare(self, session: pytest.Session) -> None:
+        """Hold the run against the earlier one; a run of which nothing can be compared has failed."""
+        base = self._config.stash.get(BASE, None)
+        if base is None:
+            return
+        from pytest_imu.report import compared
+
+        rows, settings = self._gathered().all(), self._settings
+        self._comparison = compared.comparison_of(rows, base, settings, self._environment_now())
+        if settings.compare_required and rows and not self._comparison.compared:
+            self._fault = compared.NOTHING_COMPARED.format(base.name)
+            if session.exitstatus == pytest.ExitCode.OK:
+                session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def _environment_now(self) -> dict[str, Any]:
+        from pytest_imu.report import jsonfile
+
+        rows = self._gathered().all()
+        return jsonfile.whole_environment(
+            rows, self._settings, self._environment, noise_bytes=self._noise_bytes
+        )
 
     @pytest.hookimpl
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
@@ -131,8 +166,11 @@ class Reporter:
             verbosity=self._config.get_verbosity(),
             encoding=encoding,
             noise_bytes=self._noise_bytes,
+            comparison=self._comparison,
+            whole=ran_whole_suite(self._config),
         )
-        return lines + [section.Line(text, "yellow") for text in notes]
+        faults = [] if self._fault is None else [section.Line(self._fault, "red")]
+        return lines + faults + [section.Line(text, "yellow") for text in notes]
 
     def _gathered(self) -> Rows:
         if self._rows is None:
@@ -144,8 +182,13 @@ class Reporter:
     def _notes(self) -> list[str]:
         notes = []
         if self._settings.off:
-            paths = (self._settings.json_path, self._settings.log_path)
+            settings = self._settings
+            paths = (settings.json_path, settings.log_path, settings.summary_path)
             notes += [f"{path} not written: --no-imu" for path in paths if path is not None]
+            if settings.compare_path is not None:
+                notes.append(f"{settings.compare_path} not compared: --no-imu")
+        elif (path := missing_base(self._settings)) is not None:
+            notes.append(f"nothing compared: {path} does not exist; a run with --imu-json writes it")
         if self.skipped_budgets:
             notes.append(f"{plural(self.skipped_budgets, 'budget')} not enforced: --no-imu")
         if self._json_outcome is not None:
@@ -161,9 +204,8 @@ class Reporter:
             jsonfile.write(
                 path,
                 self._gathered().all(),
-                self._settings,
-                self._environment,
-                noise_bytes=self._noise_bytes,
+                self._environment_now(),
+                comparison=self._comparison,
                 stdout=self._stdout,
             )
         except OSError as error:

@@ -20,6 +20,8 @@ class Row:
     nodeid: str
     attempt: int = 1
     worker: str | None = None
+    isolated: bool = False
+    failed_by_budget: bool = False
     outcome: str | None = None
     """In pytest's words; None as long as no report has decided it."""
     setup: Measurement | None = None
@@ -45,6 +47,8 @@ class Row:
             self.outcome = combined_outcome(self.outcome, report)
         if hasattr(report, "imu_crashed"):  # isolation's word for a child that died
             self.outcome = "crashed"
+        self.isolated |= record.isolated
+        self.failed_by_budget |= record.failed_by_budget
         self.blocks += record.blocks
         self.verdicts += record.verdicts
         for phase, measurement in record.phases:
@@ -61,6 +65,8 @@ class Row:
             attempt=self.attempt,
             worker=self.worker,
             outcome=self.outcome or "interrupted",
+            failed_by_budget=self.failed_by_budget,
+            isolated=self.isolated,
             phases=self.phases,
             blocks=self.blocks,
             verdicts=self.verdicts,

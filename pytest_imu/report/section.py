@@ -8,8 +8,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pytest_imu.core.budgets import REUSED, Verdict, event_reason
+from pytest_imu.core.growth import GrowthLimit
 from pytest_imu.core.memory.source import SIMULATED, peak_source
 from pytest_imu.core.units import MIB, encodable, format_mib, plural, printable
+from pytest_imu.history.compare import Comparison
+from pytest_imu.report.compared import compared_lines
 from pytest_imu.report.rows import Row
 from pytest_imu.report.suggestions import suggestion_lines
 from pytest_imu.report.table import Entry, arrange, counts_line, entries_of, is_scaled, table
@@ -40,6 +43,8 @@ def lines(
     verbosity: int,
     encoding: str = "utf-8",
     noise_bytes: int | None = None,
+    comparison: Comparison | None = None,
+    whole: bool = True,
 ) -> list[Line]:
     """Return what the section says; nothing at all where there is nothing to say."""
     reports = settings.report and not settings.off
@@ -52,8 +57,11 @@ def lines(
             verbosity=verbosity,
             encoding=encoding,
             noise_bytes=noise_bytes,
+            comparison=comparison,
         )
         shown += [Line(text) for text in report]
+        if comparison is not None:
+            shown += [Line(text) for text in compared_lines(comparison, whole=whole)]
     if reports or verbosity < 0:  # else pytest's own failures are enough
         shown += [Line(text, "red") for text in broken_lines(rows)]
     if verbosity > VERY_QUIET:
@@ -73,6 +81,7 @@ def report_lines(
     verbosity: int,
     encoding: str = "utf-8",
     noise_bytes: int | None = None,
+    comparison: Comparison | None = None,
 ) -> list[str]:
     """Return the table with its counts and its legend; with `-q` without the legend."""
     entries = entries_of(rows)
@@ -80,7 +89,7 @@ def report_lines(
         return ["no test was measured"]
     shown = arrange(entries, settings)
     lines = [
-        *table(shown, width=width, blocks=verbosity > 0, encoding=encoding),
+        *table(shown, width=width, blocks=verbosity > 0, encoding=encoding, comparison=comparison),
         counts_line(shown, entries, settings),
     ]
     if verbosity < 0:
@@ -190,7 +199,8 @@ def unchecked_lines(rows: Sequence[Row]) -> list[str]:
     """Return every budget that nothing could be held against although its test passed, by reason."""
     named: dict[str, list[str]] = {}
     for row, verdict in _verdicts_of_passed(rows):
-        if verdict.outcome == "unchecked":
+        # What is unsure beside an earlier run is told there.
+        if verdict.outcome == "unchecked" and not isinstance(verdict.budget, GrowthLimit):
             names = named.setdefault(verdict.reason or "", [])
             names.append(f"  {printable(row.nodeid)}: {verdict.budget}{_reached(verdict)}")
     lines = []

@@ -22,8 +22,11 @@ from pytest_imu.core.units import (
     plural,
     printable,
 )
+from pytest_imu.history.compare import Compared, Comparison
+from pytest_imu.history.wording import change_text, was_text
+from pytest_imu.kinds import SortKey
 from pytest_imu.report.rows import Row
-from pytest_imu.settings import Settings, SortKey
+from pytest_imu.settings import Settings
 
 SETUP_MARGIN_BYTES = MIB // 2
 """Nearer than that two peaks cannot be told apart, and a row would tell nobody anything."""
@@ -130,7 +133,14 @@ def _largest_first(measurement: Measurement, sort: SortKey) -> tuple[bool, int]:
     return value is None, -(value or 0)
 
 
-def table(entries: Sequence[Entry], *, width: int, blocks: bool, encoding: str = "utf-8") -> list[str]:
+def table(
+    entries: Sequence[Entry],
+    *,
+    width: int,
+    blocks: bool,
+    encoding: str = "utf-8",
+    comparison: Comparison | None = None,
+) -> list[str]:
     """Return the table's lines, heading first, none wider than *width* unless names would be lost."""
     labels, measured, workers = [("test", "")], [], ["worker"]
     for entry in entries:
@@ -143,6 +153,7 @@ def table(entries: Sequence[Entry], *, width: int, blocks: bool, encoding: str =
             workers.append("")
     columns = [
         _peak_column(measured),
+        *_was_columns(entries, comparison, blocks=blocks),
         ["delta", *(format_mib(one.delta_bytes) for one in measured)],
         ["total", *(format_mib(one.after_bytes) for one in measured)],
         ["time", *(format_seconds(one.duration_ns) for one in measured)],
@@ -154,6 +165,25 @@ def table(entries: Sequence[Entry], *, width: int, blocks: bool, encoding: str =
     room = max(NAME_COLUMNS, width - len(numbers[0]) - 2)
     shown = (_fitted(encodable(name, encoding), room, remarks) for name, remarks in labels)
     return [f"{left}  {label}" for left, label in zip(numbers, shown, strict=True)]
+
+
+def _was_columns(
+    entries: Sequence[Entry], comparison: Comparison | None, *, blocks: bool
+) -> list[list[str]]:
+    """Return what each test's number was in an earlier run, and by how much it changed."""
+    if comparison is None:
+        return []
+    cells = []
+    for entry in entries:
+        test = comparison.by_nodeid.get(entry.row.nodeid) if entry.phase == "call" else None
+        cells.append(("", "new" if entry.phase == "call" else "") if test is None else _cells(test))
+        cells += [("", "") for _ in (entry.row.blocks if blocks and entry.phase == "call" else ())]
+    return [list(column) for column in zip(("was", "change"), *cells, strict=True)]
+
+
+def _cells(test: Compared) -> tuple[str, str]:
+    change = test.changes[0]
+    return was_text(change), change_text(change)
 
 
 def _peak_column(measured: Sequence[Measurement]) -> list[str]:

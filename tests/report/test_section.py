@@ -15,9 +15,10 @@ import pytest
 from pytest_imu.core.budgets import Budget, Verdict
 from pytest_imu.core.model import Block, CounterReading, Measurement, Source
 from pytest_imu.core.units import MIB
+from pytest_imu.kinds import SortKey
 from pytest_imu.report import section, table
 from pytest_imu.report.rows import Row
-from pytest_imu.settings import SETTINGS, Settings, SortKey
+from pytest_imu.settings import SETTINGS, Settings
 
 Run = Callable[..., pytest.RunResult]
 

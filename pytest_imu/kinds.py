@@ -1,0 +1,123 @@
+"""What kinds of values the options take, and how each is read."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from pytest_imu.core.counters.source import check_event
+from pytest_imu.core.invalid import InvalidValueError
+from pytest_imu.options import Kind
+
+if TYPE_CHECKING:
+    from pytest_imu.core.growth import Increase
+    from pytest_imu.core.tolerance import Tolerance
+
+SortKey = Literal["peak", "delta", "total", "time", "name"]
+OnBreach = Literal["fail", "warn"]
+Which = Literal["off", "budgets", "all"]
+
+
+def _parse_count(value: object) -> int:
+    number = int(str(value))
+    if number < 0:
+        raise ValueError
+    return number
+
+
+def _parse_mib(value: object) -> float:
+    number = float(str(value))
+    if isinstance(value, bool) or not (math.isfinite(number) and number >= 0):
+        raise ValueError
+    return number
+
+
+def _parse_path(value: str) -> Path:
+    if not value:
+        raise ValueError
+    return Path(value)
+
+
+def _parse_events(value: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(check_event(event.strip()) for event in value.split(",")))
+
+
+def _parse_isolate(value: str) -> Which:
+    which: Which = WHICH.read(value)
+    if which != "off" and not hasattr(os, "fork"):
+        expected = f"off, because this platform ({sys.platform}) cannot fork"
+        raise InvalidValueError(value, expected)
+    return which
+
+
+def _parse_increases(value: str) -> tuple[Increase, ...]:
+    from pytest_imu.core.growth import parse_increase
+
+    return tuple(parse_increase(part) for part in value.split(","))
+
+
+def _parse_summary(value: str) -> Path:
+    path = _parse_path(value)
+    if path.suffix == ".py" or path.is_dir():  # the word behind a bare flag, which are the tests
+        raise ValueError
+    return path
+
+
+def _parse_caches(value: str) -> str:
+    from pytest_imu.core.counters.callgrind.command import parse_caches
+
+    return parse_caches(value)
+
+
+def _parse_tolerance(value: str) -> Tolerance:
+    from pytest_imu.core.tolerance import parse_tolerance
+
+    return parse_tolerance(value)
+
+
+def _one_of(
+    words: tuple[str, ...], metavar: str | None = None
+) -> Kind[Any]:  # Any: the Literal whose words these are
+    def parse(value: str) -> str:
+        if value not in words:
+            raise ValueError
+        return value
+
+    expected = f"{', '.join(words[:-1])} or {words[-1]}"
+    return Kind(expected=expected, parse=parse, words=words, metavar=metavar)
+
+
+FLAG = Kind(expected="true or false", parse=bool, ini="bool")
+COUNT = Kind(expected="a whole number, 0 or more", parse=_parse_count, ini="int", metavar="N")
+SIZE = Kind(expected="a number of MiB, 0 or more", parse=_parse_mib, ini="float", metavar="MIB")
+FILE = Kind(expected="the path of a file", parse=_parse_path, metavar="PATH")
+SUMMARY = Kind(
+    expected="the path of a file; write --imu-summary after the paths of the tests",
+    parse=_parse_summary,
+    metavar="PATH",
+    takes_paths=True,
+)
+INCREASES = Kind(
+    expected="a share, a number of MiB or both, such as 10%, 2 or delta:10%+2",
+    parse=_parse_increases,
+    metavar="INCREASE",
+)
+EVENTS = Kind(
+    expected="events as `perf list` names them, separated by commas",
+    parse=_parse_events,
+    metavar="EVENTS",
+)
+CACHES = Kind(expected="NAME=BYTES,WAYS,LINE_BYTES for each cache", parse=_parse_caches)
+TOLERANCE = Kind(
+    expected="a number of MiB, 0 or more, or a percentage such as 5%",
+    parse=_parse_tolerance,
+    metavar="SIZE",
+)
+SORT: Kind[SortKey] = _one_of(get_args(SortKey), "KEY")
+ON_BREACH: Kind[OnBreach] = _one_of(get_args(OnBreach))
+WHICH: Kind[Which] = _one_of(get_args(Which), "WHICH")
+ISOLATE = replace(WHICH, parse=_parse_isolate)
