@@ -47,6 +47,14 @@ def grown_lines(comparison: Comparison) -> list[str]:
     return _some(lines)
 
 
+def failed_lines(comparison: Comparison) -> list[str]:
+    """Return what grew past an increase that somebody set, a line each."""
+    return [
+        f"{printable(nodeid)}: {grown_line(change, comparison.base)}"
+        for nodeid, change in comparison.failed
+    ]
+
+
 def doubt_lines(comparison: Comparison) -> list[str]:
     """Return what is unsure and what was not compared, by reason."""
     lines = []
@@ -125,6 +133,22 @@ def _largest_first(pair: tuple[Compared, Change]) -> tuple[bool, float]:
     change = pair[1]
     by = abs(change.by or 0)
     return not change.increase.is_memory, -(by / MIB if change.increase.is_memory else by)
+
+
+def plain_comparison(comparison: Comparison) -> dict[str, Any]:
+    """Return a whole comparison for programs."""
+    return {
+        "base": comparison.base,
+        "failed": bool(comparison.failed) or not comparison.compared,
+        "counts": {word: comparison.counts[word] for word in COUNTED},
+        "tests": [
+            {"nodeid": test.nodeid, "status": test.status, "compared": plain_changes(test.changes)}
+            for test in comparison.tests
+        ],
+        "new": list(comparison.new),
+        "gone": list(comparison.gone),
+        "different": list(comparison.differences),
+    }
 
 
 def plain_changes(changes: Iterable[Change]) -> list[dict[str, Any]]:

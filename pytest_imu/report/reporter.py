@@ -157,6 +157,7 @@ class Reporter:
         notes = self._notes()
         if self._config.option.collectonly or not (self._rows or self._settings.report or notes):
             return []
+        from pytest_imu.core.memory.source import resolution_bytes
         from pytest_imu.report import section
 
         lines = section.lines(
@@ -166,6 +167,7 @@ class Reporter:
             verbosity=self._config.get_verbosity(),
             encoding=encoding,
             noise_bytes=self._noise_bytes,
+            resolution_bytes=resolution_bytes(),
             comparison=self._comparison,
             whole=ran_whole_suite(self._config),
         )

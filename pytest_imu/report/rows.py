@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,6 +74,26 @@ class Row:
             teardown_kept_bytes=self.teardown_kept_bytes,
         )
 
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Row:
+        """Rebuild a row from its plain form."""
+        taken = (plain["phases"][phase] for phase in PHASES)
+        setup, call, teardown = (None if one is None else Measurement.from_dict(one) for one in taken)
+        return cls(
+            nodeid=plain["nodeid"],
+            attempt=plain["attempt"],
+            worker=plain["worker"],
+            outcome=plain["outcome"],
+            isolated=plain["isolated"],
+            failed_by_budget=plain["failed_by_budget"],
+            setup=setup,
+            call=call,
+            teardown=teardown,
+            blocks=tuple(map(Block.from_dict, plain["blocks"])),
+            verdicts=tuple(map(Verdict.from_dict, plain["budgets"])),
+            teardown_kept_bytes=plain["teardown_kept_bytes"],
+        )
+
 
 class Rows:
     """Every row of the run, in the order in which the tests began."""
@@ -120,13 +141,18 @@ class Rows:
         return list(self._rows)
 
     def last_attempts(self) -> list[Row]:
-        """Return the last attempt of every test: the one that counted. Two tests may share an id."""
-        last: list[Row] = []
-        places: dict[str, int] = {}
-        for row in self._rows:
-            if row.attempt > 1 and row.nodeid in places:
-                last[places[row.nodeid]] = row
-            else:
-                places[row.nodeid] = len(last)
-                last.append(row)
-        return last
+        """Return the last attempt of every test: the one that counted."""
+        return last_attempts(self._rows)
+
+
+def last_attempts(rows: Sequence[Row]) -> list[Row]:
+    """Return the last attempt of every test: the one that counted. Two tests may share an id."""
+    last: list[Row] = []
+    places: dict[str, int] = {}
+    for row in rows:
+        if row.attempt > 1 and row.nodeid in places:
+            last[places[row.nodeid]] = row
+        else:
+            places[row.nodeid] = len(last)
+            last.append(row)
+    return last

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 from pytest_imu.core.budgets import REUSED, Verdict, event_reason
 from pytest_imu.core.growth import GrowthLimit
-from pytest_imu.core.memory.source import SIMULATED, peak_source
+from pytest_imu.core.memory.source import SIMULATED
 from pytest_imu.core.units import MIB, encodable, format_mib, plural, printable
 from pytest_imu.history.compare import Comparison
+from pytest_imu.history.load import LOST
 from pytest_imu.report.compared import compared_lines
 from pytest_imu.report.rows import Row
 from pytest_imu.report.suggestions import suggestion_lines
@@ -43,6 +44,7 @@ def lines(
     verbosity: int,
     encoding: str = "utf-8",
     noise_bytes: int | None = None,
+    resolution_bytes: int | None = None,
     comparison: Comparison | None = None,
     whole: bool = True,
 ) -> list[Line]:
@@ -57,6 +59,7 @@ def lines(
             verbosity=verbosity,
             encoding=encoding,
             noise_bytes=noise_bytes,
+            resolution_bytes=resolution_bytes,
             comparison=comparison,
         )
         shown += [Line(text) for text in report]
@@ -81,6 +84,7 @@ def report_lines(
     verbosity: int,
     encoding: str = "utf-8",
     noise_bytes: int | None = None,
+    resolution_bytes: int | None = None,
     comparison: Comparison | None = None,
 ) -> list[str]:
     """Return the table with its counts and its legend; with `-q` without the legend."""
@@ -96,7 +100,7 @@ def report_lines(
         return lines + unmeasured_lines(entries)
     return [
         *lines,
-        legend_line(entries, noise_bytes),
+        legend_line(entries, noise_bytes, resolution_bytes),
         *unmeasured_lines(entries),
         *simulated_lines(entries, settings),
         *traced_lines(entries),
@@ -111,12 +115,13 @@ SOURCE_LEGENDS = {
 }
 
 
-def legend_line(entries: Sequence[Entry], noise_bytes: int | None = None) -> str:
+def legend_line(
+    entries: Sequence[Entry], noise_bytes: int | None = None, resolution_bytes: int | None = None
+) -> str:
     """Return the line that says what the columns mean and where the peaks come from."""
     used = {entry.measurement.source for entry in entries}
     # Rounded up: 0.25 is not "to 0.2".
-    resolution_bytes = peak_source().resolution_bytes if "kernel" in used else None
-    exact = "" if resolution_bytes is None else f", to {math.ceil(resolution_bytes / MIB * 10) / 10}"
+    exact = "" if not resolution_bytes else f", to {math.ceil(resolution_bytes / MIB * 10) / 10}"
     sources = [text.format(exact) for source, text in SOURCE_LEGENDS.items() if source in used]
     noise = [] if noise_bytes is None else [f"noise ± {format_mib(noise_bytes)} MiB"]
     return "; ".join(["RSS in MiB: peak above start, delta kept, total at end", *sources, *noise])
@@ -180,6 +185,11 @@ def counter_lines(entries: Sequence[Entry]) -> list[str]:
     if counted and any(entry.row.worker for entry in entries):
         lines.append("counts of several workers: they share the caches, and disturb each other there")
     return lines
+
+
+def killed_lines(rows: Sequence[Row]) -> list[str]:
+    """Return what a run log has the start of and not the end, a line each."""
+    return [f"{printable(row.nodeid)}: its end is missing" for row in rows if row.outcome == LOST]
 
 
 def broken_lines(rows: Sequence[Row]) -> list[str]:
