@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -58,6 +59,7 @@ USUAL = Increase(percent=10, amount=2)
 USUAL_PERCENT_OF_EVENTS = 5
 
 
+@functools.lru_cache(maxsize=64)
 def parse_increase(text: str) -> Increase:
     """Return what "10%", "2", "10%+2" or "delta:10%+2" allows; raises InvalidValueError."""
     subject, _, rest = text.strip().rpartition(":")

@@ -19,7 +19,7 @@ from pytest_imu.core.growth import (
     Status,
     compare,
 )
-from pytest_imu.core.model import Measurement
+from pytest_imu.core.model import SOURCES
 from pytest_imu.core.units import plural
 from pytest_imu.history.load import read
 from pytest_imu.history.merge import joined_environment
@@ -51,7 +51,16 @@ def entry_of(test: Mapping[str, Any], environment: Mapping[str, Any]) -> Entry:
     numbers = None
     if call is not None and ended:
         counted = environment.get("counter_source") if call["counters"] else None
-        numbers = Numbers.of(Measurement.from_dict(call), isolated=test["isolated"], counted_by=counted)
+        numbers = Numbers(
+            peak_bytes=call["peak_bytes"],
+            delta_bytes=call["delta_bytes"],
+            reusable_bytes=call["reusable_bytes"],
+            source=SOURCES[call["source"]],
+            tracer=call["tracer"],
+            isolated=test["isolated"],
+            counted_by=counted,
+            counts={event: reading["value"] for event, reading in call["counters"].items()},
+        )
     return Entry(
         nodeid=test["nodeid"],
         attempt=test["attempt"],

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import glob
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +20,7 @@ from pytest_imu.history.schema import TEST, UnusableError, check_head, check_tes
 T = TypeVar("T")
 MAX_HEAD, MAX_LINE, MAX_WHOLE = 2**20, 2**24, 2**25
 """How many characters the first line, a test's line, and a file that is laid out otherwise may have."""
+MAY_BE_HUGE = re.compile("[0-9]{19}|[0-9][eE]")
 TESTS_BEGIN = ', "tests": ['
 TESTS_END = "]}"
 WRITTEN_BY = "what --imu-json writes"
@@ -78,6 +82,19 @@ def read(name: str, make: Make[T]) -> Run[T]:
         raise UnusableFileError(name, f"{WRITTEN_BY} ({reason})") from None
 
 
+@contextlib.contextmanager
+def _without_collector() -> Iterator[None]:
+    """Keep the garbage collector away while a million objects are made, none of which is in a circle."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+@_without_collector()
 def _read(name: str, file: IO[str], make: Make[T]) -> Run[T]:
     reader = _Reader(file)
     try:
@@ -104,6 +121,8 @@ class _Reader:
     def __init__(self, file: IO[str]) -> None:
         self._file = file
         self._tests: Callable[[], Iterable[Any]] = tuple
+        self._careful = True
+        """Whether what was read may have a number that is huge."""
         self.line = 0
         """The line that is being read, where lines tell anything."""
 
@@ -132,7 +151,7 @@ class _Reader:
     def tests(self) -> Iterator[dict[str, Any]]:
         """Return each test's plain form, checked."""
         for test in self._tests():
-            yield check_test(test)
+            yield check_test(test, careful=self._careful)
 
     def _lines_of_document(self) -> Iterator[Any]:
         while text := self._next_line(MAX_LINE).strip():
@@ -140,6 +159,7 @@ class _Reader:
                 if self._file.read(1):
                     _refuse("but there is more behind its end")
                 return
+            self._careful = MAY_BE_HUGE.search(text) is not None
             yield _parsed(text.removesuffix(","))
         _refuse("but it ends in the middle")
 
@@ -156,7 +176,7 @@ class _Reader:
                 running[key] = None
             else:
                 running.pop(key, None)
-                yield {name: event[name] for name in TEST if name in event}
+                yield {name: event[name] for name in TEST.types if name in event}
         for key in running:
             phases = dict.fromkeys(("setup", "call", "teardown"))
             yield {
@@ -180,7 +200,7 @@ class _Reader:
 
 def _parsed(text: str) -> Any:
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
+        return _decode(text)
     except json.JSONDecodeError as error:
         if error.pos >= len(text.rstrip()) and text.strip():
             _refuse("but it ends in the middle")
@@ -195,6 +215,9 @@ def _parsed(text: str) -> Any:
 
 def _refuse_constant(name: str) -> NoReturn:
     _refuse(f"but has {name} in the place of a number")
+
+
+_decode = json.JSONDecoder(parse_constant=_refuse_constant).decode
 
 
 def _refuse(why: str) -> NoReturn:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
-from typing import Any, get_args
+import contextlib
+import operator
+from collections.abc import Collection, Mapping
+from typing import Any, NoReturn, get_args
 
 from pytest_imu.core.budgets import BUDGET_PHASES, Outcome
 from pytest_imu.core.document import SCHEMA
@@ -12,110 +13,113 @@ from pytest_imu.core.growth import LIMIT_NAME, parse_increase
 from pytest_imu.core.invalid import shown
 from pytest_imu.core.model import LABELS, PHASES, SOURCES, CountedBy
 
-Check = Callable[[Any], bool]
 Plain = Any  # Any: what comes out of JSON
+Types = frozenset[type]
+TEXT, FLAG, OBJECT, LIST = (frozenset({kind}) for kind in (str, bool, dict, list))
+WHOLE, NUMBER, NONE = frozenset({int}), frozenset({int, float}), frozenset({type(None)})
+LIMIT = 2**63
+"""No number is as large as this: what follows may calculate with it."""
 
 
 class UnusableError(ValueError):
     """A document, or a part of one, that cannot be used; its text is the end of a sentence."""
 
 
-def _is_text(value: Plain) -> bool:
-    return isinstance(value, str)
+class Form:
+    """What keys a part of a document must have, and of which types their values may be."""
+
+    def __init__(self, types: Mapping[str, Types]) -> None:
+        self.types = types
+        self._get = operator.itemgetter(*types, next(iter(types)))  # of one key it would be no tuple
+        self._good: set[tuple[type, ...]] = set()
+        """The types that were found good together: a document has a million parts, and few of these."""
+
+    def check(self, part: Plain, *, careful: bool) -> None:
+        """Raise UnusableError for a part of another form; *careful*: where a number may be huge."""
+        if not careful and type(part) is dict:
+            with contextlib.suppress(KeyError):
+                if tuple(map(type, self._get(part))) in self._good:
+                    return
+        check_values(part, self.types)
+        self._good.add(tuple(map(type, self._get(part))))
 
 
-def _is_flag(value: Plain) -> bool:
-    return isinstance(value, bool)
-
-
-def _is_whole(value: Plain) -> bool:
-    return type(value) is int and abs(value) < 2**63
-
-
-def _is_count(value: Plain) -> bool:
-    return _is_whole(value) and value >= 0
-
-
-def _is_number(value: Plain) -> bool:
-    return _is_whole(value) or (type(value) is float and math.isfinite(value))
-
-
-def _is_object(value: Plain) -> bool:
-    return isinstance(value, dict)
-
-
-def _is_list(value: Plain) -> bool:
-    return isinstance(value, list)
-
-
-def _or_null(check: Check) -> Check:
-    return lambda value: value is None or check(value)
-
-
-def _is_increase(value: Plain) -> bool:
-    try:
-        return _is_text(value) and bool(str(parse_increase(value)))
-    except ValueError:
-        return False
-
-
-def _one_of(*words: str) -> Check:
-    return lambda value: isinstance(value, str) and value in words
-
-
-TEST: Mapping[str, Check] = {
-    "nodeid": _is_text,
-    "attempt": lambda value: _is_count(value) and value > 0,
-    "worker": _or_null(_is_text),
-    "outcome": _is_text,
-    "failed_by_budget": _is_flag,
-    "isolated": _is_flag,
-    "phases": lambda value: _is_object(value) and value.keys() >= set(PHASES),
-    "teardown_kept_bytes": _or_null(_is_whole),
-    "blocks": _is_list,
-    "budgets": _is_list,
+TEST = Form(
+    {
+        "nodeid": TEXT,
+        "attempt": WHOLE,
+        "worker": TEXT | NONE,
+        "outcome": TEXT,
+        "failed_by_budget": FLAG,
+        "isolated": FLAG,
+        "phases": OBJECT,
+        "teardown_kept_bytes": WHOLE | NONE,
+        "blocks": LIST,
+        "budgets": LIST,
+    }
+)
+PHASES_OF_TEST = Form(dict.fromkeys(PHASES, OBJECT | NONE))
+BLOCK = Form({"name": TEXT})
+MEASUREMENT = Form(
+    {
+        "before_bytes": WHOLE | NONE,
+        "after_bytes": WHOLE | NONE,
+        "rss_peak_bytes": WHOLE | NONE,
+        "peak_bytes": WHOLE | NONE,
+        "delta_bytes": WHOLE | NONE,
+        "duration_ns": WHOLE,
+        "source": TEXT,
+        "reason": TEXT | NONE,
+        "reusable_bytes": WHOLE | NONE,
+        "tracer": TEXT | NONE,
+        "had_children": FLAG | NONE,
+        "children_memory": OBJECT | NONE,
+        "counters": OBJECT,
+    }
+)
+CHILDREN = Form(
+    {
+        "peak_bytes": WHOLE | NONE,
+        "most": WHOLE | NONE,
+        "samples": WHOLE,
+        "unit": TEXT,
+        "reason": TEXT | NONE,
+    }
+)
+COUNTER = Form(
+    {
+        "value": NUMBER | NONE,
+        "per_second": NUMBER | NONE,
+        "running_percent": NUMBER | NONE,
+        "reason": TEXT | NONE,
+        "samples": LIST,
+        "source": TEXT,
+    }
+)
+BUDGET = Form(
+    {
+        "name": TEXT,
+        "event": TEXT | NONE,
+        "limit": NUMBER,
+        "actual": NUMBER | NONE,
+        "phase": TEXT,
+        "warmup": WHOLE,
+        "origin": TEXT | NONE,
+        "verdict": TEXT,
+        "reason": TEXT | NONE,
+        "unreliable": FLAG,
+    }
+)
+GROWTH = Form({"was": NUMBER, "increase": TEXT, "origin": TEXT})
+ENVIRONMENT: Mapping[str, Types] = {
+    "noise_floor_bytes": WHOLE | NONE,
+    "peak_resolution_bytes": WHOLE | NONE,
+    "counter_source": TEXT | NONE,
+    "plugins": OBJECT,
+    "packages": OBJECT,
 }
-MEASUREMENT: Mapping[str, Check] = {
-    "before_bytes": _or_null(_is_count),
-    "after_bytes": _or_null(_is_count),
-    "rss_peak_bytes": _or_null(_is_count),
-    "duration_ns": _is_count,
-    "source": _one_of(*SOURCES),
-    "reason": _or_null(_is_text),
-    "reusable_bytes": _or_null(_is_count),
-    "tracer": _or_null(_is_text),
-    "had_children": _or_null(_is_flag),
-    "children_memory": _or_null(_is_object),
-    "counters": _is_object,
-}
-CHILDREN: Mapping[str, Check] = {
-    "peak_bytes": _or_null(_is_count),
-    "most": _or_null(_is_count),
-    "samples": _is_count,
-    "unit": _one_of(*LABELS),
-    "reason": _or_null(_is_text),
-}
-COUNTER: Mapping[str, Check] = {
-    "value": _or_null(_is_number),
-    "per_second": _or_null(_is_number),
-    "running_percent": _or_null(_is_number),
-    "reason": _or_null(_is_text),
-    "samples": lambda value: _is_list(value) and all(map(_is_number, value)),
-    "source": _one_of(*get_args(CountedBy)),
-}
-BUDGET: Mapping[str, Check] = {
-    "name": _one_of("max_peak_mib", "max_delta_mib", "max_cache_misses", "max_events", LIMIT_NAME),
-    "event": _or_null(_is_text),
-    "limit": _is_number,
-    "actual": _or_null(_is_number),
-    "phase": _one_of(*BUDGET_PHASES),
-    "warmup": _is_count,
-    "origin": _or_null(_is_text),
-    "verdict": _one_of(*get_args(Outcome)),
-    "reason": _or_null(_is_text),
-    "unreliable": _is_flag,
-}
-GROWTH: Mapping[str, Check] = {"was": _is_number, "increase": _is_increase}
+COUNTED_BY, OUTCOMES = get_args(CountedBy), get_args(Outcome)
+BUDGET_NAMES = ("max_peak_mib", "max_delta_mib", "max_cache_misses", "max_events", LIMIT_NAME)
 
 
 def check_head(head: Plain) -> dict[str, Any]:
@@ -127,52 +131,78 @@ def check_head(head: Plain) -> dict[str, Any]:
         message = f"in schema {SCHEMA}, not in {shown(head['schema'])}"
         raise UnusableError(message)
     environment = head["environment"]
-    _check(head, {"environment": _is_object})
-    known: Mapping[str, Check] = {
-        "noise_floor_bytes": _or_null(_is_count),
-        "peak_resolution_bytes": _or_null(_is_count),
-        "counter_source": _or_null(_is_text),
-        "plugins": _is_object,
-        "packages": _is_object,
-    }
-    _check(environment, {key: check for key, check in known.items() if key in environment})
+    check_values(head, {"environment": OBJECT})
+    check_values(environment, {key: types for key, types in ENVIRONMENT.items() if key in environment})
     checked: dict[str, Any] = environment
     return checked
 
 
-def check_test(test: Plain) -> dict[str, Any]:
+def check_test(test: Plain, *, careful: bool) -> dict[str, Any]:
     """Return one of a document's tests; raises UnusableError where it is of another form."""
-    _check(test, TEST)
+    TEST.check(test, careful=careful)
+    if test["attempt"] < 1:
+        _refuse("attempt", test)
+    PHASES_OF_TEST.check(test["phases"], careful=careful)
     for phase in PHASES:
         if test["phases"][phase] is not None:
-            _check_measurement(test["phases"][phase])
+            _check_measurement(test["phases"][phase], careful=careful)
     for block in test["blocks"]:
-        _check(block, {"name": _is_text})
-        _check_measurement(block)
+        BLOCK.check(block, careful=careful)
+        _check_measurement(block, careful=careful)
     for budget in test["budgets"]:
-        _check(budget, BUDGET)
-        if budget["name"] == LIMIT_NAME:
-            _check(budget, GROWTH)
+        _check_budget(budget, careful=careful)
     checked: dict[str, Any] = test
     return checked
 
 
-def _check_measurement(measurement: Plain) -> None:
-    _check(measurement, MEASUREMENT)
-    if measurement["children_memory"] is not None:
-        _check(measurement["children_memory"], CHILDREN)
+def _check_measurement(measurement: Plain, *, careful: bool) -> None:
+    MEASUREMENT.check(measurement, careful=careful)
+    _check_word("source", measurement, SOURCES)
+    if (children := measurement["children_memory"]) is not None:
+        CHILDREN.check(children, careful=careful)
+        _check_word("unit", children, LABELS)
     for reading in measurement["counters"].values():
-        _check(reading, COUNTER)
+        COUNTER.check(reading, careful=careful)
+        _check_word("source", reading, COUNTED_BY)
+        for sample in reading["samples"]:
+            check_values({"samples": sample}, {"samples": NUMBER})
 
 
-def _check(part: Plain, checks: Mapping[str, Check]) -> None:
-    if not isinstance(part, dict):
+def _check_budget(budget: Plain, *, careful: bool) -> None:
+    BUDGET.check(budget, careful=careful)
+    _check_word("name", budget, BUDGET_NAMES)
+    _check_word("phase", budget, BUDGET_PHASES)
+    _check_word("verdict", budget, OUTCOMES)
+    is_of_events = budget["name"] in ("max_cache_misses", "max_events")
+    if is_of_events and budget["event"] is None:
+        _refuse("event", budget)
+    if budget["name"] == LIMIT_NAME:
+        GROWTH.check(budget, careful=careful)
+        try:
+            parse_increase(budget["increase"])
+        except ValueError:
+            _refuse("increase", budget)
+
+
+def check_values(part: Plain, types: Mapping[str, Types]) -> None:
+    """Raise UnusableError where a part lacks a key, or has a value of another type or a huge number."""
+    if type(part) is not dict:
         message = f"but has {shown(part)} in the place of an object"
         raise UnusableError(message)
-    for key, check in checks.items():
+    for key, expected in types.items():
         if key not in part:
             message = f"but has no {key!r}"
             raise UnusableError(message)
-        if not check(part[key]):
-            message = f"but has {shown(part[key])} for {key!r}"
-            raise UnusableError(message)
+        value = part[key]
+        if type(value) not in expected or (type(value) in NUMBER and not -LIMIT < value < LIMIT):
+            _refuse(key, part)
+
+
+def _check_word(key: str, part: Plain, words: Collection[str]) -> None:
+    if part[key] not in words:
+        _refuse(key, part)
+
+
+def _refuse(key: str, part: Plain) -> NoReturn:
+    message = f"but has {shown(part[key])} for {key!r}"
+    raise UnusableError(message)

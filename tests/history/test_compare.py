@@ -111,7 +111,7 @@ def test_several_files_are_one_side(documents: Documents) -> None:
 
 def test_what_failed_as_it_ran_has_grown(documents: Documents) -> None:
     """The section never calls a test the same that its worker has failed."""
-    verdict = documents.budget(name=LIMIT_NAME, was=10, increase="1%", limit=10.1)
+    verdict = documents.budget(name=LIMIT_NAME, origin="b", was=10, increase="1%", limit=10.1)
     now = [documents.test("a", 10.2, outcome="failed", failed_by_budget=True, budgets=[verdict])]
     for judged, expected in ((False, "same"), (True, "grew")):
         comparison = compared(documents, [documents.test("a", 10)], now, "1%", judged=judged)

@@ -85,12 +85,12 @@ def broken(documents: Documents, **changes: object) -> str:
         ({"nodeid": 3}, "but has 3 for 'nodeid'"),
         ({"attempt": 0}, "but has 0 for 'attempt'"),
         ({"attempt": True}, "but has True for 'attempt'"),
-        ({"phases": {}}, "but has {} for 'phases'"),
+        ({"phases": {}}, "but has no 'setup'"),
         (
             {"phases": {"setup": None, "call": 1, "teardown": None}},
-            "but has 1 in the place of an object",
+            "but has 1 for 'call'",
         ),
-        ({"budgets": [{"name": "x"}]}, "but has 'x' for 'name'"),
+        ({"budgets": [{"name": 3}]}, "but has 3 for 'name'"),
         ({"blocks": [3]}, "but has 3 in the place of an object"),
     ],
 )
