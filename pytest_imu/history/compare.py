@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -153,14 +154,14 @@ class Compared:
 
     nodeid: str
     changes: tuple[Change, ...]
+    worst: Change
+    """The change that decides what the test is said to be; of several the largest."""
 
-    @property
-    def worst(self) -> Change:
-        """The change that decides what the test is said to be; of several the largest."""
-        return min(
-            self.changes,
-            key=lambda change: (WORST_FIRST.index(change.status), -abs(change.by or 0)),
-        )
+    @classmethod
+    def of(cls, nodeid: str, changes: tuple[Change, ...]) -> Compared:
+        """Return a test with its changes, of which there is one at least."""
+        worst = changes[0] if len(changes) == 1 else min(changes, key=_badness)
+        return cls(nodeid=nodeid, changes=changes, worst=worst)
 
     @property
     def status(self) -> Status:
@@ -168,7 +169,11 @@ class Compared:
         return self.worst.status
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+def _badness(change: Change) -> tuple[int, float]:
+    return WORST_FIRST.index(change.status), -abs(change.by or 0)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Comparison:
     """A whole run beside an earlier one."""
 
@@ -181,7 +186,7 @@ class Comparison:
     fails_on: frozenset[Increase] = frozenset()
     by_nodeid: Mapping[str, Compared] = field(default_factory=dict)
 
-    @property
+    @functools.cached_property
     def counts(self) -> Counter[str]:
         """How many tests are what."""
         return Counter(test.status for test in self.tests)
@@ -191,7 +196,7 @@ class Comparison:
         """How many tests could be compared."""
         return len(self.tests) - self.counts["not compared"]
 
-    @property
+    @functools.cached_property
     def failed(self) -> list[tuple[str, Change]]:
         """What grew past an increase that somebody set."""
         return [
@@ -220,7 +225,7 @@ def compare_runs(
                 _change(was, entry, increase, base=base.name, floor_bytes=floor_bytes, judged=judged)
                 for increase in watched
             )
-            tests.append(Compared(nodeid=nodeid, changes=changes))
+            tests.append(Compared.of(nodeid, changes))
     return Comparison(
         base=base.name,
         tests=tests,

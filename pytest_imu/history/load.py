@@ -6,7 +6,6 @@ import contextlib
 import gc
 import glob
 import json
-import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,6 @@ from pytest_imu.history.schema import TEST, UnusableError, check_head, check_tes
 T = TypeVar("T")
 MAX_HEAD, MAX_LINE, MAX_WHOLE = 2**20, 2**24, 2**25
 """How many characters the first line, a test's line, and a file that is laid out otherwise may have."""
-MAY_BE_HUGE = re.compile("[0-9]{19}|[0-9][eE]")
 TESTS_BEGIN = ', "tests": ['
 TESTS_END = "]}"
 WRITTEN_BY = "what --imu-json writes"
@@ -121,8 +119,6 @@ class _Reader:
     def __init__(self, file: IO[str]) -> None:
         self._file = file
         self._tests: Callable[[], Iterable[Any]] = tuple
-        self._careful = True
-        """Whether what was read may have a number that is huge."""
         self.line = 0
         """The line that is being read, where lines tell anything."""
 
@@ -151,7 +147,7 @@ class _Reader:
     def tests(self) -> Iterator[dict[str, Any]]:
         """Return each test's plain form, checked."""
         for test in self._tests():
-            yield check_test(test, careful=self._careful)
+            yield check_test(test)
 
     def _lines_of_document(self) -> Iterator[Any]:
         while text := self._next_line(MAX_LINE).strip():
@@ -159,7 +155,6 @@ class _Reader:
                 if self._file.read(1):
                     _refuse("but there is more behind its end")
                 return
-            self._careful = MAY_BE_HUGE.search(text) is not None
             yield _parsed(text.removesuffix(","))
         _refuse("but it ends in the middle")
 

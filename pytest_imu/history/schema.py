@@ -30,16 +30,21 @@ class Form:
 
     def __init__(self, types: Mapping[str, Types]) -> None:
         self.types = types
-        self._get = operator.itemgetter(*types, next(iter(types)))  # of one key it would be no tuple
+        numbers = [key for key, expected in types.items() if expected & NUMBER]
+        # Of a single key it would be no tuple.
+        self._get = operator.itemgetter(*types, next(iter(types)))
+        self._get_numbers = operator.itemgetter(*numbers, *numbers) if numbers else lambda _: ()
         self._good: set[tuple[type, ...]] = set()
         """The types that were found good together: a document has a million parts, and few of these."""
 
-    def check(self, part: Plain, *, careful: bool) -> None:
-        """Raise UnusableError for a part of another form; *careful*: where a number may be huge."""
-        if not careful and type(part) is dict:
+    def check(self, part: Plain) -> None:
+        """Raise UnusableError for a part of another form."""
+        if type(part) is dict:
             with contextlib.suppress(KeyError):
                 if tuple(map(type, self._get(part))) in self._good:
-                    return
+                    numbers = [0, *filter(None, self._get_numbers(part))]
+                    if min(numbers) > -LIMIT and max(numbers) < LIMIT:
+                        return
         check_values(part, self.types)
         self._good.add(tuple(map(type, self._get(part))))
 
@@ -137,39 +142,39 @@ def check_head(head: Plain) -> dict[str, Any]:
     return checked
 
 
-def check_test(test: Plain, *, careful: bool) -> dict[str, Any]:
+def check_test(test: Plain) -> dict[str, Any]:
     """Return one of a document's tests; raises UnusableError where it is of another form."""
-    TEST.check(test, careful=careful)
+    TEST.check(test)
     if test["attempt"] < 1:
         _refuse("attempt", test)
-    PHASES_OF_TEST.check(test["phases"], careful=careful)
+    PHASES_OF_TEST.check(test["phases"])
     for phase in PHASES:
         if test["phases"][phase] is not None:
-            _check_measurement(test["phases"][phase], careful=careful)
+            _check_measurement(test["phases"][phase])
     for block in test["blocks"]:
-        BLOCK.check(block, careful=careful)
-        _check_measurement(block, careful=careful)
+        BLOCK.check(block)
+        _check_measurement(block)
     for budget in test["budgets"]:
-        _check_budget(budget, careful=careful)
+        _check_budget(budget)
     checked: dict[str, Any] = test
     return checked
 
 
-def _check_measurement(measurement: Plain, *, careful: bool) -> None:
-    MEASUREMENT.check(measurement, careful=careful)
+def _check_measurement(measurement: Plain) -> None:
+    MEASUREMENT.check(measurement)
     _check_word("source", measurement, SOURCES)
     if (children := measurement["children_memory"]) is not None:
-        CHILDREN.check(children, careful=careful)
+        CHILDREN.check(children)
         _check_word("unit", children, LABELS)
     for reading in measurement["counters"].values():
-        COUNTER.check(reading, careful=careful)
+        COUNTER.check(reading)
         _check_word("source", reading, COUNTED_BY)
         for sample in reading["samples"]:
             check_values({"samples": sample}, {"samples": NUMBER})
 
 
-def _check_budget(budget: Plain, *, careful: bool) -> None:
-    BUDGET.check(budget, careful=careful)
+def _check_budget(budget: Plain) -> None:
+    BUDGET.check(budget)
     _check_word("name", budget, BUDGET_NAMES)
     _check_word("phase", budget, BUDGET_PHASES)
     _check_word("verdict", budget, OUTCOMES)
@@ -177,7 +182,7 @@ def _check_budget(budget: Plain, *, careful: bool) -> None:
     if is_of_events and budget["event"] is None:
         _refuse("event", budget)
     if budget["name"] == LIMIT_NAME:
-        GROWTH.check(budget, careful=careful)
+        GROWTH.check(budget)
         try:
             parse_increase(budget["increase"])
         except ValueError:
