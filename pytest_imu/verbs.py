@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import shutil
 import sys
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from pytest_imu.core.invalid import InvalidValueError
 from pytest_imu.core.outfile import STDOUT, check_writable
+from pytest_imu.core.units import plural
 
 if TYPE_CHECKING:
     from pytest_imu.core.growth import Increase
@@ -46,6 +48,23 @@ def add_verbs(commands: Any) -> None:  # Any: argparse has no public type for it
     merge.add_argument("-o", "--output", required=True, metavar="PATH", help="the file to write")
     merge.add_argument("--expect", type=_count, metavar="N", help="how many files there must be")
     merge.set_defaults(run=run_merge)
+    approve = commands.add_parser("approve", help="put a run's numbers into the limits of its tests")
+    approve.add_argument("files", nargs="+", help=FILES)
+    approve.add_argument("--write", action="store_true", help="change the files; else print a diff")
+    approve.add_argument(
+        "--headroom",
+        type=_percent,
+        default=25.0,
+        metavar="25%%",
+        help="above the number (default: 25%%)",
+    )
+    approve.add_argument("--tighten", action="store_true", help="lower limits that are far too wide")
+    approve.add_argument("--add", action="store_true", help="add a limit where a large test has none")
+    approve.add_argument(
+        "--min-mib", type=_mib, default=5.0, metavar="MIB", help="what is large (default: 5)"
+    )
+    approve.add_argument("--only", metavar="PATTERN", help="only tests whose id has this in it")
+    approve.set_defaults(run=run_approve)
 
 
 def run_compare(options: Options) -> int:
@@ -157,6 +176,43 @@ def run_merge(options: Options) -> int:
     return 0
 
 
+def run_approve(options: Options) -> int:
+    """Print what a run changes in its tests' sources, or change it."""
+    from pytest_imu.core.outfile import replace_all
+    from pytest_imu.history import approve, wishes
+    from pytest_imu.history.load import named_files, read
+    from pytest_imu.history.merge import joined_environment
+
+    runs = [read(name, wishes.measured_of) for name in named_files(options.files)]
+    tests = (test for run in runs for test in run.tests)
+    wished = wishes.Wishes(
+        headroom_percent=options.headroom,
+        tighten=options.tighten,
+        add=options.add,
+        only=options.only,
+        min_mib=options.min_mib,
+    )
+    try:
+        planned = approve.plan(
+            tests, joined_environment(runs), wished, lambda name: Path(name).read_bytes()
+        )
+    except wishes.ChangedError as error:
+        print(f"pytest-imu: {error}", file=sys.stderr)
+        return UNUSABLE
+    edited = {path: file.edited(edits) for path, (file, edits) in planned.files.items()}
+    if options.write:
+        replace_all(edited)
+    else:
+        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # or a test's own
+        for path, (file, _) in planned.files.items():
+            sys.stdout.writelines(file.diff(path, edited[path]))
+    for line in planned.left_alone:
+        print(line, file=sys.stderr)
+    done = "changed" if options.write else "to change; --write does it"
+    print(f"{plural(len(edited), 'file')} {done}", file=sys.stderr)
+    return 0
+
+
 def _is_same(path: Path, name: str) -> bool:
     return path.exists() and name != str(STDOUT) and path.samefile(name)
 
@@ -183,6 +239,24 @@ def _increases(text: str) -> list[Increase]:
         return [parse_increase(part) for part in text.split(",")]
     except InvalidValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _percent(text: str) -> float:
+    return _number(text.removesuffix("%"), "a percentage, 0% or more")
+
+
+def _mib(text: str) -> float:
+    return _number(text, "a number of MiB, 0 or more")
+
+
+def _number(text: str, expected: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number < math.inf:
+        raise argparse.ArgumentTypeError(str(InvalidValueError(text, expected)))
+    return number
 
 
 def _count(text: str) -> int:

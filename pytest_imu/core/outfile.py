@@ -10,7 +10,7 @@ import select
 import stat
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -94,6 +94,31 @@ def own_descriptor(path: Path) -> int | None:
             break
         path = path.parent / path.readlink()
     return None
+
+
+def replace_all(contents: Mapping[Path, bytes]) -> None:
+    """Write several files that exist, all of them or none; raises OSError."""
+    beside: dict[Path, Path] = {}
+    old: dict[Path, bytes] = {}
+    try:
+        for path, data in contents.items():
+            target = Path(_real_path(path))
+            found = target.stat()
+            descriptor, beside[target] = _open_beside(target, mode=0o600)
+            with _fdopen(descriptor, "wb") as file:
+                file.write(data)
+                _keep_owner_and_mode(descriptor, found)
+        for target, new in list(beside.items()):
+            old[target] = target.read_bytes()
+            _replace(new, target)
+            del beside[target]
+    except BaseException:
+        for new in beside.values():
+            with contextlib.suppress(OSError):
+                _unlink(new)
+        for target in old.keys() - beside.keys():
+            target.write_bytes(old[target])
+        raise
 
 
 @contextlib.contextmanager

@@ -78,6 +78,7 @@ def joined_environment(runs: Sequence[Run[Any]]) -> dict[str, Any]:
         joined[key] = max(known, default=None)
     sources = dict.fromkeys(one["counter_source"] for one in environments if one.get("counter_source"))
     joined["counter_source"] = "; ".join(sources) or None
+    joined["sources"] = {k: v for one in environments for k, v in one.get("sources", {}).items()}
     return joined
 
 

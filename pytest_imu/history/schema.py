@@ -122,6 +122,7 @@ ENVIRONMENT: Mapping[str, Types] = {
     "counter_source": TEXT | NONE,
     "plugins": OBJECT,
     "packages": OBJECT,
+    "sources": OBJECT,
 }
 COUNTED_BY, OUTCOMES = get_args(CountedBy), get_args(Outcome)
 BUDGET_NAMES = ("max_peak_mib", "max_delta_mib", "max_cache_misses", "max_events", LIMIT_NAME)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -13,6 +14,7 @@ from pytest_imu.core import document
 from pytest_imu.core.counters.callgrind.command import USUAL_CACHES
 from pytest_imu.core.counters.choice import source_text
 from pytest_imu.history.compare import Comparison
+from pytest_imu.history.source import digest
 from pytest_imu.history.wording import plain_changes
 from pytest_imu.report.rows import Row
 from pytest_imu.settings import SETTINGS, Settings
@@ -47,6 +49,17 @@ def whole_environment(
         "noise_floor_bytes": noise_bytes,
         "counter_source": _counter_source(rows, settings),
     }
+
+
+def sources_of(rows: Sequence[Row], root: Path, *, until_ns: int) -> dict[str, str]:
+    """Return what tells each test file from other versions of it; nothing of one that has changed."""
+    found = {}
+    for name in dict.fromkeys(row.nodeid.partition("::")[0] for row in rows):
+        path = root / name
+        with contextlib.suppress(Exception):  # it is gone, or a test has broken what reads it
+            if path.suffix == ".py" and path.stat().st_mtime_ns <= until_ns:
+                found[name] = digest(path.read_bytes())
+    return found
 
 
 def _counter_source(rows: Sequence[Row], settings: Settings) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,7 @@ class Reporter:
         self._settings = settings
         self._rows: Rows | None = None
         self._pid = _getpid()
+        self._began_ns = time.time_ns()
         self._stdout = sys.stdout
         self._environment: dict[str, Any] = {}
         self._warned = False
@@ -206,13 +208,19 @@ class Reporter:
             jsonfile.write(
                 path,
                 self._gathered().all(),
-                self._environment_now(),
+                {**self._environment_now(), "sources": self._sources()},
                 comparison=self._comparison,
                 stdout=self._stdout,
             )
         except OSError as error:
             return f"--imu-json: {path} could not be written: {error}"
         return None
+
+    def _sources(self) -> dict[str, str]:
+        from pytest_imu.report import jsonfile
+
+        rows = self._gathered().all()
+        return jsonfile.sources_of(rows, self._config.rootpath, until_ns=self._began_ns)
 
     def _print_json(self) -> None:
         try:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from pytest_imu.core.memory.reusable import NOTEWORTHY_BYTES, likely_reused
 from pytest_imu.core.memory.source import peak_source
 from pytest_imu.core.model import Measurement
 from pytest_imu.core.units import MIB, format_limit, printable
+from pytest_imu.history.headroom import suggested_mib
 from pytest_imu.report.rows import Row
-
-HEADROOM = 1.25
-DIGITS = 2
 
 
 def suggestion_lines(rows: Sequence[Row], noise_bytes: int | None) -> list[str]:
@@ -41,19 +38,6 @@ def _line(function: str, calls: Sequence[Measurement], floor_bytes: int) -> str:
     marker = f"@pytest.mark.max_peak_mib({limit})"
     of_several = f"  (the largest of {len(calls)})" if len(calls) > 1 else ""
     return f"  {marker:<32}  {printable(function)}{of_several}{_doubt(calls)}"
-
-
-def suggested_mib(peak_bytes: int, floor_bytes: int) -> float:
-    """Return a limit in MiB: the peak with headroom, rounded up to two digits.
-
-    It is further from the peak than the floor: else noise would decide about it.
-    """
-    wanted = max(peak_bytes * HEADROOM, peak_bytes + 2 * floor_bytes) / MIB
-    if wanted <= 0:
-        return 0.1
-    step = 10.0 ** (math.floor(math.log10(wanted)) + 1 - DIGITS)
-    # Rounded twice: 1.1 / 0.1 is a little over 11, and would become 1.2.
-    return round(math.ceil(round(wanted / step, 3)) * step, 6)
 
 
 def _doubt(calls: Sequence[Measurement]) -> str:
