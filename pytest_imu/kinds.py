@@ -62,7 +62,9 @@ def _parse_increases(value: str) -> tuple[Increase, ...]:
 
 def _parse_summary(value: str) -> Path:
     path = _parse_path(value)
-    if path.suffix == ".py" or path.is_dir():  # the word behind a bare flag, which are the tests
+    if (
+        value == "-" or path.suffix == ".py" or path.is_dir()
+    ):  # the word behind a bare flag, which are the tests
         raise ValueError
     return path
 

@@ -48,6 +48,11 @@ def add_verbs(commands: Any) -> None:  # Any: argparse has no public type for it
     merge.add_argument("-o", "--output", required=True, metavar="PATH", help="the file to write")
     merge.add_argument("--expect", type=_count, metavar="N", help="how many files there must be")
     merge.set_defaults(run=run_merge)
+    summary = commands.add_parser("summary", help="print a run in Markdown")
+    summary.add_argument("files", nargs="+", help=FILES)
+    summary.add_argument("--base", help="the earlier run to compare it with")
+    _add_increase(summary)
+    summary.set_defaults(run=run_summary)
     approve = commands.add_parser("approve", help="put a run's numbers into the limits of its tests")
     approve.add_argument("files", nargs="+", help=FILES)
     approve.add_argument("--write", action="store_true", help="change the files; else print a diff")
@@ -105,7 +110,6 @@ def _status(comparison: Comparison) -> int:
 
 def run_report(options: Options) -> int:
     """Print what a run's section says."""
-    from pytest_imu.history.compare import compare_runs, read_side
     from pytest_imu.history.load import named_files
     from pytest_imu.history.merge import joined_environment
     from pytest_imu.history.wording import failed_lines
@@ -115,10 +119,7 @@ def run_report(options: Options) -> int:
     names = named_files(options.files)
     runs = read_rows(names)
     environment = joined_environment(runs)
-    comparison = None
-    if options.base is not None:
-        base = read_side(*named_files([options.base]))
-        comparison = compare_runs(base, read_side(*names), options.fail_increase)
+    comparison = _compared_with(options, names)
     rows = last_attempts([row for run in runs for row in run.tests])
     lines = section.lines(
         rows,
@@ -135,6 +136,29 @@ def run_report(options: Options) -> int:
     texts += [] if comparison is None else failed_lines(comparison)
     print("\n".join(dict.fromkeys(texts)))
     return 0 if comparison is None else _status(comparison)
+
+
+def run_summary(options: Options) -> int:
+    """Print a run in Markdown."""
+    from pytest_imu.history.load import named_files
+    from pytest_imu.report.rows import last_attempts
+    from pytest_imu.report.summary import MAX_BYTES, cut, markdown
+
+    names = named_files(options.files)
+    rows = last_attempts([row for run in read_rows(names) for row in run.tests])
+    comparison = _compared_with(options, names)
+    print(cut(markdown(rows, comparison), MAX_BYTES), end="")
+    return 0 if comparison is None else _status(comparison)
+
+
+def _compared_with(options: Options, names: Sequence[str]) -> Comparison | None:
+    from pytest_imu.history.compare import compare_runs, read_side
+    from pytest_imu.history.load import named_files
+
+    if options.base is None:
+        return None
+    base = read_side(*named_files([options.base]))
+    return compare_runs(base, read_side(*names), options.fail_increase)
 
 
 def read_rows(names: Sequence[str]) -> list[Run[Row]]:
@@ -203,7 +227,6 @@ def run_approve(options: Options) -> int:
     if options.write:
         replace_all(edited)
     else:
-        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # or a test's own
         for path, (file, _) in planned.files.items():
             sys.stdout.writelines(file.diff(path, edited[path]))
     for line in planned.left_alone:

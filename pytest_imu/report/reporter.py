@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_imu.comparing import BASE, missing_base, ran_whole_suite
+from pytest_imu.core import outfile
 from pytest_imu.core.outfile import STDOUT
 from pytest_imu.core.units import plural
 from pytest_imu.recording.warning import FaultsAsWarnings, record_warning
 from pytest_imu.report.paths import begin_files
-from pytest_imu.settings import Settings
+from pytest_imu.settings import STEP_SUMMARY, Settings
 
 if TYPE_CHECKING:
     from pytest_imu.core.model import Measurement
@@ -45,6 +46,13 @@ class Reporter:
         self._warned = False
         self._reports_guard = FaultsAsWarnings(config.hook, "a report's numbers are lost")
         self._json_outcome: str | None = None
+        self._more_notes: list[str] = []
+        self._summary_path = settings.summary_path
+        if settings.summary_path == Path(STEP_SUMMARY):
+            named = os.environ.get(STEP_SUMMARY.removeprefix("$"))  # a test may change it
+            self._summary_path = Path(named) if named else None
+            if not named:
+                self._more_notes.append(f"--imu-summary: {STEP_SUMMARY} is not set: nothing was written")
         self.skipped_budgets = 0
         """How many budgets `--no-imu` left unenforced."""
         self._noise_bytes: int | None = None
@@ -106,6 +114,8 @@ class Reporter:
             return
         with FaultsAsWarnings(self._config.hook, "the run could not be compared"):
             self._compare(session)
+        with FaultsAsWarnings(self._config.hook, "the summary could not be written"):
+            self._append_summary()
         path = self._settings.json_path
         if path is None:
             return
@@ -128,6 +138,20 @@ class Reporter:
             self._fault = compared.NOTHING_COMPARED.format(base.name)
             if session.exitstatus == pytest.ExitCode.OK:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def _append_summary(self) -> None:
+        path = self._summary_path
+        if path is None:
+            return
+        from pytest_imu.report import summary
+
+        try:
+            room = summary.MAX_BYTES - outfile.size_bytes(path)
+            rows, whole = self._gathered().last_attempts(), ran_whole_suite(self._config)
+            text = summary.markdown(rows, self._comparison, whole=whole)
+            outfile.append(path, summary.cut(text, room))
+        except OSError as error:
+            self._more_notes.append(f"--imu-summary: {path} could not be written: {error}")
 
     def _environment_now(self) -> dict[str, Any]:
         from pytest_imu.report import jsonfile
@@ -184,7 +208,7 @@ class Reporter:
         return self._rows
 
     def _notes(self) -> list[str]:
-        notes = []
+        notes = [*self._more_notes]
         if self._settings.off:
             settings = self._settings
             paths = (settings.json_path, settings.log_path, settings.summary_path)

@@ -14,6 +14,7 @@ from pytest_imu.core.units import MIB, encodable, format_mib, plural, printable
 from pytest_imu.history.compare import Comparison
 from pytest_imu.history.load import LOST
 from pytest_imu.report.compared import compared_lines
+from pytest_imu.report.kept import kept_lines
 from pytest_imu.report.rows import Row
 from pytest_imu.report.suggestions import suggestion_lines
 from pytest_imu.report.table import Entry, arrange, counts_line, entries_of, is_scaled, table
@@ -106,6 +107,7 @@ def report_lines(
         *traced_lines(entries),
         *children_lines(entries),
         *counter_lines(entries),
+        *kept_lines(rows),
     ]
 
 

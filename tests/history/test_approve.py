@@ -317,8 +317,8 @@ def test_add_puts_markers_where_there_are_none(documents: Documents, kept: Any) 
     [
         ("def test_a(): ...\n", "import pytest\n\n\n@pytest.mark.max_peak_mib(13)\ndef test_a(): ...\n"),
         (
-            "# by me\r\nimport os\r\ndef test_a(): ...",
-            "# by me\r\nimport pytest\r\nimport os\r\n@pytest.mark.max_peak_mib(13)\r\ndef test_a(): ...",
+            "# me\r\nimport os\r\ndef test_a(): ...",
+            "# me\r\nimport pytest\r\nimport os\r\n@pytest.mark.max_peak_mib(13)\r\ndef test_a(): ...",
         ),
         (
             "from pytest import mark\n@mark.slow\ndef test_a(): ...\n",
