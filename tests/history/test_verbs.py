@@ -138,6 +138,7 @@ def test_report_prints_the_section_again(
         "10.0    5.0    5.0  1.00s  b.py::test_b",
         "2 of 2 tests, largest peak first",
         "RSS in MiB: peak above start, delta kept, total at end; kernel peaks, to 0.5; noise ± 0.1 MiB",
+        f"the run kept 20 MiB: 15 in {name.removeprefix('tests/').partition('::')[0]}, 5 in b.py",
         f"{name}: {documents.budget()['reason']}",
     ] == [lines[0], lines[1][:27], *lines[2:]]
     assert (name in lines[1]) == (width == 200)
