@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import operator
 from collections.abc import Collection, Mapping
 from typing import Any, NoReturn, get_args
@@ -30,23 +29,26 @@ class Form:
 
     def __init__(self, types: Mapping[str, Types]) -> None:
         self.types = types
-        numbers = [key for key, expected in types.items() if expected & NUMBER]
-        # Of a single key it would be no tuple.
-        self._get = operator.itemgetter(*types, next(iter(types)))
-        self._get_numbers = operator.itemgetter(*numbers, *numbers) if numbers else lambda _: ()
+        self._numbers = [key for key, expected in types.items() if expected & NUMBER]
+        keys = [*self._numbers, *(key for key in types if key not in self._numbers)]
+        # The last twice: of a single key it would be no tuple.
+        self._get = operator.itemgetter(*keys, keys[-1])
         self._good: set[tuple[type, ...]] = set()
         """The types that were found good together: a document has a million parts, and few of these."""
 
     def check(self, part: Plain) -> None:
         """Raise UnusableError for a part of another form."""
-        if type(part) is dict:
-            with contextlib.suppress(KeyError):
-                if tuple(map(type, self._get(part))) in self._good:
-                    numbers = [0, *filter(None, self._get_numbers(part))]
-                    if min(numbers) > -LIMIT and max(numbers) < LIMIT:
-                        return
+        try:
+            values = self._get(part)
+        except (KeyError, TypeError):
+            values = ()
+        types = tuple(map(type, values))
+        if types in self._good:
+            numbers = [0, *filter(None, values[: len(self._numbers)])]
+            if max(numbers) < LIMIT and min(numbers) > -LIMIT:
+                return
         check_values(part, self.types)
-        self._good.add(tuple(map(type, self._get(part))))
+        self._good.add(types)
 
 
 TEST = Form(
