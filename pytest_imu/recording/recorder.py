@@ -52,6 +52,7 @@ class Recorder:
         self._record: TestRecord | None = None
         self._last = 0, ""
         """The test that ran last: its object's number, so as not to keep it alive, and its id."""
+        self._isolated = False
         self._begun = 0
         self._run_again: RunAgain | None = None
         self._modules_before = 0
@@ -138,6 +139,7 @@ class Recorder:
         """
         self._run_again = run_again
         self._modules_before = count_modules()
+        self._isolated = self.judge.isolated = True
         if self._log is not None:
             self._log.begin_in_isolated_child()
         if self._counters is not None:
@@ -161,7 +163,12 @@ class Recorder:
         self._begun += 1
         if self._begun % TESTS_A_SAMPLE == 0:
             self._noise.sample()
-        record = TestRecord(attempt=attempt, budgets=budgets, counters=self._counters_for(budgets))
+        record = TestRecord(
+            attempt=attempt,
+            budgets=budgets,
+            counters=self._counters_for(budgets),
+            isolated=self._isolated,
+        )
         if not self._settings.children:  # where they are sampled each window tells of its own
             record.census = process_census().begin()
         if self._log is not None:

@@ -7,10 +7,16 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from pytest_imu.core.budgets import REUSED, Verdict, event_reason
+from pytest_imu.core.budgets import Verdict
+from pytest_imu.core.checks import REUSED, event_reason
+from pytest_imu.core.growth import GrowthLimit
 from pytest_imu.core.memory.reusable import likely_reused
-from pytest_imu.core.memory.source import SIMULATED, peak_source
+from pytest_imu.core.memory.source import SIMULATED
 from pytest_imu.core.units import MIB, encodable, format_mib, plural, printable
+from pytest_imu.history.compare import Comparison
+from pytest_imu.history.load import LOST
+from pytest_imu.report.compared import compared_lines
+from pytest_imu.report.kept import kept_lines
 from pytest_imu.report.names import folded_below
 from pytest_imu.report.overall import growth_lines, quiet_lines
 from pytest_imu.report.rows import Row
@@ -47,6 +53,9 @@ def lines(
     encoding: str = "utf-8",
     noise_bytes: int | None = None,
     first_imports: Mapping[str, int] | None = None,
+    resolution_bytes: int | None = None,
+    comparison: Comparison | None = None,
+    whole: bool = True,
 ) -> list[Line]:
     """Return what the section says; nothing at all where there is nothing to say."""
     reports = settings.report and not settings.off
@@ -59,8 +68,12 @@ def lines(
             verbosity=verbosity,
             encoding=encoding,
             noise_bytes=noise_bytes,
+            resolution_bytes=resolution_bytes,
+            comparison=comparison,
         )
         shown += [Line(text) for text in report]
+        if comparison is not None:
+            shown += [Line(text) for text in compared_lines(comparison, whole=whole)]
     if reports or verbosity < 0:  # else pytest's own failures are enough
         shown += [Line(text, "red") for text in broken_lines(rows)]
     if verbosity > VERY_QUIET:
@@ -86,6 +99,8 @@ def report_lines(
     verbosity: int,
     encoding: str = "utf-8",
     noise_bytes: int | None = None,
+    resolution_bytes: int | None = None,
+    comparison: Comparison | None = None,
 ) -> list[str]:
     """Return the table with its counts and its legend; with `-q` without the legend."""
     entries = entries_of(rows)
@@ -94,14 +109,14 @@ def report_lines(
     shown = arrange(entries, settings)
     quiet = quiet_lines(entries, settings, noise_bytes, verbosity=verbosity)
     lines = quiet or [
-        *table(shown, width=width, verbose=verbosity > 0, encoding=encoding),
+        *table(shown, width=width, verbose=verbosity > 0, encoding=encoding, comparison=comparison),
         counts_line(shown, entries, settings),
     ]
     if verbosity < 0:
         return lines + unmeasured_lines(entries)
     return [
         *lines,
-        *([] if quiet else [legend_line(entries, noise_bytes)]),
+        *([] if quiet else [legend_line(entries, noise_bytes, resolution_bytes)]),
         *growth_lines(rows, settings),
         *reused_lines(entries),
         *unmeasured_lines(entries),
@@ -109,6 +124,7 @@ def report_lines(
         *traced_lines(entries),
         *children_lines(entries),
         *counter_lines(entries),
+        *kept_lines(rows),
     ]
 
 
@@ -118,12 +134,13 @@ SOURCE_LEGENDS = {
 }
 
 
-def legend_line(entries: Sequence[Entry], noise_bytes: int | None = None) -> str:
+def legend_line(
+    entries: Sequence[Entry], noise_bytes: int | None = None, resolution_bytes: int | None = None
+) -> str:
     """Return the line that says what the columns mean and where the peaks come from."""
     used = {entry.measurement.source for entry in entries}
     # Rounded up: 0.25 is not "to 0.2".
-    resolution_bytes = peak_source().resolution_bytes if "kernel" in used else None
-    exact = "" if resolution_bytes is None else f", to {math.ceil(resolution_bytes / MIB * 10) / 10}"
+    exact = "" if not resolution_bytes else f", to {math.ceil(resolution_bytes / MIB * 10) / 10}"
     sources = [text.format(exact) for source, text in SOURCE_LEGENDS.items() if source in used]
     noise = [] if noise_bytes is None else [f"noise of an empty window ± {format_mib(noise_bytes)} MiB"]
     return "; ".join(["RSS in MiB: peak above start, delta kept, total at end", *sources, *noise])
@@ -200,6 +217,11 @@ def counter_lines(entries: Sequence[Entry]) -> list[str]:
     return lines
 
 
+def killed_lines(rows: Sequence[Row]) -> list[str]:
+    """Return what a run log has the start of and not the end, a line each."""
+    return [f"{printable(row.nodeid)}: its end is missing" for row in rows if row.outcome == LOST]
+
+
 def broken_lines(rows: Sequence[Row]) -> list[str]:
     """Return every broken budget, a line each."""
     return [
@@ -217,7 +239,8 @@ def unchecked_lines(rows: Sequence[Row]) -> list[str]:
     """Return every budget that nothing could be held against although its test passed, by reason."""
     named: dict[str, list[str]] = {}
     for row, verdict in _verdicts_of_passed(rows):
-        if verdict.outcome == "unchecked":
+        # What is unsure beside an earlier run is told there.
+        if verdict.outcome == "unchecked" and not isinstance(verdict.budget, GrowthLimit):
             names = named.setdefault(verdict.reason or "", [])
             names.append(f"  {printable(row.nodeid)}: {verdict.budget}{_reached(verdict)}")
     lines = []

@@ -11,17 +11,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pytest_imu.core.budgets import (
-    AnyBudget,
-    Budget,
-    BudgetPhase,
-    EventBudget,
-    Metric,
-    Terms,
-    Verdict,
-    check,
-    unchecked,
-)
+from pytest_imu.core.budgets import AnyBudget, Budget, BudgetPhase, EventBudget, Metric, Verdict
+from pytest_imu.core.checks import Terms, check, unchecked
 from pytest_imu.core.model import CounterReading, Measurement, Phase, Source
 from pytest_imu.core.tolerance import Tolerance
 from pytest_imu.core.units import MIB

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pytest_imu.core.units import MIB
-from pytest_imu.report.suggestions import suggested_mib
+from pytest_imu.history.headroom import suggested_mib
 
 
 def run(pytester: pytest.Pytester, *args: str) -> tuple[pytest.RunResult, dict[str, Any]]:

@@ -25,6 +25,8 @@ TEST_KEYS = [
     "attempt",
     "worker",
     "outcome",
+    "failed_by_budget",
+    "isolated",
     "phases",
     "teardown_kept_bytes",
     "blocks",
