@@ -74,11 +74,6 @@ class EventBudget:
 AnyBudget = Budget | EventBudget | GrowthLimit
 
 
-def limits_memory(budget: AnyBudget) -> bool:
-    """Tell whether a budget is about memory, and not about events."""
-    return isinstance(budget, Budget) or (isinstance(budget, GrowthLimit) and budget.increase.is_memory)
-
-
 REUSED = "reused memory"
 """Why a number that kept its budget proves nothing: with what the test may have reused it would not."""
 
