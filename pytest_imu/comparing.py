@@ -75,11 +75,14 @@ def missing_base(settings: Settings) -> Path | None:
     return path
 
 
+SELECTING = (
+    *("keyword", "markexpr", "deselect", "lf", "stepwise", "maxfail", "ignore", "ignore_glob"),
+    "splits",  # pytest-split's
+)
+"""Options that leave tests out; under xdist nobody else tells the controller of it."""
+
+
 def ran_whole_suite(config: pytest.Config) -> bool:
     """Tell whether nothing was left out: then what did not run does not exist any more."""
-    option = config.option
-    asked = (
-        *(getattr(option, name, None) for name in ("keyword", "markexpr", "deselect", "lf", "maxfail")),
-        *(getattr(option, name, None) for name in ("ignore", "ignore_glob", "stepwise")),
-    )
-    return not any(asked) and config.args_source is not pytest.Config.ArgsSource.ARGS
+    asked = any(getattr(config.option, name, None) for name in SELECTING)
+    return not asked and config.args_source is not pytest.Config.ArgsSource.ARGS

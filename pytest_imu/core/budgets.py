@@ -64,11 +64,6 @@ class EventBudget:
 AnyBudget = Budget | EventBudget | GrowthLimit
 
 
-def limits_memory(budget: AnyBudget) -> bool:
-    """Tell whether a budget is about memory, and not about events."""
-    return isinstance(budget, Budget) or (isinstance(budget, GrowthLimit) and budget.increase.is_memory)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """What became of one budget; `reason` is the breach in one line, or why nothing was checked."""

@@ -38,11 +38,6 @@ class Increase:
         parts += [format_limit(self.amount)] if self.amount else []
         return ("" if self.subject == PEAK else f"{self.subject}:") + "+".join(parts)
 
-    @staticmethod
-    def subject_of(text: str) -> str:
-        """Return what an increase is about, from its text."""
-        return text.rpartition(":")[0] or PEAK
-
     @property
     def is_memory(self) -> bool:
         """Whether it is about bytes, and not about events."""

@@ -42,7 +42,7 @@ class Entry:
     numbers: Numbers | None
     """None where its call did not run to its end."""
     grown: frozenset[str] = frozenset()
-    """What has failed it already because it grew."""
+    """The increases, as text, that it was held to as it ran and that it was over."""
 
 
 def entry_of(test: Mapping[str, Any], environment: Mapping[str, Any]) -> Entry:
@@ -69,7 +69,7 @@ def entry_of(test: Mapping[str, Any], environment: Mapping[str, Any]) -> Entry:
         outcome=outcome,
         numbers=numbers,
         grown=frozenset(
-            Increase.subject_of(budget["increase"])
+            budget["increase"]
             for budget in test["budgets"]
             if budget["name"] == LIMIT_NAME and budget["verdict"] == "broken"
         ),
@@ -258,7 +258,7 @@ def _change(
         reason = f"{entry.outcome} here" if entry.numbers is None else f"{was.outcome} in {base}"
         return Change(increase=increase, status="not compared", was=None, now=None, reason=reason)
     change = compare(was.numbers, entry.numbers, increase, base=base, floor_bytes=floor_bytes)
-    if judged and increase.subject in entry.grown:
+    if judged and str(increase) in entry.grown:
         return replace(change, status="grew", reason=None)
     return change
 

@@ -78,8 +78,17 @@ def joined_environment(runs: Sequence[Run[Any]]) -> dict[str, Any]:
         joined[key] = max(known, default=None)
     sources = dict.fromkeys(one["counter_source"] for one in environments if one.get("counter_source"))
     joined["counter_source"] = "; ".join(sources) or None
-    joined["sources"] = {k: v for one in environments for k, v in one.get("sources", {}).items()}
+    joined["sources"] = _joined_sources(environments)
     return joined
+
+
+def _joined_sources(environments: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return each test file's digest; none of one that was not the same everywhere."""
+    found: dict[str, set[str]] = {}
+    for environment in environments:
+        for name, digest in environment.get("sources", {}).items():
+            found.setdefault(name, set()).add(str(digest))
+    return {name: digests.pop() for name, digests in found.items() if len(digests) == 1}
 
 
 def disagreements(runs: Sequence[Run[Any]]) -> list[str]:

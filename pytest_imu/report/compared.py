@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pytest_imu.core.budgets import Verdict
 from pytest_imu.core.growth import GrowthLimit, Numbers
 from pytest_imu.history.compare import Comparison, Entry, Side, compare_runs, counting
 from pytest_imu.history.wording import counts_line, difference_lines, doubt_lines, grown_lines
@@ -40,13 +39,12 @@ def _entry(row: Row, counted_by: str | None) -> Entry:
         worker=row.worker,
         outcome=row.outcome or "interrupted",
         numbers=numbers,
-        grown=frozenset(_subject(verdict) for verdict in row.verdicts if verdict.outcome == "broken"),
+        grown=frozenset(
+            str(verdict.budget.increase)
+            for verdict in row.verdicts
+            if verdict.outcome == "broken" and isinstance(verdict.budget, GrowthLimit)
+        ),
     )
-
-
-def _subject(verdict: Verdict) -> str:
-    budget = verdict.budget
-    return budget.increase.subject if isinstance(budget, GrowthLimit) else ""
 
 
 def compared_lines(comparison: Comparison, *, whole: bool) -> list[str]:

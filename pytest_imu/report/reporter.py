@@ -49,6 +49,7 @@ class Reporter:
         self._reports_guard = FaultsAsWarnings(config.hook, "a report's numbers are lost")
         self._json_outcome: str | None = None
         self._more_notes: list[str] = []
+        self._whole = ran_whole_suite(config)
         self._summary_path = settings.summary_path
         if settings.summary_path == Path(STEP_SUMMARY):
             named = os.environ.get(STEP_SUMMARY.removeprefix("$"))  # a test may change it
@@ -95,6 +96,11 @@ class Reporter:
         if noise_bytes is not None:
             self._noise_bytes = max(noise_bytes, self._noise_bytes or 0)
         self._log_fault = log_fault or self._log_fault
+
+    @pytest.hookimpl
+    def pytest_deselected(self) -> None:
+        """Take in that some tests do not run: they are not gone."""
+        self._whole = False
 
     @pytest.hookimpl(trylast=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -154,8 +160,8 @@ class Reporter:
 
         try:
             room = summary.MAX_BYTES - outfile.size_bytes(path)
-            rows, whole = self._gathered().last_attempts(), ran_whole_suite(self._config)
-            text = summary.markdown(rows, self._comparison, whole=whole)
+            rows = self._gathered().last_attempts()
+            text = summary.markdown(rows, self._comparison, whole=self._whole)
             outfile.append(path, summary.cut(text, room))
         except OSError as error:
             self._more_notes.append(f"--imu-summary: {path} could not be written: {error}")
@@ -203,7 +209,7 @@ class Reporter:
             first_imports=self._first_imports,
             resolution_bytes=resolution_bytes(),
             comparison=self._comparison,
-            whole=ran_whole_suite(self._config),
+            whole=self._whole,
         )
         faults = [] if self._fault is None else [section.Line(self._fault, "red")]
         return lines + faults + [section.Line(text, "yellow") for text in notes]

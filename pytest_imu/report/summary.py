@@ -6,6 +6,7 @@ import itertools
 import re
 from collections.abc import Iterator, Sequence
 
+from pytest_imu.core.growth import GrowthLimit
 from pytest_imu.core.units import format_mib, format_seconds, plural, printable
 from pytest_imu.history.compare import Comparison
 from pytest_imu.history.wording import change_text, counts_line, difference_lines, was_text
@@ -39,6 +40,7 @@ def _lines(rows: Sequence[Row], comparison: Comparison | None, *, whole: bool) -
     unchecked = sum(
         verdict.outcome == "unchecked" and row.outcome in ("passed", "xpassed")
         for row, verdict in verdicts
+        if not isinstance(verdict.budget, GrowthLimit)  # the comparison counts those
     )
     measured = sum(row.call is not None for row in rows)
     counts = [f"{plural(measured, 'test')} measured", f"{plural(len(broken), 'budget')} broken"]

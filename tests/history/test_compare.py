@@ -114,8 +114,8 @@ def test_what_failed_as_it_ran_has_grown(documents: Documents) -> None:
     verdict = documents.budget(name=LIMIT_NAME, origin="b", was=10, increase="1%", limit=10.1)
     now = [documents.test("a", 10.2, outcome="failed", failed_by_budget=True, budgets=[verdict])]
     for judged, expected in ((False, "same"), (True, "grew")):
-        comparison = compared(documents, [documents.test("a", 10)], now, "1%", judged=judged)
-        assert expected == comparison.tests[0].status
+        comparison = compared(documents, [documents.test("a", 10)], now, "1%", "9%", judged=judged)
+        assert [expected, "same"] == [change.status for change in comparison.tests[0].changes]
 
 
 def test_a_simulated_run_compares_counts(documents: Documents) -> None:

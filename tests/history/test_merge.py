@@ -55,6 +55,17 @@ def test_a_test_of_several_files_keeps_its_attempts(documents: Documents) -> Non
     assert 20 * 2**20 == numbers.peak_bytes
 
 
+def test_files_that_shards_do_not_agree_on_have_no_digest(documents: Documents) -> None:
+    """So that nothing is approved from numbers of another text."""
+    paths = [
+        documents.write(f"{n}.json", documents.test(str(n)), sources={"a.py": "1", "b.py": str(n)})
+        for n in (1, 2)
+    ]
+    merged(documents, *paths)
+    environment = read_side(str(documents.folder / "imu.json")).environment
+    assert {"a.py": "1"} == environment["sources"]
+
+
 def test_run_logs_are_merged_too(documents: Documents) -> None:
     """What a killed shard left is a part of the run, with the test that was killed."""
     log = documents.log(
