@@ -19,7 +19,7 @@ from rich.text import Text
 from traitlets.config import Config
 
 DOCS = Path(__file__).parent
-COLUMNS = 96
+COLUMNS = 108
 COLUMNS_OF_SHELL = 112
 TESTS = ("pytest", "--imu", "examples/test_arrays.py")
 CELLS = (
