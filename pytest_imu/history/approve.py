@@ -137,7 +137,7 @@ class _File:
         covered = [pair for pair in (broken or limit.held) if self._wishes.covers(pair[0].nodeid)]
         if not covered:
             return None
-        sure = [pair for pair in limit.held if pair[0].doubt is None and pair[1]["actual"] is not None]
+        sure = [pair for pair in limit.held if _is_sure(*pair)]
         if broken:
             for test, budget in broken:
                 if (test, budget) not in sure:
@@ -191,3 +191,9 @@ def _written(limit: float, old: str) -> str:
         if whole and ("_" in old) and limit >= UNDERSCORES_FROM
         else format_limit(limit)
     )
+
+
+def _is_sure(test: Measured, budget: Mapping[str, Any]) -> bool:
+    """Whether a budget's number can be taken: nothing speaks against it, or a run alone told it."""
+    known = budget["actual"] is not None
+    return known and (test.doubt is None or budget["decided_by"] == "alone")

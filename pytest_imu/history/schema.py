@@ -81,6 +81,7 @@ MEASUREMENT = Form(
         "tracer": TEXT | NONE,
         "had_children": FLAG | NONE,
         "children_memory": OBJECT | NONE,
+        "imports": LIST,
         "counters": OBJECT,
     }
 )
@@ -101,6 +102,7 @@ COUNTER = Form(
         "reason": TEXT | NONE,
         "samples": LIST,
         "source": TEXT,
+        "user_only": FLAG,
     }
 )
 BUDGET = Form(
@@ -115,6 +117,9 @@ BUDGET = Form(
         "verdict": TEXT,
         "reason": TEXT | NONE,
         "unreliable": FLAG,
+        "decided_by": TEXT,
+        "first": NUMBER | NONE,
+        "not_alone": TEXT | NONE,
     }
 )
 GROWTH = Form({"was": NUMBER, "increase": TEXT, "origin": TEXT})
