@@ -20,11 +20,13 @@ def notes_on(record: CommandRecord, *, output_number: int | None) -> tuple[str, 
     if record.raised:
         notes.append("the command raised")
     measurement = record.measurement
-    reused_bytes = likely_reused(measurement.reusable_bytes, measurement.duration_ns)
-    if reused_bytes >= NOTEWORTHY_BYTES:
+    reused_bytes = likely_reused(
+        measurement.reusable_bytes, measurement.duration_ns, measurement.peak_bytes
+    )
+    if reused_bytes:
         notes.append(f"reused up to {format_mib(reused_bytes)} MiB that Python had kept")
     if measurement.tracer:
-        notes.append(f"traced by {measurement.tracer}, whose own share is in the numbers")
+        notes.append(f"traced by {measurement.tracer}, the numbers include its memory")
     if output_number is not None and (measurement.delta_bytes or 0) >= NOTEWORTHY_BYTES:
         notes.append(f"the result is kept alive by Out[{output_number}]")
     if measurement.had_children:

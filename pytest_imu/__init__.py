@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pytest_imu.core.meter import measure
     from pytest_imu.core.model import Measurement
-    from pytest_imu.recording.recorder import BudgetWarning
+    from pytest_imu.recording.judge import BudgetWarning
 
     __version__: str
 
@@ -23,7 +23,7 @@ def __getattr__(name: str) -> object:
 
         return measure
     if name == "BudgetWarning":
-        from pytest_imu.recording.recorder import BudgetWarning
+        from pytest_imu.recording.judge import BudgetWarning
 
         return BudgetWarning
     if name == "Measurement":

@@ -1,4 +1,4 @@
-"""What kinds of values the options take, and how each is read."""
+"""The kinds of value that options take: what is expected, in words, and how it is read."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from pytest_imu.core.counters.source import check_event
+from pytest_imu.core.counters.source import CounterChoice, check_event
 from pytest_imu.core.invalid import InvalidValueError
 from pytest_imu.options import Kind
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 SortKey = Literal["peak", "delta", "total", "time", "name"]
 OnBreach = Literal["fail", "warn"]
 Which = Literal["off", "budgets", "all"]
+Cpu = Literal["baseline", "host"]
 
 
 def _parse_count(value: object) -> int:
@@ -95,6 +96,7 @@ def _one_of(
 
 FLAG = Kind(expected="true or false", parse=bool, ini="bool")
 COUNT = Kind(expected="a whole number, 0 or more", parse=_parse_count, ini="int", metavar="N")
+SECONDS = replace(COUNT, expected="a whole number of seconds, 0 or more")
 SIZE = Kind(expected="a number of MiB, 0 or more", parse=_parse_mib, ini="float", metavar="MIB")
 FILE = Kind(expected="the path of a file", parse=_parse_path, metavar="PATH")
 SUMMARY = Kind(
@@ -121,5 +123,7 @@ TOLERANCE = Kind(
 )
 SORT: Kind[SortKey] = _one_of(get_args(SortKey), "KEY")
 ON_BREACH: Kind[OnBreach] = _one_of(get_args(OnBreach))
+COUNTERS: Kind[CounterChoice] = _one_of(get_args(CounterChoice), "SOURCE")
+CPU: Kind[Cpu] = _one_of(get_args(Cpu))
 WHICH: Kind[Which] = _one_of(get_args(Which), "WHICH")
 ISOLATE = replace(WHICH, parse=_parse_isolate)

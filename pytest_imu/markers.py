@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_imu.core.counters.source import CACHE_MISSES, is_event
+from pytest_imu.core.counters.source import CACHE_MISSES, EVENT_EXPECTED, is_event
 from pytest_imu.core.invalid import SHOWN_WIDTH, invalid, shown
 from pytest_imu.core.units import cut_middle, printable
 
@@ -36,7 +36,9 @@ EVENTS_LINE = (
     "max_events(event, limit, *, warmup=0): like max_cache_misses, for any event: "
     'max_events("instructions", 1_000_000).'
 )
-MARKER_LINES = (PEAK_LINE, DELTA_LINE, CACHE_LINE, EVENTS_LINE)
+NO_RERUN = "imu_no_rerun"
+NO_RERUN_LINE = f"{NO_RERUN}: never run the test a second time to decide about its budgets."
+MARKER_LINES = (PEAK_LINE, DELTA_LINE, CACHE_LINE, EVENTS_LINE, NO_RERUN_LINE)
 METRICS: dict[str, Metric] = {"max_peak_mib": "peak", "max_delta_mib": "delta"}
 EVENT_MARKERS = ("max_cache_misses", "max_events")
 MARKER_NAMES = frozenset((*METRICS, *EVENT_MARKERS))
@@ -138,7 +140,7 @@ def _read_count(
         raise _refusal(item, mark, f"{wanted} without a name, and optionally warmup=")
     event, limit = arguments
     if not is_event(event):
-        raise _refusal(item, mark, "an event as `perf list` names it")
+        raise _refusal(item, mark, EVENT_EXPECTED)
     if not _is_limit(limit):
         raise _refusal(item, mark, "a number, 0 or more, or None")
     warmup = mark.kwargs.get("warmup", warmup)

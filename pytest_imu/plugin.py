@@ -47,6 +47,10 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(reporter, "imu-reporter")
         # Without xdist nobody calls its hooks; whether it will is not known yet, for it configures last.
         config.pluginmanager.register(workers.Controller(settings, reporter), "imu-workers")
+        if settings.report and not settings.off and config.get_verbosity() > 0:
+            from pytest_imu.report.progress import PeakBehindOutcome
+
+            config.pluginmanager.register(PeakBehindOutcome(config), "imu-progress")
         if config.getoption("htmlpath", None):  # pytest-html's own option
             from pytest_imu.report.others import HtmlReport
 
@@ -86,20 +90,27 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     # Installed but not asked for, the plugin is free: what isolates and measures is imported here.
     if settings.isolate != "off":
         from pytest_imu.core.counters.callgrind.command import running_tool
+        from pytest_imu.isolation.confirm import run_alone_for
         from pytest_imu.isolation.hooks import Isolation
 
         # Under valgrind there is no memory to keep apart, and a forked child is not counted.
         if running_tool() is None:
             # Before the recorder: what comes later is called first, and it measures before the fork.
-            config.pluginmanager.register(Isolation(session, settings), "imu-isolation")
+            run_again = run_alone_for(session, always=True)
+            config.pluginmanager.register(Isolation(session, settings, run_again), "imu-isolation")
     # Behind the isolation, which is for budgets: what a test was compared with makes it no other test.
     comparing.add_limits(config, session.items)
     if budgets or settings.measure_all:
         from pytest_imu.recording.recorder import Recorder, SetupEnd, counter_source
         from pytest_imu.recording.teardown import TeardownRecorder
 
+        run_alone = None
+        if settings.confirm and settings.isolate == "off" and budgets:
+            from pytest_imu.isolation.confirm import run_alone_for
+
+            run_alone = run_alone_for(session)
         counters = counter_source(settings, budgets.values())
-        recorder = Recorder(settings, run_log(config, settings), counters)
+        recorder = Recorder(settings, run_log(config, settings), counters, run_alone)
         config.pluginmanager.register(recorder, "imu-recorder")
         config.pluginmanager.register(SetupEnd(recorder), "imu-setup-end")
         if any(budget.phase == "all" for own in budgets.values() for budget in own):

@@ -9,22 +9,27 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_imu.core.counters.source import CACHE_MISSES
+from pytest_imu.core.counters.source import CACHE_MISSES, CounterChoice
+from pytest_imu.core.invalid import InvalidValueError
 from pytest_imu.core.outfile import STDOUT
 from pytest_imu.kinds import (
     CACHES,
     COUNT,
+    COUNTERS,
+    CPU,
     EVENTS,
     FILE,
     FLAG,
     INCREASES,
     ISOLATE,
     ON_BREACH,
+    SECONDS,
     SIZE,
     SORT,
     SUMMARY,
     TOLERANCE,
     WHICH,
+    Cpu,
     OnBreach,
     SortKey,
     Which,
@@ -52,8 +57,12 @@ class Settings:
     )
     top: int = option("imu_top", COUNT, "Show the first N rows; 0 shows all.", default=10)
     sort: SortKey = option("imu_sort", SORT, "Sort the rows by KEY.", default="peak")
-    min_mib: float = option(
-        "imu_min_mib", SIZE, "Show only rows with a peak of at least MIB.", default=0
+    min_mib: float | None = option(
+        "imu_min_mib",
+        SIZE,
+        "Show rows, and suggest budgets, only for peaks of at least MIB.",
+        default=None,
+        usual="0, and 5 for --imu-suggest",
     )
     max_peak_mib: float | None = option(
         "imu_max_peak_mib",
@@ -84,10 +93,16 @@ class Settings:
     perf_events: tuple[str, ...] = option(
         "imu_perf",
         EVENTS,
-        "Count these events in each test with perf; --imu-perf alone counts cache-misses.",
+        "Count these events in each test; --imu-perf alone counts cache-misses.",
         default=(),
         bare=CACHE_MISSES,
         turns_on=True,
+    )
+    counters: CounterChoice = option(
+        "imu_counters",
+        COUNTERS,
+        "What counts events: auto asks the kernel, and perf for what only perf can name.",
+        default="auto",
     )
     simulate: Which = option(
         "imu_simulate",
@@ -103,6 +118,13 @@ class Settings:
         "The caches that --imu-simulate simulates.",
         default=None,
         usual="I1=32768,8,64 D1=32768,8,64 LL=8388608,16,64",
+        on_command_line=False,
+    )
+    simulate_cpu: Cpu = option(
+        "imu_simulate_cpu",
+        CPU,
+        "The CPU that libraries choose their code for under --imu-simulate.",
+        default="baseline",
         on_command_line=False,
     )
     warmup: int = option(
@@ -125,6 +147,13 @@ class Settings:
         "Run each test, or only those with a budget, in a process of its own.",
         default="off",
         bare="all",
+    )
+    isolate_timeout_s: int = option(
+        "imu_isolate_timeout",
+        SECONDS,
+        "End an isolated test after N seconds, and show where it was; 0 never does.",
+        default=0,
+        on_command_line=False,
     )
     json_path: Path | None = option(
         "imu_json", FILE, "Write all measurements to PATH as JSON.", default=None, in_ini=False
@@ -159,11 +188,7 @@ class Settings:
         repeated=True,
     )
     compare_required: bool = option(
-        "imu_compare_required",
-        FLAG,
-        "Fail a run in which no test could be compared.",
-        default=True,
-        on_command_line=False,
+        "imu_compare_required", FLAG, "Fail if nothing is compared.", default=True, on_command_line=False
     )
     summary_path: Path | None = option(
         "imu_summary",
@@ -172,6 +197,13 @@ class Settings:
         default=None,
         in_ini=False,
         bare=STEP_SUMMARY,
+    )
+    confirm: bool = option(
+        "imu_confirm",
+        FLAG,
+        "Where earlier tests may have decided about a memory budget, run the test once more, alone.",
+        default=True,
+        on_command_line=False,
     )
     on_breach: OnBreach = option(
         "imu_on_breach",
@@ -215,8 +247,7 @@ class Settings:
     def measure_all(self) -> bool:
         """Whether tests without a budget of their own are measured too."""
         files = self.json_path or self.log_path or self.summary_path
-        wanted = self.report or files or self.default_budgets
-        return bool(wanted) and not self.off
+        return bool(self.report or files or self.default_budgets) and not self.off
 
     @property
     def json_to_stdout(self) -> bool:
@@ -229,6 +260,9 @@ class Settings:
         values = {name: one.read(config) for name, one in OPTIONS.items()}
         if values["simulate"] != "off":
             values["children"] = False  # the thread that samples them would be counted
+            if values["counters"] not in ("auto", "callgrind"):
+                error = InvalidValueError(values["counters"], "auto or callgrind with --imu-simulate")
+                raise pytest.UsageError(error.of(OPTIONS["counters"].source(config)))
             values["perf_events"] = values["perf_events"] or (CACHE_MISSES,)
         if values["compare_path"] is not None:
             events = (one.subject for one in values["fail_increase"] if not one.is_memory)

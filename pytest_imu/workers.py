@@ -20,6 +20,7 @@ USAGE_ERROR = "imu_usage_error"
 SKIPPED = "imu_skipped_budgets"
 LOG_FAULT = "imu_log_fault"
 NOISE = "imu_noise_bytes"
+FIRST_IMPORTS = "imu_first_imports"
 
 
 def is_worker(config: pytest.Config) -> bool:
@@ -62,11 +63,14 @@ class Teller:
         recorder: Recorder | None = config.pluginmanager.get_plugin("imu-recorder")
         if recorder is None:
             return
-        with FaultsAsWarnings(config.hook, "what was noted besides the tests is lost"):
+        isolation = config.pluginmanager.get_plugin("imu-isolation")
+        imports = {} if isolation is None else isolation.first_imports
+        with FaultsAsWarnings(config.hook, "the noise of the run, or a fault of its log, is lost"):
             if is_worker(config):
-                _output(config).update({NOISE: recorder.noise_bytes, LOG_FAULT: recorder.log_fault})
+                told = {NOISE: recorder.noise_bytes, LOG_FAULT: recorder.log_fault}
+                _output(config).update({**told, FIRST_IMPORTS: imports})
             else:
-                config.stash[REPORTER].hear(recorder.noise_bytes, recorder.log_fault)
+                config.stash[REPORTER].hear(recorder.noise_bytes, recorder.log_fault, imports)
 
 
 class Controller:
@@ -89,5 +93,5 @@ class Controller:
         output = getattr(node, "workeroutput", {})  # none where the worker was killed
         if USAGE_ERROR in output:
             raise pytest.UsageError(output[USAGE_ERROR])
-        self._reporter.hear(output.get(NOISE), output.get(LOG_FAULT))
+        self._reporter.hear(output.get(NOISE), output.get(LOG_FAULT), output.get(FIRST_IMPORTS, {}))
         self._reporter.skipped_budgets = output.get(SKIPPED, self._reporter.skipped_budgets)

@@ -10,16 +10,18 @@ from pytest_imu.core.counters.choice import source_text
 from pytest_imu.core.counters.source import CACHE_MISSES
 from pytest_imu.core.growth import LIMIT_NAME, GrowthLimit, Numbers, grown_line
 from pytest_imu.core.model import PHASES, Measurement, Phase, Source
-from pytest_imu.core.tolerance import EXACT, Tolerance
+from pytest_imu.core.tolerance import EXACT, NO_TERMS, Terms, Tolerance
 from pytest_imu.core.units import MIB, format_limit, format_mib, mib
 
 Metric = Literal["peak", "delta"]
 BudgetPhase = Literal["call", "setup", "all"]
 BUDGET_PHASES: tuple[BudgetPhase, ...] = ("call", "setup", "all")
 Outcome = Literal["kept", "broken", "unchecked"]
+DecidedBy = Literal["first", "alone"]
+"""Which run decided: the test's own, or one more, alone in a clean process."""
 
 FULLY_RUNNING_PERCENT = 99.5
-"""Under this a count is an estimate: perf had the event on the hardware for a part of the time."""
+"""Under this a count is an estimate: the event was on the hardware for a part of the time."""
 
 SOURCE_WORDS: Mapping[Source, str] = {
     "kernel": "kernel high-water mark",
@@ -79,27 +81,6 @@ REUSED = "reused memory"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
-    """What holds for all budgets of a run."""
-
-    tolerance: Tolerance = EXACT
-    """What is added to every limit."""
-    noise_bytes: int = 0
-    """What is nearer to its limit than this is decided by noise."""
-    counts_required: bool = False
-    """Whether a count that could not be had breaks its budget."""
-    unknown_reuse: str = "how much freed memory was used again is not known"
-    """Why a number that kept its budget proves nothing where the reusable part is not known."""
-    resolution_bytes: int = 0
-    """How far a peak may be off."""
-    isolated: bool = False
-    """Whether the tests of this process run in it alone."""
-
-
-NO_TERMS = Terms()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """What became of one budget; `reason` is the breach in one line, or why nothing was checked."""
 
@@ -110,6 +91,11 @@ class Verdict:
     reason: str | None = None
     unreliable: bool = False
     """Whether the number is nearer to its limit than the noise floor."""
+    decided_by: DecidedBy = "first"
+    first_bytes: int | None = None
+    """The number of the test's own run, where another run decided."""
+    not_alone: str | None = None
+    """Why a verdict that was in doubt could not be decided by a run alone."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plain form, as it stands in the JSON file."""
@@ -120,8 +106,11 @@ class Verdict:
         elif isinstance(budget, GrowthLimit):
             plain |= budget.plain(self.actual_bytes if budget.increase.is_memory else self.actual_count)
         else:
-            actual_mib = None if self.actual_bytes is None else mib(self.actual_bytes)
-            plain |= {"event": None, "limit": budget.limit_mib, "actual": actual_mib}
+            plain |= {
+                "event": None,
+                "limit": budget.limit_mib,
+                "actual": _mib_or_none(self.actual_bytes),
+            }
         return plain | {
             "phase": budget.phase,
             "warmup": budget.warmup if isinstance(budget, EventBudget) else 0,
@@ -129,6 +118,9 @@ class Verdict:
             "verdict": self.outcome,
             "reason": self.reason,
             "unreliable": self.unreliable,
+            "decided_by": self.decided_by,
+            "first": _mib_or_none(self.first_bytes),
+            "not_alone": self.not_alone,
         }
 
     @classmethod
@@ -146,7 +138,7 @@ class Verdict:
         else:
             metric: Metric = "peak" if plain["name"] == "max_peak_mib" else "delta"
             budget = Budget(metric=metric, limit_mib=limit, phase=plain["phase"], origin=origin)
-            actual_bytes, actual_count = None if actual is None else round(actual * MIB), None
+            actual_bytes, actual_count = _bytes_or_none(actual), None
         return cls(
             budget=budget,
             outcome=plain["verdict"],
@@ -154,7 +146,18 @@ class Verdict:
             actual_count=actual_count,
             reason=plain["reason"],
             unreliable=plain["unreliable"],
+            decided_by=plain["decided_by"],
+            first_bytes=_bytes_or_none(plain["first"]),
+            not_alone=plain["not_alone"],
         )
+
+
+def _mib_or_none(size_bytes: int | None) -> float | None:
+    return None if size_bytes is None else mib(size_bytes)
+
+
+def _bytes_or_none(size_mib: float | None) -> int | None:
+    return None if size_mib is None else round(size_mib * MIB)
 
 
 def check(budget: AnyBudget, phases: Mapping[Phase, Measurement], terms: Terms = NO_TERMS) -> Verdict:
@@ -190,11 +193,11 @@ def _check_events(budget: EventBudget, call: Measurement, tolerance: Tolerance) 
     # Whole numbers, unless it takes decimals to show that it is over: milliseconds have them.
     decimals = next((n for n in range(7) if round(over, n) > 0), 7)
     limit = _with_tolerance(budget, tolerance if tolerance.percent else EXACT)
-    reason = f"{budget.event} {actual:,.{decimals}f} is over {limit} by {over:,.{decimals}f}{share}"
+    reason = f"{readings[0].name} {actual:,.{decimals}f} is over {limit} by {over:,.{decimals}f}{share}"
     percent = readings[0].running_percent
     if percent is not None and percent < FULLY_RUNNING_PERCENT:
-        reason += f"; scaled, perf counted {percent:.0f} % of the time"
-    if readings[0].source == "callgrind":
+        reason += f"; scaled, counted {percent:.0f} % of the time"
+    if readings[0].is_simulated:
         reason += "; simulated"
     return Verdict(budget=budget, outcome="broken", actual_count=actual, reason=reason)
 
@@ -291,4 +294,4 @@ def _breach_line(
 
 
 def _with_tolerance(budget: AnyBudget, tolerance: Tolerance) -> str:
-    return f"{budget} and its tolerance of {tolerance}" if tolerance else str(budget)
+    return f"{budget} plus its tolerance of {tolerance}" if tolerance else str(budget)

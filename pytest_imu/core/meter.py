@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-import functools
+import copy
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
 
-from pytest_imu.core.children.watch import ChildrenWatch
+from pytest_imu.core.children.census import CensusStart, process_census
 from pytest_imu.core.counters.source import CounterSource, CounterWindow
 from pytest_imu.core.decorator import measuring_each_call
+from pytest_imu.core.imports import count_modules, imported
 from pytest_imu.core.memory import source as memory
 from pytest_imu.core.memory.reusable import process_gauge
 from pytest_imu.core.memory.source import NotMeasuredError
 from pytest_imu.core.memory.trim import process_trimmer
 from pytest_imu.core.memory.window import PeakSource, Settle, Sizes
-from pytest_imu.core.model import ChildrenMemory, CounterReading, Measurement, Source
+from pytest_imu.core.model import ChildrenMemory, Measurement, Source
 from pytest_imu.core.system import System
 from pytest_imu.core.tracers import active_tracer
+
+if TYPE_CHECKING:
+    from pytest_imu.core.children.sampler import ChildrenSampler
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -30,8 +34,20 @@ class Meter:
     Whatever fails in the measuring, the block runs as it would without it: the numbers that could
     not be read are None and `m.measurement.reason` says why. The block's own exceptions pass.
     With *for_verdict* memory is given back, and it is asked what can be reused, at any price.
+    Children are told from *census*, where the caller has begun one, else from the block's beginning.
     *on_end* gets the measurement of each block that ends.
     """
+
+    _window: Any = None  # Any: what the source gave is its own business
+    _settle: Settle | None = None
+    _counter_window: CounterWindow | None = None
+    _census: CensusStart | None = None
+    _sampler: ChildrenSampler | None = None
+    _reusable_bytes: int | None = None
+    _fault: Exception = NEVER_BEGAN
+    _start_ns: int | None = None
+    _modules_before = 0
+    _measurement: Measurement | None = None
 
     def __init__(
         self,
@@ -40,6 +56,7 @@ class Meter:
         gc: bool = False,
         counters: CounterSource | None = None,
         children: bool = False,
+        census: CensusStart | None = None,
         for_verdict: bool = False,
         source: PeakSource[Any] | None = None,
         clock_ns: Callable[[], int] = System.perf_counter_ns,
@@ -49,32 +66,25 @@ class Meter:
         self._gc = gc
         self._counters = counters
         self._children = children
+        self._given_census = census
         self._source = source
         self._clock_ns = clock_ns
         self._on_end = on_end
         self._for_verdict = for_verdict
-        self._window: Any = None  # Any: what the source gave is its own business
-        self._counter_window: CounterWindow | None = None
-        self._reusable_bytes: int | None = None
-        self._children_watch = ChildrenWatch(sample=children)
-        self._fault: Exception = NEVER_BEGAN
-        self._start_ns: int | None = None
-        self._measurement: Measurement | None = None
 
     def __enter__(self) -> Self:
         if self._start_ns is not None:
             message = "this measure() is already open; call measure() again for a second block"
             raise RuntimeError(message)
-        self._window = self._measurement = None
+        self._window = self._census = self._measurement = None
         try:
-            self._prepare()
-            # Before the memory's window: what this itself needs shall not be in it.
-            self._children_watch.begin()
-            source = self._peak_source()
-            self._use(source, source.open(self._settle()))
+            self._open()
         except Exception as error:  # noqa: BLE001 - no fault of the measuring reaches the block
             self._fault = error.with_traceback(None)  # it would keep the frames of the block's caller
-        self._start()
+        if self._counters is not None:
+            self._counter_window = self._counters.open()
+        self._modules_before = count_modules()
+        self._start_ns = self._clock_ns()
         return self
 
     def __exit__(
@@ -89,35 +99,44 @@ class Meter:
         # read last, so that its text does not count as memory.
         if counter_window is not None:
             counter_window.end()
-        sizes = self._close_memory()
-        had_children, sampled = self._children_watch.end()
-        counters = () if counter_window is None else counter_window.read(duration_ns)
-        self._end(
-            sizes,
-            duration_ns,
+        sizes = self._close()
+        had_children = process_census().had_children(self._census)
+        sampled = None if self._sampler is None else self._sampler.stop()
+        self._start_ns = self._sampler = None
+        self._measurement = Measurement(
+            before_bytes=sizes.before_bytes,
+            after_bytes=sizes.after_bytes,
+            rss_peak_bytes=sizes.rss_peak_bytes,
+            duration_ns=duration_ns,
+            source=sizes.source,
+            reason=sizes.reason,
+            counters=() if counter_window is None else counter_window.read(duration_ns),
+            reusable_bytes=self._reusable_bytes,
             tracer=active_tracer(),
             had_children=had_children,
-            sampled=sampled,
-            counters=counters,
+            children_memory=None if sampled is None else sampled.beside(had_children=had_children),
+            imports=imported(self._modules_before, sizes.before_bytes, sizes.after_bytes),
         )
+        if self._on_end is not None:
+            self._on_end(self._measurement)
 
-    def _prepare(self) -> None:
+    def _open(self) -> None:
         if self._counters is not None:
             self._counters.prepare()
         if self._gc:
             System.collect()
+        # Before the memory's window: what this itself needs shall not be in it.
+        self._census = process_census().begin() if self._given_census is None else self._given_census
+        if self._children:
+            from pytest_imu.core.children.sampler import ChildrenSampler
 
-    def _settle(self) -> Settle | None:
-        if not self._trim:
-            return None
-        settled_rss = process_trimmer().settled_rss
-        return functools.partial(settled_rss, always=True) if self._for_verdict else settled_rss
-
-    def _peak_source(self) -> PeakSource[Any]:
-        return memory.peak_source() if self._source is None else self._source
-
-    def _use(self, source: PeakSource[Any], window: Any) -> None:  # Any: as in __init__
-        self._window = window
+            self._sampler = ChildrenSampler()
+            self._sampler.start()
+        if self._trim:
+            trimmer = process_trimmer()
+            self._settle = trimmer.trimmed_rss if self._for_verdict else trimmer.settled_rss
+        source = self._source or memory.peak_source()
+        self._window = window = source.open(self._settle)
         if self._source is not None:  # what another source reads says nothing about this allocator
             return
         gauge = process_gauge()
@@ -128,46 +147,14 @@ class Meter:
             source.close(window)
             self._window = source.open()
 
-    def _start(self) -> None:
-        if self._counters is not None:
-            self._counter_window = self._counters.open()
-        self._start_ns = self._clock_ns()
-
-    def _close_memory(self) -> Sizes:
+    def _close(self) -> Sizes:
         window, self._window = self._window, None
         if window is None:
             return _unreadable(self._fault)
         try:
-            return self._peak_source().close(window, self._settle())
+            return (self._source or memory.peak_source()).close(window, self._settle)
         except Exception as error:  # noqa: BLE001 - no fault of the measuring reaches the block
             return _unreadable(error)
-
-    def _end(
-        self,
-        sizes: Sizes,
-        duration_ns: int,
-        *,
-        tracer: str | None = None,
-        had_children: bool | None = None,
-        sampled: ChildrenMemory | None = None,
-        counters: tuple[CounterReading, ...] = (),
-    ) -> None:
-        self._start_ns = None
-        self._measurement = Measurement(
-            before_bytes=sizes.before_bytes,
-            after_bytes=sizes.after_bytes,
-            rss_peak_bytes=sizes.rss_peak_bytes,
-            duration_ns=duration_ns,
-            source=sizes.source,
-            reason=sizes.reason,
-            counters=counters,
-            reusable_bytes=self._reusable_bytes,
-            tracer=tracer,
-            had_children=had_children,
-            children_memory=sampled,
-        )
-        if self._on_end is not None:
-            self._on_end(self._measurement)
 
     def peek(self) -> tuple[int | None, int | None]:
         """Return the RSS now and the highest so far, in bytes, of a block that is running.
@@ -175,7 +162,8 @@ class Meter:
         Both are None where they cannot be read, or no block is running.
         """
         try:
-            return (None, None) if self._window is None else self._peak_source().peek(self._window)
+            source = self._source or memory.peak_source()
+            return (None, None) if self._window is None else source.peek(self._window)
         except Exception:  # noqa: BLE001 - no fault of the measuring reaches the block
             return None, None
 
@@ -244,16 +232,10 @@ class Meter:
 
     def another(self) -> Meter:
         """Return a meter like this one, for a block of its own."""
-        return Meter(
-            trim=self._trim,
-            gc=self._gc,
-            counters=self._counters,
-            children=self._children,
-            for_verdict=self._for_verdict,
-            source=self._source,
-            clock_ns=self._clock_ns,
-            on_end=self._on_end,
-        )
+        meter = copy.copy(self)
+        # What this one has open, if it is open, stays its own.
+        vars(meter).update(_window=None, _counter_window=None, _sampler=None, _start_ns=None)
+        return meter
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         """Measure every call of *function*; the last one to end is its `measurement` attribute."""

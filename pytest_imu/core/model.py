@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
 Source = Literal["kernel", "sampled", "none"]
@@ -11,8 +11,8 @@ Source = Literal["kernel", "sampled", "none"]
 
 SOURCES: Mapping[str, Source] = {source: source for source in get_args(Source)}
 
-CountedBy = Literal["perf", "callgrind"]
-"""Where a count comes from: the machine's own counters, or valgrind's simulation of caches."""
+CountedBy = Literal["kernel", "perf", "callgrind"]
+"""Where a count comes from: the kernel's own call, `perf stat`, or valgrind's simulation of caches."""
 
 Phase = Literal["setup", "call", "teardown"]
 PHASES: tuple[Phase, ...] = ("setup", "call", "teardown")
@@ -20,7 +20,7 @@ PHASES: tuple[Phase, ...] = ("setup", "call", "teardown")
 Unit = Literal["pss", "rss", "none"]
 """What was added up: proportional set sizes, resident set sizes (an overestimate), or nothing."""
 
-NONE_AT_A_SAMPLE = "no child process lived long enough to be there at a sample"
+NONE_AT_A_SAMPLE = "no child process lived long enough to be sampled"
 
 LABELS: Mapping[Unit, str] = {
     "pss": "PSS, sampled",
@@ -36,24 +36,31 @@ class CounterReading:
     event: str
     """The event as it was asked for, "cache-misses" say."""
     value: float | None
-    """The count (or milliseconds, for the clock events), scaled by perf where it had to multiplex."""
+    """The count (or milliseconds, for the clock events), scaled where events had to take turns."""
     per_second: float | None = None
     running_percent: float | None = None
     """How much of the time the event was really on the hardware; under 100, `value` is scaled."""
     reason: str | None = None
     samples: tuple[float, ...] = ()
+    user_only: bool = False
+    """Whether what the kernel did for the block is left out, as no more is allowed: perf's `:u`."""
     source: CountedBy = "perf"
+
+    @property
+    def is_simulated(self) -> bool:
+        """Whether it was counted in simulated caches, where time means nothing."""
+        return self.source == "callgrind"
+
+    @property
+    def name(self) -> str:
+        """The event as perf prints it: with `:u` where only user space was counted."""
+        return f"{self.event}:u" if self.user_only else self.event
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plain form, made of numbers, strings, lists and None; the event is its key."""
-        return {
-            "value": self.value,
-            "per_second": self.per_second,
-            "running_percent": self.running_percent,
-            "reason": self.reason,
-            "samples": list(self.samples),
-            "source": self.source,
-        }
+        plain = asdict(self) | {"samples": list(self.samples)}
+        del plain["event"]
+        return plain
 
     @classmethod
     def from_dict(cls, event: str, plain: Mapping[str, Any]) -> CounterReading:
@@ -90,13 +97,7 @@ class ChildrenMemory:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plain form, made of numbers, strings and None."""
-        return {
-            "peak_bytes": self.peak_bytes,
-            "most": self.most,
-            "samples": self.samples,
-            "unit": self.unit,
-            "reason": self.reason,
-        }
+        return asdict(self)
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> ChildrenMemory:
@@ -132,6 +133,8 @@ class Measurement:
     """Whether child processes started or ended in the block; None where that is not known."""
     children_memory: ChildrenMemory | None = None
     """The memory of all descendants, where it was asked for."""
+    imports: tuple[str, ...] = ()
+    """Large packages that the block was the first to import: what they take is in its numbers."""
 
     @property
     def delta_bytes(self) -> int | None:
@@ -164,6 +167,7 @@ class Measurement:
             "children_memory": (
                 None if self.children_memory is None else self.children_memory.to_dict()
             ),
+            "imports": [*self.imports],
             "counters": {reading.event: reading.to_dict() for reading in self.counters},
         }
 
@@ -183,6 +187,7 @@ class Measurement:
             tracer=plain["tracer"],
             had_children=plain["had_children"],
             children_memory=None if memory is None else ChildrenMemory.from_dict(memory),
+            imports=tuple(plain["imports"]),
             counters=tuple(
                 CounterReading.from_dict(event, reading) for event, reading in plain["counters"].items()
             ),

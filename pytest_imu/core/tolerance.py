@@ -33,6 +33,27 @@ class Tolerance:
 EXACT = Tolerance()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What holds for all budgets of a run."""
+
+    tolerance: Tolerance = EXACT
+    """What is added to every limit."""
+    noise_bytes: int = 0
+    """What is nearer to its limit than this is decided by noise."""
+    counts_required: bool = False
+    """Whether a count that could not be had breaks its budget."""
+    unknown_reuse: str = "the amount of reused memory is not known"
+    """Why a number that kept its budget proves nothing where the reusable part is not known."""
+    resolution_bytes: int = 0
+    """How far a peak may be off."""
+    isolated: bool = False
+    """Whether the tests of this process run in it alone."""
+
+
+NO_TERMS = Terms()
+
+
 def parse_tolerance(value: object) -> Tolerance:
     """Return the tolerance that "5%" or "0.5" stands for; raises ValueError."""
     text = str(value).strip()

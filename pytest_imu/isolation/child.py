@@ -2,59 +2,68 @@
 
 from __future__ import annotations
 
-import gc
 import logging
-import signal
-import sys
-import traceback
 import warnings
-from collections.abc import Generator
+from collections.abc import Collection, Generator, Sequence
 from typing import Any
 
 import pytest
 
+from pytest_imu.core.alone import Alone
 from pytest_imu.isolation import coverage_data as child_coverage
-from pytest_imu.isolation.channel import Channel
+from pytest_imu.isolation.channel import Channel, Message
+from pytest_imu.isolation.clean import CleanMemory, import_modules
+from pytest_imu.isolation.file_pages import FilePages
 from pytest_imu.isolation.messages import flush_output, plain, plain_warning
+from pytest_imu.isolation.protocol import run_protocol, take_over
+from pytest_imu.isolation.stacks import Stacks
+from pytest_imu.isolation.timeouts import timeouts_paused
 from pytest_imu.recording.recorder import Recorder
-
-RELAYED = (
-    "pytest_runtest_logstart",
-    "pytest_runtest_logreport",
-    "pytest_runtest_logfinish",
-    "pytest_warning_recorded",
-)
-"""The hooks that reporters listen to: in a child nobody hears them but the session."""
 
 
 class Child:
-    """A test's run in its child, made ready in the process that forks."""
+    """What is done with isolated tests: prepared in the process that forks, and run in its children."""
 
     _end_logging = staticmethod(logging.shutdown)  # a test may have mocked it
 
-    def __init__(self, session: pytest.Session) -> None:
+    def __init__(self, session: pytest.Session, file_pages: FilePages, stacks: Stacks) -> None:
+        """*file_pages* are those of the session's process."""
         self._session = session
         self._channel: Channel | None = None  # none before there is a child
         self._number = self._asked = 0
-        self._kept = _forget_fixtures(session)
-        config = session.config
-        for caller in (getattr(config.hook, name) for name in RELAYED):
-            for listener in caller.get_hookimpls():
-                caller._remove_plugin(listener.plugin)  # noqa: SLF001 - pluggy unregisters all or nothing
-        config.pluginmanager.register(self, "imu-child")  # 1 ms, once
+        self._memory = CleanMemory(file_pages)
+        self._stacks = stacks
+        self._kept: list[object] = []
 
-    def run(self, number: int, channel: Channel) -> None:
+    def prepare(self, descriptors: Collection[int]) -> None:  # noqa: ARG002 - the children keep theirs
+        """Make the process ready that forks."""
+        child_coverage.begin_in_server()
+        self._stacks.be_askable()
+        self._kept = take_over(self._session, self)
+        self._memory.begin_in_child()
+        self._memory.clean()
+
+    def import_modules(self, names: Sequence[str]) -> dict[str, int]:
+        """Import what a test has brought in, so that it is no other's need."""
+        sizes = import_modules(names)
+        self._memory.clean()
+        return sizes
+
+    def close(self) -> None:
+        """Leave all as it is: the session's own folders are its to remove."""
+
+    def work(self, task: Message, channel: Channel) -> None:
         """Run a test's whole protocol; what it tells is sent, and last how it was left."""
-        self._number, self._channel = number, channel
-        begin_anew = getattr(sys.modules.get("gevent"), "reinit", None)
-        if begin_anew is not None:  # or its loop would share the session's own descriptors
-            begin_anew()
-        item = self._session.items[number]
+        self._memory.begin_in_child()
+        if task["modules"]:
+            self.import_modules(task["modules"])
+        self._number, self._channel = task["number"], channel
+        item = self._session.items[self._number]
         config = item.config
         recorder: Recorder | None = config.pluginmanager.get_plugin("imu-recorder")
         if recorder is not None:
-            recorder.begin_in_isolated_child()
-        left = self._run_protocol(item)
+            recorder.begin_in_isolated_child(self._measure_again)
+        left = run_protocol(item)
         log_fault = None
         if recorder is not None:
             recorder.pytest_unconfigure()
@@ -124,28 +133,6 @@ class Child:
         arguments = {"when": when, "nodeid": nodeid, "location": location}
         self._send_call("pytest_warning_recorded", warning_message=warning, **arguments)
 
-    def _run_protocol(self, item: pytest.Item) -> dict[str, Any] | None:
-        """Return what left the protocol, or None; whatever it was, fixtures are finalised."""
-        left: dict[str, Any] | None = None
-        try:
-            item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
-        except pytest.exit.Exception as error:
-            left = {"by": "exit", "reason": plain(error.msg), "returncode": plain(error.returncode)}
-        except KeyboardInterrupt as error:
-            left = {"by": "interrupt", "where": _innermost(error)}
-        except BaseException:  # noqa: BLE001 - a SystemExit, too, would end no more than this child
-            left = {"by": "error", "text": traceback.format_exc()}
-        if left is not None:
-            self._finalise()
-        return left
-
-    def _finalise(self) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C shall not leave servers behind
-        try:
-            self._session._setupstate.teardown_exact(None)  # noqa: SLF001 - as pytest's runner ends it
-        except BaseException:  # noqa: BLE001 - what left the protocol counts; this is said besides
-            traceback.print_exc()
-
     def _send_call(self, hook: str, **arguments: Any) -> None:
         """Have the session call a hook; reports wait until it has, with their output around them."""
         # What is printed for a report comes behind what this process has printed, and before its next.
@@ -159,30 +146,18 @@ class Child:
             while waits and token not in self._channel.receive():
                 continue  # an answer that a child before this one did not live to read
 
+    def _measure_again(self, item: pytest.Item, first_ns: int, modules: Sequence[str]) -> Alone:
+        """Have the session run the test once more, in a process that has imported these modules."""
+        if self._channel is None or not self._channel.is_mine:
+            return Alone(reason="the test has forked")
+        with timeouts_paused(item):
+            self._send("again", first_ns=first_ns, modules=[*modules])
+            while True:
+                for answer in self._channel.receive():
+                    if isinstance(answer, dict):
+                        return Alone.from_dict(answer)
+
     def _send(self, what: str, **fields: Any) -> None:
         """Send a message; what a test has forked is silent."""
         if self._channel is not None and self._channel.is_mine:
             self._channel.send({"what": what, **fields})
-
-
-def _forget_fixtures(session: pytest.Session) -> list[object]:
-    """Let no fixture be set up here: they are the session's, where the fork came amid its tests.
-
-    Return all that must be kept, for a generator that is dropped would run its teardown.
-    """
-    stack = session._setupstate.stack  # noqa: SLF001 - there is no public way
-    kept: list[object] = [stack.copy()]
-    definitions = gc.get_objects() if stack else []
-    stack.clear()
-    for definition in definitions:
-        if isinstance(definition, pytest.FixtureDef):  # where pytest has them, no two versions agree
-            kept += [definition.cached_result, definition._finalizers.copy()]  # noqa: SLF001 - as above
-            definition.cached_result = None
-            definition._finalizers.clear()  # noqa: SLF001 - as above
-    return kept
-
-
-def _innermost(error: BaseException) -> str:
-    """Return the file and line where an error was raised."""
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{frame.filename}:{frame.lineno}"

@@ -12,11 +12,13 @@ import select
 import signal
 import warnings
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Sequence
 
 from pytest_imu.isolation.channel import Message, System, channel, signals_held
-from pytest_imu.isolation.forkserver_process import LOOK_S, Work, serve
+from pytest_imu.isolation.forkserver_process import LOOK_S, Workshop, serve
 
+IMPORT_LOOKS = 60
+"""How many seconds the server may take to import what a test has brought in."""
 START_LIMIT_S = 60
 """How long the server may take to say that it is there."""
 
@@ -27,16 +29,17 @@ class ForkServer:
     # Bound here, as all is that a test may have mocked when a server is started again.
     _ignore_warnings = staticmethod(warnings.filterwarnings)
 
-    def __init__(self, work: Work, *, prepare: Callable[[], None], detached: bool = True) -> None:
-        """Fork the server, which calls *prepare* once; each child calls *work*.
+    def __init__(self, workshop: Workshop, *, detached: bool = True) -> None:
+        """Fork the server, and let it and its children do what the *workshop* says.
 
-        *work* gets the number that was asked for and the channel to the session. A *detached* server
-        has no terminal, and its children are groups of their own, which no signal reaches but theirs.
+        A *detached* server has no terminal, and its children are groups of their own, which no signal
+        reaches but theirs.
         """
         self._orders, orders = channel()
         self._lines, lines = channel()
         self.pid: int | None = None
-        self._child: int | None = None
+        self.child: int | None = None
+        """The child that runs, as far as is known."""
         self._events: deque[Message] = deque()
         # Python's warning of threads in a process that forks is not for those who asked for this one.
         self._ignore_warnings("ignore", category=DeprecationWarning, module=__name__.replace(".", r"\."))
@@ -47,7 +50,7 @@ class ForkServer:
                     if middle == 0:
                         self._orders.close()
                         self._lines.close()
-                        serve(orders, lines, work, prepare=prepare, mask=mask, detached=detached)
+                        serve(orders, lines, workshop, mask=mask, detached=detached)
                     with contextlib.suppress(ChildProcessError):  # SIGCHLD is ignored here
                         System.waitpid(middle, 0)
             finally:
@@ -66,12 +69,26 @@ class ForkServer:
         is_open = self._orders.is_open and self._lines.is_open
         return self.pid is None or not is_open or self._orders.has_input  # only its end could be there
 
-    def begin(self, number: int) -> None:
+    def begin(self, task: Message) -> None:
         """Ask for a child that does this piece of work; how that went is told by `next_event()`."""
-        self._child = None
+        self.child = None
         self._lines.forget()
         self._events.clear()
-        self._order({"do": "run", "number": number})
+        self._order({"do": "run", "task": task})
+
+    def import_modules(self, names: Sequence[str]) -> dict[str, int]:
+        """Have the server import modules, for all children to come; return the bytes each package took.
+
+        Nothing where the server is lost, or they take too long.
+        """
+        self._order({"do": "import", "names": [*names]})
+        try:
+            while not isinstance(event := self.next_event(IMPORT_LOOKS), str):
+                if "imported" in event:
+                    return dict(event["imported"])
+        except TimeoutError:
+            self.kill()
+        return {}
 
     def end(self, looks: int) -> None:
         """Have the child end: give it so many seconds, then interrupt it, and at last kill it."""
@@ -81,14 +98,21 @@ class ForkServer:
         """Kill the child."""
         self._order({"do": "kill"})
 
-    def next_event(self) -> Message:
-        """Return the child's next message, a dict, or how it ended, in words about the child process."""
+    def next_event(self, looks: int | None = None) -> Message:
+        """Return the child's next message, a dict, or how it ended, in words about the child process.
+
+        TimeoutError where nothing has come in so many seconds.
+        """
+        waited = 0
         while not self._events:
+            if waited == looks:
+                raise TimeoutError
             poll = System.poll()
             for end in (self._lines, self._orders):
                 poll.register(end.descriptor, select.POLLIN)
             ready = {descriptor for descriptor, _ in poll.poll(LOOK_S * 1000)}
             if not ready and self.pid is not None:
+                waited += 1
                 with contextlib.suppress(OSError):
                     System.kill(self.pid, signal.SIGCONT)  # a test may have stopped it
                 continue
@@ -129,17 +153,20 @@ class ForkServer:
             return
         for answer in self._orders.receive():
             if "child" in answer:
-                self._child = answer["child"]
+                self.child = answer["child"]
+                continue
+            if "imported" in answer:
+                self._events.append(answer)
                 continue
             while self._lines.has_input:  # what it sent before it ended
                 self._events.extend(self._lines.receive())
-            self._child = None
+            self.child = None
             self._events.append(answer["ended"])
 
     def _note_loss(self) -> None:
         """Take in that the server itself is no more, and let no child of its outlive it."""
         self.pid = None
-        if self._child is not None:
+        if self.child is not None:
             with contextlib.suppress(OSError):
-                System.kill(self._child, signal.SIGKILL)
+                System.kill(self.child, signal.SIGKILL)
         self._events.append("was lost: the process that forks isolated tests has ended")

@@ -8,8 +8,8 @@ import posix
 import select
 import signal
 import traceback
-from collections.abc import Callable
-from typing import Any, NoReturn
+from collections.abc import Collection, Sequence
+from typing import Any, NoReturn, Protocol
 
 from pytest_imu.isolation.channel import Channel, Message, System
 
@@ -24,17 +24,25 @@ STOPPED_LOOKS = 5
 CUT_OFF = 254
 """The exit status of a child that can tell nothing else any more."""
 
-Work = Callable[[int, Channel], None]
+
+class Workshop(Protocol):
+    """What is done in the processes that are forked."""
+
+    def prepare(self, descriptors: Collection[int]) -> None:
+        """Get the server ready, before its first child; these descriptors are its own."""
+
+    def import_modules(self, names: Sequence[str]) -> dict[str, int]:
+        """Import modules in the server; return the bytes that each package took."""
+
+    def work(self, task: Message, channel: Channel) -> None:
+        """Do a piece of work, in a child, and tell the session of it."""
+
+    def close(self) -> None:
+        """Clear up in the server, after its last child."""
 
 
 def serve(
-    orders: Channel,
-    lines: Channel,
-    work: Work,
-    *,
-    prepare: Callable[[], None],
-    mask: set[int],
-    detached: bool,
+    orders: Channel, lines: Channel, workshop: Workshop, *, mask: set[int], detached: bool
 ) -> NoReturn:
     """Fork once more, and then children until the session closes its ends or is no more; never returns.
 
@@ -46,9 +54,9 @@ def serve(
         if detached:
             posix.setsid()
         if System.fork() == 0:
-            server = _Server(orders, lines, work, session=session, detached=detached)
+            server = _Server(orders, lines, workshop, session=session, detached=detached)
             System.set_signal_mask(signal.SIG_SETMASK, mask)
-            prepare()
+            workshop.prepare(server.descriptors)
             server.run()
         status = 0
     except BaseException:  # noqa: BLE001 - it must never come back to the session's code
@@ -61,13 +69,13 @@ class _Server:
     """The loop. It runs no test, so nothing here is mocked."""
 
     def __init__(
-        self, orders: Channel, lines: Channel, work: Work, *, session: int, detached: bool
+        self, orders: Channel, lines: Channel, workshop: Workshop, *, session: int, detached: bool
     ) -> None:
         for end in (orders, lines):
             end.adopt()
         self._orders = orders
         self._lines = lines
-        self._work = work
+        self._workshop = workshop
         self._detached = detached
         self._child: int | None = None
         self._looks_left: int | None = None
@@ -87,12 +95,17 @@ class _Server:
             number: System.set_handler(number, handler) for number, handler in wanted.items()
         }
 
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """All that it has open for itself."""
+        own = (self._orders.descriptor, self._lines.descriptor, self._wakeup, self._alarm)
+        return (*own, *self._session)
+
     def run(self) -> None:
         """Wait for orders and for the child's end; end with the session."""
         self._orders.send(System.getpid())
-        waited_for = [self._orders.descriptor, self._wakeup, *self._session]
         poll = System.poll()
-        for descriptor in waited_for:
+        for descriptor in (self._orders.descriptor, self._wakeup, *self._session):
             poll.register(descriptor, select.POLLIN)
         try:
             while True:
@@ -110,6 +123,7 @@ class _Server:
             if self._child is not None:
                 System.kill(self._child, signal.SIGKILL)
                 System.waitpid(self._child, 0)
+            self._workshop.close()
 
     def _take_orders(self) -> bool:
         """Do what the session asks for; whether there may be more to do."""
@@ -120,7 +134,9 @@ class _Server:
         for order in orders:
             match order["do"]:
                 case "run":
-                    self._begin(order["number"])
+                    self._begin(order["task"])
+                case "import":
+                    self._tell({"imported": self._workshop.import_modules(order["names"])})
                 case "end":
                     self._is_ending = True
                     self._next_signal, self._looks_left = signal.SIGINT, order["looks"]
@@ -133,7 +149,7 @@ class _Server:
                     return False
         return True
 
-    def _begin(self, number: int) -> None:
+    def _begin(self, task: Message) -> None:
         self._looks_left = self._stopped_by = None
         self._is_ending = False
         try:
@@ -142,15 +158,16 @@ class _Server:
             self._tell({"ended": f"could not be forked: {error.strerror or error}"})
             return
         if child == 0:
-            self._be_child(number)
+            self._be_child(task)
         self._child = child
         self._tell({"child": child})
 
-    def _be_child(self, number: int) -> NoReturn:
+    def _be_child(self, task: Message) -> NoReturn:
         status = 1
         try:
-            for descriptor in (self._orders.descriptor, self._wakeup, self._alarm, *self._session):
-                System.close(descriptor)
+            for descriptor in self.descriptors:
+                if descriptor != self._lines.descriptor:
+                    System.close(descriptor)
             if self._detached:
                 posix.setpgid(0, 0)
             self._lines.adopt()
@@ -158,7 +175,7 @@ class _Server:
             for signal_number, handler in self._handlers_before.items():
                 if handler is not None:  # one that was not set by Python cannot be given back by it
                     System.set_handler(signal_number, handler)
-            self._work(number, self._lines)
+            self._workshop.work(task, self._lines)
             status = 0
         except ConnectionAbortedError:
             status = CUT_OFF
@@ -190,7 +207,7 @@ class _Server:
         if exit_code >= 0:
             return f"ended with status {exit_code} before the test did"
         if self._stopped_by is not None and exit_code == -signal.SIGKILL:
-            return f"was stopped by {self._stopped_by}, and killed when nobody let it go on"
+            return f"was stopped by {self._stopped_by}, and killed because nothing continued it"
         return f"was killed by {signal_name(-exit_code)}"
 
     def _lose_patience(self) -> None:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from pytest_imu.core.alone import Alone
 from pytest_imu.core.children.census import helper_pids
-from pytest_imu.isolation import coverage_data as child_coverage
-from pytest_imu.isolation.channel import Channel
 from pytest_imu.isolation.child import Child
-from pytest_imu.isolation.file_pages import FilePages, resident_file_pages
+from pytest_imu.isolation.file_pages import resident_file_pages
+from pytest_imu.isolation.first_imports import Imports
 from pytest_imu.isolation.forkserver import ForkServer
 from pytest_imu.isolation.messages import flush_output
+from pytest_imu.isolation.native_threads import in_words, unsafe_threads
 from pytest_imu.isolation.parent import IsolatedTest, is_debugging
+from pytest_imu.isolation.patience import Patience
+from pytest_imu.isolation.stacks import Stacks
 from pytest_imu.markers import BUDGETS
 from pytest_imu.recording.warning import record_warning
 from pytest_imu.settings import Settings
@@ -28,11 +33,17 @@ KEEPERS = {
 }
 """Plugins that gather in memory, for the end of the run, what the tests with their fixtures did."""
 
+MARKED = {"dependency": "pytest-dependency", "incremental": "what skips the rest of incremental tests"}
+"""Markers of what decides about a test by how others ended, as it was noted in their own processes."""
+
 
 class Isolation:
     """The hooks that send a test to a child instead of running it here."""
 
-    def __init__(self, session: pytest.Session, settings: Settings) -> None:
+    def __init__(
+        self, session: pytest.Session, settings: Settings, run_again: Callable[..., Alone]
+    ) -> None:
+        """*run_again* runs a test once more, as `CleanRuns.run` does."""
         self._session = session
         self._settings = settings
         self._numbers = {
@@ -41,8 +52,8 @@ class Isolation:
             if settings.isolate == "all" or BUDGETS in item.stash
         }
         self._server: ForkServer | None = None
-        self._child: Child | None = None
-        self._file_pages = FilePages()
+        self._stacks = Stacks()
+        self._imports = Imports(run_again)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> None:
@@ -55,7 +66,7 @@ class Isolation:
             # tests that need it say why; with -p no:tmpdir there is none.
             config.__dict__["_tmp_path_factory"].getbasetemp()
         self._warn_of_keepers()
-        self._file_pages = resident_file_pages()
+        self._warn_of_threads()
         self._server = self._start_server()
 
     @pytest.hookimpl(tryfirst=True)
@@ -68,8 +79,13 @@ class Isolation:
         if server.is_lost:  # killed, or cut off by a test that closed what it had not opened
             self._close()
             server = self._server = self._start_server()
+            self._imports.take_over(server)
         measured = self._settings.measure_all or BUDGETS in item.stash
-        IsolatedTest(item, server, measured=measured).run(number)
+        patience = Patience(item, self._stacks, self._settings.isolate_timeout_s)
+        run_again = functools.partial(self._imports.run_again, item)
+        task = {"number": number, "modules": self._imports.in_children}
+        IsolatedTest(item, server, patience, run_again, measured=measured).run(task)
+        self._imports.take_over(server)
         self._finalise_what_is_left_here(item, nextitem)
         return True
 
@@ -89,19 +105,39 @@ class Isolation:
     def pytest_unconfigure(self) -> None:
         """End the process that forks, where the session did not come to its own end."""
         self._close()
+        self._stacks.close()
+
+    @property
+    def first_imports(self) -> dict[str, int]:
+        """The bytes that each large package took when a test was the first to import it."""
+        return self._imports.sizes
 
     def _warn_of_keepers(self) -> None:
         """Name the plugins that gather from tests what cannot come from their children."""
         for package, (name, kept) in KEEPERS.items():
             if package in sys.modules and any(_has_fixture_of(package, one) for one in self._numbers):
-                text = f"{name} loses {kept} of isolated tests: it keeps them in each test's own process"
-                record_warning(self._session.config.hook, text, when="config")
+                self._warn(
+                    f"{name} loses {kept} of isolated tests: it keeps them in each test's own process"
+                )
+        for marker, name in MARKED.items():
+            if any(item.get_closest_marker(marker) for item in self._numbers):
+                self._warn(f"{name} does not see how isolated tests end: it looks in their processes")
+
+    def _warn_of_threads(self) -> None:
+        """Name the libraries that may wait for ever, in a child, for threads that it does not have."""
+        if threads := unsafe_threads():
+            text = f"isolated tests are forked beside threads that they will lack: {in_words(threads)}"
+            self._warn(text)
+
+    def _warn(self, text: str) -> None:
+        record_warning(self._session.config.hook, text, when="config")
 
     def _start_server(self) -> ForkServer:
         config = self._session.config
         flush_output(config)
         # A debugger needs the terminal; a server that has none cannot give it to its children.
-        server = ForkServer(self._in_child, prepare=self._in_server, detached=not is_debugging(config))
+        workshop = Child(self._session, resident_file_pages(), self._stacks)
+        server = ForkServer(workshop, detached=not is_debugging(config))
         if server.pid is not None:
             helper_pids().add(server.pid)
         return server
@@ -111,16 +147,6 @@ class Isolation:
         if server is not None:
             server.close()
             helper_pids().difference_update((server.pid,))
-
-    def _in_server(self) -> None:
-        child_coverage.begin_in_server()
-        self._child = Child(self._session)
-
-    def _in_child(self, number: int, channel: Channel) -> None:
-        self._file_pages.map_again()  # or their first use would count as the test's memory
-        self._server = None  # here the test runs
-        if self._child is not None:
-            self._child.run(number, channel)
 
     def _finalise_what_is_left_here(self, item: pytest.Item, nextitem: pytest.Item | None) -> None:
         """Finalise the fixtures of tests that ran in this process and that the next one does not need.

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
 
+from pytest_imu.core.alone import Alone
 from pytest_imu.core.budgets import AnyBudget, unchecked
 from pytest_imu.isolation import coverage_data as child_coverage
 from pytest_imu.isolation.channel import Message
 from pytest_imu.isolation.forkserver import ForkServer
 from pytest_imu.isolation.messages import flush_output, rebuilt_warning
+from pytest_imu.isolation.patience import Patience, TooLongError
 from pytest_imu.markers import BUDGETS
 from pytest_imu.recording.record import NOT_TO_ITS_END, PhaseRecord
 from pytest_imu.recording.warning import record_warning
@@ -31,9 +33,20 @@ def is_debugging(config: pytest.Config) -> bool:
 class IsolatedTest:
     """One test that runs in a child, as the session sees it."""
 
-    def __init__(self, item: pytest.Item, server: ForkServer, *, measured: bool) -> None:
+    def __init__(
+        self,
+        item: pytest.Item,
+        server: ForkServer,
+        patience: Patience,
+        run_again: Callable[[int, Sequence[str]], Alone],
+        *,
+        measured: bool,
+    ) -> None:
+        """*run_again* is for a test that was the first to import much; it gets its ns and modules."""
         self._item = item
+        self._run_again = run_again
         self._server = server
+        self._patience = patience
         self._measured = measured
         self._phase: Any = "setup"  # Any: pytest has no name for the type of its three words
         self._unreported: list[str] = []
@@ -42,9 +55,9 @@ class IsolatedTest:
         self._judged: list[AnyBudget] = []
         self._left: Message = None
 
-    def run(self, number: int) -> None:
+    def run(self, task: Message) -> None:
         """Have the test run, and report it; raises what ended the whole run in the child."""
-        self._server.begin(number)
+        self._server.begin(task)
         timeout: str | None = None
         try:
             with self._debugger_hears_ctrl_c():
@@ -53,6 +66,9 @@ class IsolatedTest:
             # A plugin that fails the test that runs too long fails the one that waits for it.
             timeout = str(error)
             ended = self._end_child(OWN_END_LOOKS)
+        except TooLongError as error:
+            timeout = str(error)
+            ended = self._end_child(0)
         except KeyboardInterrupt:
             self._end_child(0)
             raise self._interrupt() from None
@@ -85,17 +101,25 @@ class IsolatedTest:
 
     def _take_in_until_end(self) -> str:
         """Take in what the child sends; return how it ended."""
-        while not isinstance(event := self._server.next_event(), str):
+        while not isinstance(event := self._next_event(), str):
             self._take_in(event)
             flush_output(self._item.config)  # before the child prints what comes after
             if event.get("waits"):
                 self._server.answer(event["waits"])
         return event
 
+    def _next_event(self) -> Message:
+        while True:
+            try:
+                return self._server.next_event(looks=1)
+            except TimeoutError:
+                self._patience.pass_second(self._server.child)
+
     def _end_child(self, looks: int) -> str:
         """Let the child end by itself for so many seconds, then ask it to; at last it is killed."""
         try:
             self._server.end(looks)
+            self._patience.end()
             return self._take_in_until_end()
         except BaseException:
             self._server.kill()
@@ -110,6 +134,8 @@ class IsolatedTest:
                 self._unreported.append(self._phase)
             case "hook":
                 self._call_hook(message["name"], message["arguments"])
+            case "again":
+                self._server.answer(self._run_again(message["first_ns"], message["modules"]).to_dict())
             case "left":
                 self._left = message
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_imu.core.invalid import invalid, shown
 from pytest_imu.settings import SETTINGS
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class ImuFixture:
         The block appears under its test, by *name*, in the JSON file and with `-v` in the section.
         """
         if not isinstance(name, str) or not name:
-            message = f"imu.measure({name!r}): a block's name is a text that is not empty"
+            message = invalid(f"imu.measure({shown(name)})", "a name that is not empty")
             raise TypeError(message)
         from pytest_imu.core.meter import Meter
         from pytest_imu.core.model import Block, Measurement

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import pytest
 
-from pytest_imu.core.budgets import NO_TERMS, AnyBudget, Budget, Terms, Verdict, check, unchecked
+from pytest_imu.core.alone import Alone, decided, is_doubtful
+from pytest_imu.core.budgets import AnyBudget, Budget, Verdict, check, unchecked
+from pytest_imu.core.children.census import CensusStart, process_census
 from pytest_imu.core.counters.source import CounterSource
 from pytest_imu.core.memory.reusable import NOTEWORTHY_BYTES
 from pytest_imu.core.meter import Meter
 from pytest_imu.core.model import Block, Measurement, Phase
+from pytest_imu.core.system import System
+from pytest_imu.core.tolerance import NO_TERMS, Terms
 
 NOT_TO_ITS_END = "the test did not run to its end"
 
@@ -78,22 +82,6 @@ class TestRecord:
     """What one attempt at one test has measured so far; it dies with the attempt."""
 
     __test__ = False  # pytest would collect a class of this name
-    __slots__ = (
-        "attempt",
-        "before",
-        "counters",
-        "failed_by_budget",
-        "has_memory_budget",
-        "isolated",
-        "new_blocks",
-        "new_verdicts",
-        "open_budgets",
-        "outcome",
-        "passed",
-        "phases",
-        "phases_taken",
-        "setup_meter",
-    )
 
     def __init__(
         self,
@@ -106,11 +94,16 @@ class TestRecord:
         self.attempt = attempt
         self.isolated = isolated
         self.failed_by_budget = False
+        self.alone: Alone | None = None
+        """What one more run measured, where there was one."""
+        self.alone_ns = 0
+        """How long that took, which is no time of the test's."""
         self.before: TeardownKept | None = None
+        self.census: CensusStart | None = None
         self.counters = counters
         self.open_budgets = tuple(budgets)
         # What an earlier run sets is none: measured as that was, a number can be compared with it.
-        self.has_memory_budget = any(isinstance(budget, Budget) for budget in budgets)
+        self.has_memory_budget = bool(budgets) and any(isinstance(one, Budget) for one in budgets)
         self.phases: dict[Phase, Measurement] = {}
         self.phases_taken = 0
         self.passed = True
@@ -125,27 +118,57 @@ class TestRecord:
         deltas = (measurement.delta_bytes for measurement in self.phases.values())
         return sum(delta or 0 for delta in deltas) >= NOTEWORTHY_BYTES
 
-    def end_setup(self) -> None:
-        """Close the setup's window where no call has done so."""
+    def end_setup(self, *, call_follows: bool = False) -> None:
+        """Close the setup's window where it is open; a call tells of the setup's children too."""
         meter, self.setup_meter = self.setup_meter, None
-        if meter is not None:
-            meter.__exit__(None, None, None)
-            self.phases["setup"] = meter.measurement
+        if meter is None:
+            return
+        meter.__exit__(None, None, None)
+        measurement = meter.measurement
+        if self.census is not None and not call_follows:
+            had_children = process_census().had_children(self.census)
+            measurement = replace(measurement, had_children=had_children)
+        self.phases["setup"] = measurement
+
+    def timed_alone(self, run: Callable[[int], Alone]) -> Alone:
+        """Return what one more run told, which gets the time of the first; its own is noted."""
+        begin_ns = System.perf_counter_ns()
+        alone = run(sum(measurement.duration_ns for measurement in self.phases.values()))
+        self.alone_ns += System.perf_counter_ns() - begin_ns
+        return alone
+
+    def measure_again(self, run: Callable[[int], Alone]) -> None:
+        """Where this test was the first to import much, take the numbers of another run without that."""
+        if any(measurement.imports for measurement in self.phases.values()):
+            again = self.timed_alone(run)
+            if again.reason is None:
+                self.phases.update({phase: again.phases[phase] for phase in self.phases})
+                self.phases_taken = 0  # that of the setup has been sent already
 
     def add_block(self, block: Block) -> None:
         """Keep a named block for the next report."""
         self.new_blocks += (block,)
 
-    def judge(self, *, last: bool, terms: Terms = NO_TERMS) -> list[Verdict]:
+    def judge(
+        self,
+        *,
+        last: bool,
+        terms: Terms = NO_TERMS,
+        run_alone: Callable[[], Alone] | None = None,
+    ) -> list[Verdict]:
         """Hold every budget that can be decided now against the phases; return the broken ones.
 
-        What reaches over all phases is decided after the last, or as soon as it is broken.
+        What reaches over all phases is decided after the last, or as soon as it is broken. Where a
+        verdict is in doubt *run_alone* decides it.
         """
         verdicts, still_open = [], []
         for budget in self.open_budgets:
             verdict = check(budget, self.phases, terms)
             early = budget.phase == "all" and not last
-            if early and (budget.name == "max_delta_mib" or verdict.outcome != "broken"):
+            is_due = not early or (budget.name != "max_delta_mib" and verdict.outcome == "broken")
+            if is_due and self.passed and run_alone is not None and is_doubtful(verdict):
+                verdict = decided(verdict, run_alone(), terms)
+            if not is_due or (early and verdict.outcome != "broken"):
                 still_open.append(budget)
             elif verdict.outcome == "kept" and not self.passed:
                 verdicts.append(unchecked(budget, NOT_TO_ITS_END))
@@ -170,9 +193,10 @@ class TestRecord:
 
     def take(self) -> PhaseRecord:
         """Return what is new since the last report."""
-        phases = tuple(self.phases.items())[self.phases_taken :]
-        if not (phases or self.new_blocks or self.new_verdicts or self.before):
+        has_phases = len(self.phases) > self.phases_taken
+        if not (has_phases or self.new_blocks or self.new_verdicts or self.before):
             return nothing_new(self.attempt, isolated=self.isolated)
+        phases = tuple(self.phases.items())[self.phases_taken :]
         taken = PhaseRecord(
             attempt=self.attempt,
             phases=phases,
@@ -191,8 +215,8 @@ def combined_outcome(so_far: str | None, report: pytest.TestReport) -> str:
     """Return a test's outcome after one more phase, in pytest's own words."""
     outcome: str = report.outcome
     if hasattr(report, "wasxfail"):
-        outcome = "xfailed" if report.skipped else "xpassed"
-    elif report.failed and report.when != "call":
+        outcome = "xfailed" if outcome == "skipped" else "xpassed"
+    elif outcome == "failed" and report.when != "call":
         outcome = "error"
     if so_far in (None, "passed"):
         return outcome

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Generator, Iterable
 
 import pytest
 
-from pytest_imu.core.budgets import AnyBudget, EventBudget, Terms
+from pytest_imu.core.budgets import AnyBudget, EventBudget
+from pytest_imu.core.children.census import NOT_ASKED, CensusStart, process_census
 from pytest_imu.core.counters.source import CounterSource
-from pytest_imu.core.memory.reusable import why_unknown
-from pytest_imu.core.memory.source import resolution_bytes
+from pytest_imu.core.imports import count_modules, new_modules
 from pytest_imu.core.meter import Meter
 from pytest_imu.core.system import System
-from pytest_imu.core.tolerance import EXACT
+from pytest_imu.core.units import NANOSECONDS_PER_SECOND
 from pytest_imu.markers import BUDGETS
+from pytest_imu.recording.judge import Judge, RunAgain, RunAlone
 from pytest_imu.recording.location import point_at_test
 from pytest_imu.recording.noise import NoiseFloor
 from pytest_imu.recording.properties import set_properties
@@ -27,12 +29,6 @@ TESTS_A_SAMPLE = 64
 """After how many tests the noise is looked at again: a window more in so many costs nothing."""
 
 
-class BudgetWarning(pytest.PytestWarning):
-    """A broken budget, where `imu_on_breach = warn` asks for a warning instead of a failure."""
-
-    __module__ = "pytest_imu"  # where its users import it from
-
-
 class Recorder:
     """The hooks around every test that is measured.
 
@@ -41,18 +37,25 @@ class Recorder:
     """
 
     def __init__(
-        self, settings: Settings, log: RunLog | None, counters: CounterSource | None = None
+        self,
+        settings: Settings,
+        log: RunLog | None,
+        counters: CounterSource | None = None,
+        run_alone: RunAlone | None = None,
     ) -> None:
         self._settings = settings
         self._log = log
         self._counters = counters
         self._noise = NoiseFloor(lambda: Meter(trim=settings.trim, gc=settings.gc))
+        self.judge = Judge(settings, self._noise, run_alone)
         self._item: pytest.Item | None = None
         self._record: TestRecord | None = None
         self._last = 0, ""
         """The test that ran last: its object's number, so as not to keep it alive, and its id."""
         self._isolated = False
         self._begun = 0
+        self._run_again: RunAgain | None = None
+        self._modules_before = 0
         self._had_failure = False
 
     @pytest.hookimpl(tryfirst=True)
@@ -76,19 +79,19 @@ class Recorder:
         record = self.record_of(item)
         if record is None:
             return (yield)
-        meter = self._meter(record, counters=record.counters)
+        meter = self._meter(record, record.census, counters=record.counters)
         try:
             self._begin_call(item, record, meter)
             result = yield
         except BaseException:
             record.passed = False
             self._end_call(item, record, meter)
-            for verdict in record.judge(last=False, terms=self._terms()):
+            for verdict in record.judge(last=False, terms=self.judge.terms(record)):
                 item.add_report_section("call", "imu", f"{verdict.reason}\n")
             raise
         self._end_call(item, record, meter)
         if record.open_budgets:
-            self.enforce(item, record, last=False)
+            self.judge.enforce(item, record, last=False)
         return result
 
     @pytest.hookimpl(wrapper=True)
@@ -105,7 +108,8 @@ class Recorder:
     @pytest.hookimpl
     def pytest_unconfigure(self) -> None:
         """End what counts events, and what an interrupted test left open."""
-        self._abandon()
+        if self._record is not None:
+            self._record.end_setup()
         if self._counters is not None:
             self._counters.stop()
 
@@ -128,21 +132,29 @@ class Recorder:
         if self._log is not None:
             self._log.error = OSError(fault)
 
-    def begin_in_isolated_child(self) -> None:
-        """Log and count from this process, which was forked to run one test."""
+    def begin_in_isolated_child(self, run_again: RunAgain) -> None:
+        """Log and count from this process, which was forked to run one test.
+
+        *run_again* measures it once more where it was the first to import much.
+        """
         self._isolated = True
+        self._run_again = run_again
+        self._modules_before = count_modules()
         if self._log is not None:
             self._log.begin_in_isolated_child()
         if self._counters is not None:
-            from pytest_imu.core.counters.perf.stat import PerfStat
-
-            self._counters = PerfStat(self._counters.events)
+            self._counters = self._counters.anew()
             self._counters.prepare()
+
+    def begin_alone(self) -> None:
+        """Measure in a process that was forked to run one test once more; decide and log nothing."""
+        self._log = self._counters = None
+        self.judge.be_silent()
 
     def _begin(self, item: pytest.Item, budgets: tuple[AnyBudget, ...]) -> None:
         before, attempt = self._record, 1
         if before is not None:
-            self._abandon()
+            before.end_setup()  # no report came for it: the test was interrupted in its setup
             if self._last == (id(item), item.nodeid):
                 attempt = before.attempt + 1
             if self._had_failure and before.keeps_memory:
@@ -157,18 +169,21 @@ class Recorder:
             counters=self._counters_for(budgets),
             isolated=self._isolated,
         )
+        if not self._settings.children:  # where they are sampled each window tells of its own
+            record.census = process_census().begin()
         if self._log is not None:
             self._log.started(item.nodeid, attempt=attempt)
-        record.setup_meter = self._meter(record)
-        record.setup_meter.__enter__()
+        # Whether there were children is told at the call's end, of both.
+        record.setup_meter = meter = self._meter(record, record.census and NOT_ASKED)
+        meter.__enter__()
         if before is not None:
-            record.before = kept_between(self._last[1], before, record.setup_meter.opened_at_bytes)
+            record.before = kept_between(self._last[1], before, meter.opened_at_bytes)
         self._item, self._record, self._last = item, record, (id(item), item.nodeid)
 
     def _begin_call(self, item: pytest.Item, record: TestRecord, meter: Meter) -> None:
-        record.end_setup()
-        if warmup := max((getattr(one, "warmup", 0) for one in record.open_budgets), default=0):
-            _warm_up(item, record, warmup)
+        record.end_setup(call_follows=True)
+        if record.open_budgets:
+            _warm_up(item, record)
         meter.__enter__()
 
     def _end_call(self, item: pytest.Item, record: TestRecord, meter: Meter) -> None:
@@ -176,70 +191,53 @@ class Recorder:
             return
         meter.__exit__(None, None, None)
         record.phases["call"] = meter.measurement
+        if self._run_again is not None and record.passed:
+            modules = new_modules(self._modules_before)
+            record.measure_again(functools.partial(self._run_again, item, modules=modules))
         if self._settings.junit:
-            set_properties(item, meter.measurement, is_first=record.attempt == 1)
+            set_properties(item, record.phases["call"], is_first=record.attempt == 1)
 
-    def _abandon(self) -> None:
-        """Close what no report came for: the test was interrupted in its setup."""
-        if self._record is not None and self._record.setup_meter is not None:
-            self._record.end_setup()
-
-    def _meter(self, record: TestRecord, *, counters: CounterSource | None = None) -> Meter:
+    def _meter(
+        self, record: TestRecord, census: CensusStart | None, *, counters: CounterSource | None = None
+    ) -> Meter:
         asked = self._settings
         return Meter(
             trim=asked.trim,
             gc=asked.gc,
             counters=counters,
             children=asked.children,
+            census=census,
             for_verdict=record.has_memory_budget,
         )
 
     def _counters_for(self, budgets: Iterable[AnyBudget]) -> CounterSource | None:
-        # Counting costs a tick of perf, so it is for those who asked: all tests, or this one.
-        asked = self._settings.perf_events or any(isinstance(one, EventBudget) for one in budgets)
-        return self._counters if asked else None
-
-    def _terms(self) -> Terms:
-        return Terms(
-            tolerance=self._settings.tolerance or EXACT,
-            noise_bytes=self._noise.floor_bytes or 0,
-            counts_required=self._settings.perf_required,
-            unknown_reuse=why_unknown(),
-            resolution_bytes=resolution_bytes(),
-            isolated=self._isolated,
-        )
-
-    def enforce(self, item: pytest.Item, record: TestRecord, *, last: bool) -> None:
-        """Hold the budgets that can be decided now against what was measured; fail for a broken one."""
-        # Not hidden from tracebacks: with all of its frames hidden pytest adds a line about that.
-        broken = record.judge(last=last, terms=self._terms())
-        if not broken:
-            return
-        lines = "\n".join(str(verdict.reason) for verdict in broken)
-        if self._settings.on_breach == "warn":
-            item.warn(BudgetWarning(lines))
-        elif record.passed:
-            record.passed, record.failed_by_budget = False, True
-            pytest.fail(lines, pytrace=False)
+        # Counting costs, a tick of perf say, so it is for those who asked: all tests, or this one.
+        if self._counters is None or self._settings.perf_events:
+            return self._counters
+        return self._counters if any(isinstance(one, EventBudget) for one in budgets) else None
 
     def _attach(
         self, item: pytest.Item, record: TestRecord, report: pytest.TestReport, *, failed: bool
     ) -> None:
-        if failed or report.when == "teardown":
+        is_last = report.when == "teardown"
+        if failed or is_last:
             record.end_setup()
         if failed and report.when is not None:
             self._had_failure = True
             record.note_failure(report.when)
-            point_at_test(item, report, self.enforce.__code__.co_filename)
-        if report.when == "teardown":
+            point_at_test(item, report, self.judge.enforce.__code__.co_filename)
+        if is_last:
             self._item = None
             if record.open_budgets:
-                record.judge(last=True, terms=self._terms())
+                record.judge(last=True, terms=self.judge.terms(record))
+        if record.alone_ns:
+            report.duration -= record.alone_ns / NANOSECONDS_PER_SECOND
+            record.alone_ns = 0
         report.__dict__["imu"] = taken = record.take()
         if self._log is not None:
             self._log.took(taken)
             record.outcome = combined_outcome(record.outcome, report)
-            if report.when == "teardown":
+            if is_last:
                 self._log.ended(item.nodeid, record)
 
 
@@ -254,7 +252,7 @@ class SetupEnd:
         """End the setup's window; after a setup that fails the report does."""
         record = self._recorder.record_of(item)
         if record is not None:
-            record.end_setup()
+            record.end_setup(call_follows=True)
 
 
 def counter_source(settings: Settings, budgets: Iterable[Iterable[AnyBudget]]) -> CounterSource | None:
@@ -265,16 +263,16 @@ def counter_source(settings: Settings, budgets: Iterable[Iterable[AnyBudget]]) -
         return None
     from pytest_imu.core.counters.choice import source_of_counts
 
-    return source_of_counts(events)
+    return source_of_counts(events, choice=settings.counters)
 
 
-def _warm_up(item: pytest.Item, record: TestRecord, times: int) -> None:
+def _warm_up(item: pytest.Item, record: TestRecord) -> None:
     """Call the test's body as often as its budgets ask for, before it is measured.
 
     What fails there fails the test, as it would have in the call that counts.
     """
     blocks = record.new_blocks
-    for _ in range(times):
+    for _ in range(max(getattr(budget, "warmup", 0) for budget in record.open_budgets)):
         item.runtest()
     record.new_blocks = blocks
 

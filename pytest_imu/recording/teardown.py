@@ -44,7 +44,7 @@ class TeardownRecorder:
         finally:
             if meter.result is not None:  # an interrupt may come before the window is open
                 record.phases["teardown"] = meter.result
-        self._recorder.enforce(item, record, last=True)
+        self._recorder.judge.enforce(item, record, last=True)
         return result
 
 

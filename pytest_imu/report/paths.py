@@ -71,7 +71,7 @@ def begin_files(config: pytest.Config, settings: Settings, environment: dict[str
 
 def _refuse_captured(flag: str, path: Path) -> None:
     if path == STDOUT or own_descriptor(path) in STREAMS.values():
-        raise _invalid(flag, path, "a file, and not output that pytest captures")
+        raise _invalid(flag, path, "a file, not output that pytest captures")
 
 
 @contextlib.contextmanager
@@ -104,10 +104,12 @@ def _refuse_shared(flag: str, path: Path, paths: dict[str, Path | None]) -> None
     # One that stands for the descriptor itself, as /dev/stdout does, is no file beside it.
     if own_descriptor(path) is None:
         sharing += [
-            f"where {name} goes" for name, number in STREAMS.items() if _is_open_as(path, number)
+            f"the one that {name} goes to"
+            for name, number in STREAMS.items()
+            if _is_open_as(path, number)
         ]
     if sharing:
-        raise _invalid(flag, path, f"another file than {sharing[0]}")
+        raise _invalid(flag, path, f"a file other than {sharing[0]}")
 
 
 def _is_same(path: Path, other: Path | None) -> bool:

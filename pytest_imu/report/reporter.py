@@ -6,6 +6,7 @@ import importlib
 import os
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +61,7 @@ class Reporter:
         self._comparison: Comparison | None = None
         self._fault: str | None = None
         """Why the run failed although no test did."""
+        self._first_imports: dict[str, int] = {}
         self._log_fault: str | None = None
 
     def begin(self) -> None:
@@ -85,8 +87,11 @@ class Reporter:
         for name in names:
             importlib.import_module(f"pytest_imu.report.{name}")
 
-    def hear(self, noise_bytes: int | None, log_fault: str | None) -> None:
+    def hear(
+        self, noise_bytes: int | None, log_fault: str | None, first_imports: Mapping[str, int]
+    ) -> None:
         """Take in what a process that ran tests noted: its noise, of several the highest counts."""
+        self._first_imports.update(first_imports)
         if noise_bytes is not None:
             self._noise_bytes = max(noise_bytes, self._noise_bytes or 0)
         self._log_fault = log_fault or self._log_fault
@@ -103,11 +108,12 @@ class Reporter:
         if record is None and (report.when in RUN_PHASES or not self._settings.measure_all):
             return
         with self._reports_guard:
+            rows = self._rows or self._gathered()
             if record is None:
                 # What a crashed worker was running has no measurement, and is a row all the same.
-                self._gathered().add_crash(report)
+                rows.add_crash(report)
                 return
-            self._gathered().add(report, record)
+            rows.add(report, record)
             for _, measurement in record.phases:
                 if measurement.source == "none":
                     self._warn_of_fault(report.nodeid, measurement)
@@ -202,6 +208,7 @@ class Reporter:
             resolution_bytes=resolution_bytes(),
             comparison=self._comparison,
             whole=self._whole,
+            first_imports=self._first_imports,
         )
         faults = [] if self._fault is None else [section.Line(self._fault, "red")]
         return lines + faults + [section.Line(text, "yellow") for text in notes]

@@ -44,7 +44,7 @@ class Row:
     def add(self, report: pytest.TestReport, record: PhaseRecord) -> None:
         """Take in one phase's report and what came with it."""
         # That the setup passed decides nothing yet: the test may be interrupted before it passes.
-        if report.when != "setup" or not report.passed:
+        if report.when != "setup" or report.outcome != "passed":
             self.outcome = combined_outcome(self.outcome, report)
         if hasattr(report, "imu_crashed"):  # isolation's word for a child that died
             self.outcome = "crashed"

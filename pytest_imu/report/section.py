@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pytest_imu.core.budgets import REUSED, Verdict, event_reason
 from pytest_imu.core.growth import GrowthLimit
+from pytest_imu.core.memory.reusable import likely_reused
 from pytest_imu.core.memory.source import SIMULATED
 from pytest_imu.core.units import MIB, encodable, format_mib, plural, printable
 from pytest_imu.history.compare import Comparison
 from pytest_imu.history.load import LOST
 from pytest_imu.report.compared import compared_lines
-from pytest_imu.report.kept import kept_lines
+from pytest_imu.report.names import folded_below
+from pytest_imu.report.overall import growth_lines, quiet_lines
 from pytest_imu.report.rows import Row
 from pytest_imu.report.suggestions import suggestion_lines
 from pytest_imu.report.table import Entry, arrange, counts_line, entries_of, is_scaled, table
 from pytest_imu.settings import Settings
 
+UNFOLDED_WIDTH = 80
+"""In this width, which pytest takes for a log too, and from it on, a line of text stays one line, which
+can be searched for. Those of the table fit anyway."""
 VERY_QUIET = -2
 """pytest's verbosity under `-qq`."""
 
@@ -48,6 +53,7 @@ def lines(
     resolution_bytes: int | None = None,
     comparison: Comparison | None = None,
     whole: bool = True,
+    first_imports: Mapping[str, int] | None = None,
 ) -> list[Line]:
     """Return what the section says; nothing at all where there is nothing to say."""
     reports = settings.report and not settings.off
@@ -70,11 +76,17 @@ def lines(
         shown += [Line(text, "red") for text in broken_lines(rows)]
     if verbosity > VERY_QUIET:
         shown += [Line(text, "yellow") for text in unchecked_lines(rows)]
+    if reports and verbosity >= 0:
+        shown += [Line(text) for text in first_imports_lines(first_imports or {})]
+        shown += [Line(text) for text in kept_alone_lines(rows)]
     if verbosity >= 0:
         shown += [Line(text, "yellow") for text in unreliable_lines(rows, noise_bytes)]
     if settings.suggest and not settings.off:
-        shown += [Line(text) for text in suggestion_lines(rows, noise_bytes)]
-    return [Line(encodable(line.text, encoding), line.colour) for line in shown]
+        shown += [Line(text) for text in suggestion_lines(rows, settings, noise_bytes)]
+    shown = [Line(encodable(line.text, encoding), line.colour) for line in shown]
+    if width >= UNFOLDED_WIDTH or verbosity > 0:
+        return shown
+    return [Line(part, line.colour) for line in shown for part in folded_below(line.text, width)]
 
 
 def report_lines(
@@ -93,21 +105,23 @@ def report_lines(
     if not entries:
         return ["no test was measured"]
     shown = arrange(entries, settings)
-    lines = [
-        *table(shown, width=width, blocks=verbosity > 0, encoding=encoding, comparison=comparison),
+    quiet = [] if comparison else quiet_lines(entries, settings, noise_bytes, verbosity=verbosity)
+    lines = quiet or [
+        *table(shown, width=width, verbose=verbosity > 0, encoding=encoding, comparison=comparison),
         counts_line(shown, entries, settings),
     ]
     if verbosity < 0:
         return lines + unmeasured_lines(entries)
     return [
         *lines,
-        legend_line(entries, noise_bytes, resolution_bytes),
+        *([] if quiet else [legend_line(entries, noise_bytes, resolution_bytes)]),
+        *growth_lines(rows, settings),
+        *reused_lines(entries),
         *unmeasured_lines(entries),
         *simulated_lines(entries, settings),
         *traced_lines(entries),
         *children_lines(entries),
         *counter_lines(entries),
-        *kept_lines(rows),
     ]
 
 
@@ -125,7 +139,7 @@ def legend_line(
     # Rounded up: 0.25 is not "to 0.2".
     exact = "" if not resolution_bytes else f", to {math.ceil(resolution_bytes / MIB * 10) / 10}"
     sources = [text.format(exact) for source, text in SOURCE_LEGENDS.items() if source in used]
-    noise = [] if noise_bytes is None else [f"noise ± {format_mib(noise_bytes)} MiB"]
+    noise = [] if noise_bytes is None else [f"noise of an empty window ± {format_mib(noise_bytes)} MiB"]
     return "; ".join(["RSS in MiB: peak above start, delta kept, total at end", *sources, *noise])
 
 
@@ -144,24 +158,32 @@ def unmeasured_lines(entries: Sequence[Entry]) -> list[str]:
     ]
 
 
-EXPLAINED = {SIMULATED: ": valgrind's own memory would be in the numbers"}
+def reused_lines(entries: Sequence[Entry]) -> list[str]:
+    """Return how many rows may read low because of memory that earlier ones had freed."""
+    measured = [entry.measurement for entry in entries]
+    low = sum(likely_reused(one.reusable_bytes, one.duration_ns, one.peak_bytes) > 0 for one in measured)
+    return [f"{plural(low, 'row')} may read low: reusable memory was free as they began"] if low else []
+
+
+EXPLAINED = {SIMULATED: ": the numbers would include valgrind's own memory"}
 
 
 def simulated_lines(entries: Sequence[Entry], settings: Settings) -> list[str]:
     """Return which caches were simulated, where any were."""
     readings = [reading for entry in entries for reading in entry.measurement.counters]
-    if not any(reading.source == "callgrind" and reading.value is not None for reading in readings):
+    if not any(reading.is_simulated and reading.value is not None for reading in readings):
         return []
     from pytest_imu.core.counters.choice import simulated_caches_of
 
-    return [f"counts simulated by callgrind: {simulated_caches_of(settings.caches)}"]
+    simulated = f"{simulated_caches_of(settings.caches)}, {settings.simulate_cpu} CPU"
+    return [f"counts simulated by callgrind: {simulated}"]
 
 
 def traced_lines(entries: Sequence[Entry]) -> list[str]:
     """Return what else traced the tests, and thereby put its own share into their numbers."""
     traced = Counter(entry.measurement.tracer for entry in entries if entry.measurement.tracer)
     return [
-        f"traced by {printable(tracer)} in {plural(count, 'row')}: its own share is in their numbers"
+        f"traced by {printable(tracer)} in {plural(count, 'row')}: their numbers include its memory"
         for tracer, count in traced.items()
     ]
 
@@ -172,7 +194,7 @@ def children_lines(entries: Sequence[Entry]) -> list[str]:
     labels = dict.fromkeys(one.label for one in memories if one is not None and one.most is not None)
     reasons = Counter(one.reason for one in memories if one is not None and one.reason)
     return [
-        *(f"children: the most that all together held, {label}" for label in labels),
+        *(f"children: the highest sum of their memory, {label}" for label in labels),
         *(f"n/a in {plural(count, 'row')}: {printable(why)}" for why, count in reasons.items()),
     ]
 
@@ -182,10 +204,13 @@ def counter_lines(entries: Sequence[Entry]) -> list[str]:
     readings = [reading for entry in entries for reading in entry.measurement.counters]
     lines = []
     if any(is_scaled(reading) for reading in readings):
-        lines.append("* scaled: perf had the event on the hardware for a part of the time only")
-    counted = any(reading.value is not None and reading.source == "perf" for reading in readings)
+        lines.append("* scaled: the event was counted only part of the time")
+    user_only = dict.fromkeys(reading.name for reading in readings if reading.user_only)
+    if user_only:
+        lines.append(f"{', '.join(user_only)}: in user space only, as no more is allowed")
+    counted = any(reading.value is not None and not reading.is_simulated for reading in readings)
     if counted and any(entry.row.worker for entry in entries):
-        lines.append("counts of several workers: they share the caches, and disturb each other there")
+        lines.append("counts of several workers: they share the caches and affect each other's counts")
     return lines
 
 
@@ -220,6 +245,25 @@ def unchecked_lines(rows: Sequence[Row]) -> list[str]:
         way_out = f"; {WAYS_OUT[reason]}" if reason in WAYS_OUT else ""
         lines += [f"{plural(len(names), 'budget')} not checked: {printable(reason)}{way_out}", *names]
     return lines
+
+
+def first_imports_lines(sizes: Mapping[str, int]) -> list[str]:
+    """Return what the packages took that isolated tests were the first to import: in no row."""
+    named = [f"{printable(package)} {format_mib(size)}" for package, size in sizes.items()]
+    return [f"first imports: {', '.join(named)}"] if named else []
+
+
+def kept_alone_lines(rows: Sequence[Row]) -> list[str]:
+    """Return every budget that a run of the test alone has decided to be kept, with both numbers."""
+    names = [
+        f"{printable(row.nodeid)}: {verdict.budget}: {format_mib(verdict.actual_bytes)} alone, "
+        f"{format_mib(verdict.first_bytes)} after earlier tests"
+        for row, verdict in _verdicts_of_passed(rows)
+        if verdict.decided_by == "alone" and verdict.outcome == "kept"
+    ]
+    if len(names) == 1:
+        return [f"1 budget kept alone: {names[0]}"]
+    return [f"{len(names)} budgets kept alone:", *(f"  {name}" for name in names)] if names else []
 
 
 def unreliable_lines(rows: Sequence[Row], noise_bytes: int | None) -> list[str]:

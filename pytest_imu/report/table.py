@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pytest_imu.core.budgets import FULLY_RUNNING_PERCENT
@@ -13,7 +12,6 @@ from pytest_imu.core.model import ChildrenMemory, CounterReading, Measurement, P
 from pytest_imu.core.units import (
     MIB,
     align_right,
-    cut_middle,
     encodable,
     format_count,
     format_limit,
@@ -25,13 +23,13 @@ from pytest_imu.core.units import (
 from pytest_imu.history.compare import Compared, Comparison
 from pytest_imu.history.wording import change_text, was_text
 from pytest_imu.kinds import SortKey
+from pytest_imu.report.names import Label, folded, lay_out
 from pytest_imu.report.rows import Row
 from pytest_imu.settings import Settings
 
 SETUP_MARGIN_BYTES = MIB // 2
 """Nearer than that two peaks cannot be told apart, and a row would tell nobody anything."""
-NAME_COLUMNS = 30
-"""What a name is never cut below: a line that runs over tells more than one that names nobody."""
+GAP = "  "
 SORT_WORDS = {
     "peak": "largest peak first",
     "delta": "largest delta first",
@@ -55,6 +53,8 @@ class Entry:
         remarks: list[str] = [] if self.phase == "call" else [self.phase]
         if self.measurement.had_children and self.measurement.children_memory is None:
             remarks.append("had child processes, not counted")
+        if self.measurement.imports:
+            remarks.append(f"imports {', '.join(self.measurement.imports)}")
         return f" ({'; '.join(remarks)})" if remarks else ""
 
 
@@ -120,7 +120,7 @@ def _value_of(measurement: Measurement, event: str) -> float | None:
 
 def _is_large_enough(entry: Entry, settings: Settings) -> bool:
     peak_bytes = entry.measurement.peak_bytes
-    return peak_bytes is None or peak_bytes >= settings.min_mib * MIB
+    return peak_bytes is None or peak_bytes >= (settings.min_mib or 0) * MIB
 
 
 def _largest_first(measurement: Measurement, sort: SortKey) -> tuple[bool, int]:
@@ -137,23 +137,27 @@ def table(
     entries: Sequence[Entry],
     *,
     width: int,
-    blocks: bool,
+    verbose: bool,
     encoding: str = "utf-8",
     comparison: Comparison | None = None,
 ) -> list[str]:
-    """Return the table's lines, heading first, none wider than *width* unless names would be lost."""
-    labels, measured, workers = [("test", "")], [], ["worker"]
+    """Return the table's lines, heading first, none wider than *width*.
+
+    *verbose* shows blocks, and whole names, which may run over.
+    """
+    labels, measured, workers = [], [], ["worker"]
     for entry in entries:
-        labels.append((printable(entry.row.nodeid), entry.remarks))
+        labels.append(Label(encodable(printable(entry.row.nodeid), encoding), entry.remarks))
         measured.append(entry.measurement)
         workers.append(entry.row.worker or "")
-        for block in entry.row.blocks if blocks and entry.phase == "call" else ():
-            labels.append((f"  block {printable(block.name)}", ""))
+        for block in entry.row.blocks if verbose and entry.phase == "call" else ():
+            name = encodable(f"  block {printable(block.name)}", encoding)
+            labels.append(Label(name, is_test=False))
             measured.append(block.measurement)
             workers.append("")
-    columns = [
+    cells = [
         _peak_column(measured),
-        *_was_columns(entries, comparison, blocks=blocks),
+        *_was_columns(entries, comparison, blocks=verbose),
         ["delta", *(format_mib(one.delta_bytes) for one in measured)],
         ["total", *(format_mib(one.after_bytes) for one in measured)],
         ["time", *(format_seconds(one.duration_ns) for one in measured)],
@@ -161,10 +165,27 @@ def table(
         *_event_columns(measured),
         *([workers] if any(workers[1:]) else []),
     ]
-    numbers = align_right(list(zip(*columns, strict=True)))
-    room = max(NAME_COLUMNS, width - len(numbers[0]) - 2)
-    shown = (_fitted(encodable(name, encoding), room, remarks) for name, remarks in labels)
-    return [f"{left}  {label}" for left, label in zip(numbers, shown, strict=True)]
+    rows = list(zip(*cells, strict=True))
+    numbers = align_right(rows)
+    column = len(numbers[0]) + len(GAP)
+    if column > width:
+        return list(_without_columns(rows, labels, width=width, whole=verbose))
+    lines = []
+    shown = lay_out(labels, width=width, column=column, whole=verbose)
+    for left, (name, *below) in zip(numbers, shown, strict=True):
+        lines += [f"{left}{GAP}{name}".rstrip(), *below]
+    return lines
+
+
+def _without_columns(
+    rows: Sequence[Sequence[str]], labels: Sequence[Label], *, width: int, whole: bool
+) -> Iterator[str]:
+    """Give the rows where the terminal is too narrow for their numbers side by side."""
+    headings = rows[0]
+    for label, cells in zip(labels, rows[1:], strict=True):
+        numbers = (f"{head} {cell.strip()}" for head, cell in zip(headings, cells, strict=True) if cell)
+        yield from [label.text] if whole else folded(label.text, width)
+        yield from (f"  {line}" for line in folded(", ".join(map(str.strip, numbers)), width - 2))
 
 
 def _was_columns(
@@ -192,25 +213,11 @@ def _peak_column(measured: Sequence[Measurement]) -> list[str]:
     for one in measured:
         sampled = "~" if one.source == "sampled" else ""
         peaks.append(sampled + format_mib(one.peak_bytes))
-        reused_bytes = likely_reused(one.reusable_bytes, one.duration_ns)
-        shown = reused_bytes >= NOTEWORTHY_BYTES and one.peak_bytes is not None
-        reused.append(f" (+{reused_bytes / MIB:.0f} reusable)" if shown else "")
+        reused_bytes = likely_reused(one.reusable_bytes, one.duration_ns, one.peak_bytes)
+        reused.append(f" (+{reused_bytes / MIB:.0f} reusable)" if reused_bytes else "")
     room = max(map(len, reused))
     numbers = align_right([[peak] for peak in peaks])
     return [number + more.ljust(room) for number, more in zip(numbers, reused, strict=True)]
-
-
-def _fitted(name: str, room: int, remarks: str) -> str:
-    """Return a name, cut as far as it takes, with its remarks, which are what the row has to say."""
-    kept = room = max(NAME_COLUMNS, room - len(remarks))
-    while _columns(cut := cut_middle(name, kept)) > room:
-        kept -= 1
-    return cut + remarks
-
-
-def _columns(text: str) -> int:
-    # A terminal gives two columns to Chinese, Japanese and Korean characters.
-    return sum(2 if unicodedata.east_asian_width(char) in "FW" else 1 for char in text)
 
 
 def _children_columns(measured: Sequence[Measurement]) -> list[list[str]]:
@@ -232,9 +239,10 @@ def _event_columns(measured: Sequence[Measurement]) -> list[list[str]]:
     columns = []
     for event in dict.fromkeys(event for counted in readings for event in counted):
         own = [counted.get(event) for counted in readings]
-        columns.append([event, *("" if one is None else _count(one) for one in own)])
+        name = max((one.name for one in own if one is not None), key=len)
+        columns.append([name, *("" if one is None else _count(one) for one in own)])
         # A rate of what is simulated, fifty times slower, would say nothing.
-        timed = any(one is not None and one.source == "perf" for one in own)
+        timed = any(one is not None and not one.is_simulated for one in own)
         if len(columns) == 1 and timed:
             columns.append(["/s", *("" if one is None else _rate(one) for one in own)])
     return columns
@@ -251,7 +259,7 @@ def _count(reading: CounterReading) -> str:
 
 
 def is_scaled(reading: CounterReading) -> bool:
-    """Tell whether perf counted for a part of the time only, and scaled what it saw."""
+    """Tell whether the event was counted for a part of the time only, and the count scaled up."""
     return reading.running_percent is not None and reading.running_percent < FULLY_RUNNING_PERCENT
 
 
@@ -264,7 +272,7 @@ def counts_line(shown: Sequence[Entry], entries: Sequence[Entry], settings: Sett
         parts = ", ".join(plural(phases[one], noun) for one, noun in nouns.items() if phases[one])
         rows = f"{len(shown)} of {plural(len(entries), 'row')} ({parts})"
     under = sum(not _is_large_enough(entry, settings) for entry in entries)
-    left_out = f"; {under} under {format_limit(settings.min_mib)} MiB left out" if under else ""
+    left_out = f"; {under} under {format_limit(settings.min_mib or 0)} MiB left out" if under else ""
     more = ""
     if len(shown) + under < len(entries):
         more = f"; --imu-top=0 shows {'the rest' if under else 'all'}"

@@ -17,13 +17,12 @@ from pytest_imu.core.budgets import (
     BudgetPhase,
     EventBudget,
     Metric,
-    Terms,
     Verdict,
     check,
     unchecked,
 )
 from pytest_imu.core.model import CounterReading, Measurement, Phase, Source
-from pytest_imu.core.tolerance import Tolerance
+from pytest_imu.core.tolerance import Terms, Tolerance
 from pytest_imu.core.units import MIB
 
 KIB = 1024
@@ -306,7 +305,7 @@ def test_only_uncounted_events_are_demanded() -> None:
             CounterReading(event="cache-misses", value=2000, running_percent=46.0),
             (
                 "cache-misses 2,000 is over max_cache_misses(1_000) by 1,000 (100 %); "
-                "scaled, perf counted 46 % of the time"
+                "scaled, counted 46 % of the time"
             ),
         ),
         (
@@ -374,6 +373,9 @@ def test_plain_form() -> None:
         "verdict": "broken",
         "reason": verdict.reason,
         "unreliable": False,
+        "decided_by": "first",
+        "first": None,
+        "not_alone": None,
     } == verdict.to_dict()
 
 
@@ -428,7 +430,7 @@ def call_of(
         (60, 40, ("kept", None)),  # 60 and 40 is not over 100
         (60, 40.1, ("unchecked", "reused memory")),  # however quick it was: threads fill it at once
         (100, 0.1, ("unchecked", "reused memory")),
-        (60, None, ("unchecked", "how much freed memory was used again is not known")),
+        (60, None, ("unchecked", "the amount of reused memory is not known")),
         (101, 400, ("broken", "peak 101.0 MiB is over max_peak_mib(100) by 1.0 MiB (1 %)")),
         (101, None, ("broken", "peak 101.0 MiB is over max_peak_mib(100) by 1.0 MiB (1 %)")),
     ],
@@ -467,8 +469,8 @@ def test_whole_test_may_have_reused_what_was_free_as_it_began() -> None:
 @pytest.mark.parametrize(
     ("tolerance", "kept_mib", "broken_mib", "words"),
     [
-        (Tolerance(mib=5), 105, 105.1, "max_peak_mib(100) and its tolerance of 5 MiB by 0.1 MiB"),
-        (Tolerance(percent=10), 110, 112, "max_peak_mib(100) and its tolerance of 10 % by 2.0 MiB"),
+        (Tolerance(mib=5), 105, 105.1, "max_peak_mib(100) plus its tolerance of 5 MiB by 0.1 MiB"),
+        (Tolerance(percent=10), 110, 112, "max_peak_mib(100) plus its tolerance of 10 % by 2.0 MiB"),
         (Tolerance(), 100, 101, "max_peak_mib(100) by 1.0 MiB"),
     ],
 )
@@ -488,7 +490,7 @@ def test_tolerance_of_counts() -> None:
     assert "kept" == check(MISSES, counted(1_100), Terms(tolerance=Tolerance(percent=10))).outcome
     broken = check(MISSES, counted(1_200), Terms(tolerance=Tolerance(percent=10)))
     assert (
-        "cache-misses 1,200 is over max_cache_misses(1_000) and its tolerance of 10 % by 100 (10 %)"
+        "cache-misses 1,200 is over max_cache_misses(1_000) plus its tolerance of 10 % by 100 (10 %)"
         == broken.reason
     )
     broken = check(MISSES, counted(1_200), Terms(tolerance=Tolerance(mib=10)))

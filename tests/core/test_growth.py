@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_imu.core.budgets import Terms, Verdict, check
+from pytest_imu.core.budgets import Verdict, check
 from pytest_imu.core.growth import (
     GrowthLimit,
     Increase,
@@ -21,6 +21,7 @@ from pytest_imu.core.growth import (
 )
 from pytest_imu.core.invalid import InvalidValueError
 from pytest_imu.core.model import CounterReading, Measurement
+from pytest_imu.core.tolerance import Terms
 from pytest_imu.core.units import MIB
 
 fuzz = settings(derandomize=True, database=None, deadline=None, max_examples=300)

@@ -78,6 +78,9 @@ class Documents:
             "verdict": "broken",
             "reason": "peak 10.0 MiB is over max_peak_mib(5) by 5.0 MiB (100 %)",
             "unreliable": False,
+            "decided_by": "first",
+            "first": None,
+            "not_alone": None,
         }
         return {**plain, **more}
 

@@ -84,4 +84,34 @@ def test_children_are_measured(pytester: pytest.Pytester) -> None:
         assert ("pss", count, None) == (memory["unit"], memory["most"], memory["reason"])
         assert count * HELD_MIB * MIB <= memory["peak_bytes"] <= count * (HELD_MIB + PYTHON_MIB) * MIB
         assert calls[name]["peak_bytes"] < HELD_MIB * MIB
-    result.stdout.fnmatch_lines(["*children*", "children: the most * PSS, sampled"])
+    result.stdout.fnmatch_lines(["*children*", "children: the highest * PSS, sampled"])
+
+
+def test_setups_children_are_told_with_the_call(pytester: pytest.Pytester) -> None:
+    """What a fixture starts is the test's; where no call follows the setup tells itself."""
+    pytester.makepyfile(
+        test_it="""
+        import subprocess, sys
+        import pytest
+
+        @pytest.fixture
+        def child():
+            subprocess.run([sys.executable, "-S", "-c", ""])
+
+        @pytest.fixture
+        def skipped(child):
+            pytest.skip("no call")
+
+        def test_in_setup(child): pass
+        def test_without_call(skipped): pass
+        def test_none(): pass
+        """
+    )
+    result = pytester.runpytest_subprocess("-p", "imu", "--imu-json=run.json")
+    result.assert_outcomes(passed=2, skipped=1)
+    tests = json.loads(pytester.path.joinpath("run.json").read_text(encoding="ascii"))["tests"]
+    told = [
+        [measured and measured["had_children"] for name, measured in test["phases"].items()][:2]
+        for test in tests
+    ]
+    assert [[None, True], [True, None], [None, False]] == told

@@ -140,7 +140,7 @@ def test_blocks_appear_under_their_test_in_json_and_verbose_section(
 
 
 def test_name_that_is_none_is_a_type_error(run: Run, pytester: pytest.Pytester) -> None:
-    """A block's name is a text that is not empty; the error shows what was given and says so."""
+    """A block's name is not empty; the error shows what was given and says so."""
     pytester.makepyfile(
         test_names="""
             import re
@@ -148,7 +148,7 @@ def test_name_that_is_none_is_a_type_error(run: Run, pytester: pytest.Pytester) 
 
             @pytest.mark.parametrize("name", ["", None, 3, b"load", ["load"], len])
             def test_bad_name(imu, name):
-                said = f"imu.measure({name!r}): a block's name is a text that is not empty"
+                said = f"invalid imu.measure({name!r}): expected a name that is not empty"
                 with pytest.raises(TypeError, match="^" + re.escape(said) + "$"):
                     imu.measure(name)
 

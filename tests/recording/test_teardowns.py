@@ -144,7 +144,7 @@ def test_teardown_that_keeps(pytester: pytest.Pytester, args: tuple[str, ...]) -
     kept = {name: test["teardown_kept_bytes"] for name, test in tests.items()}
     assert abs(kept.pop("test_keeps") - 10 * MIB) < MIB
     assert {"test_warm_up": None, "test_keeps_nothing": None, "test_last": None} == kept
-    rows = re.findall(r"^ *~?(\S+) .*::(\w+) \(teardown\)$", str(result.stdout), re.MULTILINE)
+    rows = re.findall(r"^ *~?(\S+) .*s  .*::(\w+) \(teardown\)$", str(result.stdout), re.MULTILINE)
     assert ["test_keeps"] == [name for _, name in rows]
     assert 9 < float(rows[0][0]) < 11
 
@@ -161,5 +161,5 @@ def test_teardown_that_is_measured(pytester: pytest.Pytester) -> None:
     test = by_name(found)["test_keeps"]
     assert test["teardown_kept_bytes"] is None
     assert abs(test["phases"]["teardown"]["delta_bytes"] - 10 * MIB) < MIB
-    rows = re.findall(r"^ *~?\S+ .*::(\w+) \(teardown\)$", str(result.stdout), re.MULTILINE)
+    rows = re.findall(r"^ *~?\S+ .*s  .*::(\w+) \(teardown\)$", str(result.stdout), re.MULTILINE)
     assert ["test_keeps", "test_keeps_nothing"] == sorted(rows)

@@ -20,6 +20,8 @@ def run(pytester: pytest.Pytester, *args: str) -> tuple[pytest.RunResult, dict[s
     return result, {test["nodeid"].partition("::")[2]: test for test in document["tests"]}
 
 
+UNDECIDED = ("-o", "imu_confirm=false")
+"""Leaves verdicts in doubt: no test is run once more."""
 SMALL_OBJECTS = """
     import pytest
 
@@ -44,7 +46,7 @@ def test_reused_memory_is_said(pytester: pytest.Pytester) -> None:
     """What a test may have reused stands beside its peak, and covers what the peak does not show."""
     pytester.makepyfile(test_it=SMALL_OBJECTS)
 
-    result, tests = run(pytester, "--imu")
+    result, tests = run(pytester, "--imu", *UNDECIDED)
 
     result.assert_outcomes(passed=3)
     call = tests["test_reuses_the_rest"]["phases"]["call"]
@@ -60,7 +62,7 @@ def test_budget_on_reused_memory_is_unchecked(pytester: pytest.Pytester) -> None
     """A budget kept on reused memory is named with the way out; one that it cannot break holds."""
     pytester.makepyfile(test_it=SMALL_OBJECTS)
 
-    result, tests = run(pytester)
+    result, tests = run(pytester, *UNDECIDED)
 
     result.stdout.re_match_lines(
         [
@@ -119,7 +121,7 @@ def test_noise_is_measured_and_printed(pytester: pytest.Pytester) -> None:
 
     result.stdout.re_match_lines(
         [
-            r"RSS in MiB: .*; noise ± 0\.\d MiB",
+            r"RSS in MiB: .*; noise of an empty window ± 0\.\d MiB",
             r"1 budget unreliable, nearer to the limit than the noise of 0\.\d MiB:",
             r"  test_it.py::test_near: max_delta_mib\(0.05\) kept at -?0\.\d\d MiB",
         ]
@@ -161,7 +163,7 @@ def test_tolerance(pytester: pytest.Pytester, args: tuple[str, ...], verdict: st
     assert [verdict] == [one["verdict"] for one in tests["test_a_little_over"]["budgets"]]
     result.assert_outcomes(passed=int(verdict == "kept"), failed=int(verdict == "broken"))
     if "--imu-tolerance=0.2" in args:
-        result.stdout.fnmatch_lines(["*is over max_peak_mib(19) and its tolerance of 0.2 MiB by 0.*"])
+        result.stdout.fnmatch_lines(["*is over max_peak_mib(19) plus its tolerance of 0.2 MiB by 0.*"])
 
 
 @pytest.mark.needs_kernel_peaks
@@ -184,7 +186,7 @@ def test_skipped():
     pass
 """
     pytester.makepyfile(test_it=source)
-    result, _ = run(pytester, "--imu-suggest")
+    result, _ = run(pytester, "--imu-suggest", "--imu-min-mib=0")
     suggested = re.findall(r"^  (@pytest\S+) +test_it.py::(\w+)$", str(result.stdout), re.MULTILINE)
     assert ["test_large", "test_none"] == [name for _, name in suggested]
     assert "@pytest.mark.max_peak_mib(49)" == suggested[0][0]
@@ -216,6 +218,45 @@ def test_suggestion_for_all_parameters(pytester: pytest.Pytester) -> None:
     line = r"^  @pytest.mark.max_peak_mib\(49\) +test_it.py::test_sizes  \(the largest of 3\)$"
     assert 1 == len(re.findall(line, str(result.stdout), re.MULTILINE))
     assert 1 == str(result.stdout).count("@pytest")
+
+
+@pytest.mark.needs_kernel_peaks
+def test_small_tests_get_no_suggestion(pytester: pytest.Pytester) -> None:
+    """Below 5 MiB, or what `--imu-min-mib` says, no marker is printed, and a line says so."""
+    pytester.makepyfile(
+        test_it="""
+        def test_large():
+            b"x" * (8 << 20)
+
+        def test_medium():
+            b"x" * (3 << 20)
+
+        def test_small():
+            pass
+        """
+    )
+
+    usual = run(pytester, "--imu-suggest")[0].outlines
+    from_2 = run(pytester, "--imu-suggest", "--imu-min-mib=2")[0].outlines
+    from_50 = run(pytester, "--imu-suggest", "--imu-min-mib=50")[0].outlines
+    of_all = run(pytester, "--imu-suggest", "--imu-min-mib=0")[0].outlines
+
+    assert ["large"] == suggested_for(usual)
+    assert "2 tests under 5 MiB left out; --imu-min-mib=0 suggests for all" in usual
+    assert ["large", "medium"] == suggested_for(from_2)
+    assert "1 test under 2 MiB left out; --imu-min-mib=0 suggests for all" in from_2
+    assert [] == suggested_for(from_50)
+    assert (
+        "no budget to suggest: 3 tests under 50 MiB left out; --imu-min-mib=0 suggests for all"
+        in from_50
+    )
+    assert ["large", "medium", "small"] == suggested_for(of_all)
+    assert [] == [line for line in of_all if "left out" in line]
+
+
+def suggested_for(lines: list[str]) -> list[str]:
+    """Return the tests for which a marker was printed."""
+    return [line.partition("::test_")[2] for line in lines if line.startswith("  @pytest.mark.")]
 
 
 def test_nothing_to_suggest(pytester: pytest.Pytester) -> None:
@@ -258,7 +299,7 @@ def test_tracer_is_named(pytester: pytest.Pytester, conftest: str, said: str | N
     pytester.makepyfile(test_it="def test_one(): pass")
     result, tests = run(pytester, "--imu")
     assert said == tests["test_one"]["phases"]["call"]["tracer"]
-    line = f"traced by {said} in 1 row: its own share is in their numbers"
+    line = f"traced by {said} in 1 row: their numbers include its memory"
     assert (said is not None) == (line in result.outlines)
 
 
@@ -267,4 +308,4 @@ def test_coverage_is_named(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(test_it="def test_one(): pass")
     result, tests = run(pytester, "--imu", "-p", "pytest_cov", "--cov=.")
     assert "coverage" == tests["test_one"]["phases"]["call"]["tracer"]
-    result.stdout.fnmatch_lines(["traced by coverage in 1 row: its own share is in their numbers"])
+    result.stdout.fnmatch_lines(["traced by coverage in 1 row: their numbers include its memory"])

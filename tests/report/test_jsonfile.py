@@ -47,6 +47,7 @@ MEASUREMENT_KEYS = [
     "tracer",
     "had_children",
     "children_memory",
+    "imports",
     "counters",
 ]
 
@@ -520,19 +521,19 @@ def test_link_is_followed(pytester: pytest.Pytester) -> None:
     [
         (
             ["--imu-json=out", "--imu-log=./out"],
-            "for --imu-json: expected another file than that of --imu-log",
+            "for --imu-json: expected a file other than that of --imu-log",
         ),
         (
             ["--imu-json=link", "--imu-log=out"],
-            "for --imu-json: expected another file than that of --imu-log",
+            "for --imu-json: expected a file other than that of --imu-log",
         ),
         (
             ["--imu-json=out", "--junitxml=sub/../out"],
-            "for --imu-json: expected another file than that of --junit-xml",
+            "for --imu-json: expected a file other than that of --junit-xml",
         ),
         (
             ["--imu-log=link", "--log-file=out"],
-            "for --imu-log: expected another file than that of --log-file",
+            "for --imu-log: expected a file other than that of --log-file",
         ),
     ],
 )
@@ -559,7 +560,7 @@ def test_file_of_the_output_itself(pytester: pytest.Pytester, flag: str) -> None
         done = subprocess.run(command, stdout=file, stderr=subprocess.PIPE, check=False, timeout=120)
 
     assert pytest.ExitCode.USAGE_ERROR == done.returncode
-    assert b"expected another file than where standard output goes" in done.stderr
+    assert b"expected a file other than the one that standard output goes to" in done.stderr
 
 
 @pytest.mark.needs_kernel_peaks

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Container
+import sys
+from collections.abc import Callable
 from typing import NamedTuple
 
-from pytest_imu.core.children.proc import child_pids, open_directory
+from pytest_imu.core.children.proc import GONE, child_pids, open_directory, parse_stat, read_all
 from pytest_imu.core.system import System
 
 
@@ -22,12 +23,32 @@ def helper_pids() -> set[int]:
     return set()
 
 
+def standing_pids() -> set[int]:
+    """Return the ids of multiprocessing's own processes, which live on behind whoever was first.
+
+    They are its resource tracker and its fork server, and no test's children; what that one forks is.
+    """
+    tracker = getattr(sys.modules.get("multiprocessing.resource_tracker"), "_resource_tracker", None)
+    return {getattr(tracker, "_pid", None) or 0, fork_server_pid()}
+
+
+def fork_server_pid() -> int:
+    """Return the id of multiprocessing's fork server, 0 where it has none."""
+    server = getattr(sys.modules.get("multiprocessing.forkserver"), "_forkserver", None)
+    return getattr(server, "_forkserver_pid", None) or 0
+
+
 class CensusStart(NamedTuple):
     """What the beginning of a block found."""
 
     pid: int
     usage: object
     children: frozenset[int]
+
+
+NOT_ASKED = CensusStart(0, None, frozenset())
+"""The beginning of a block of which others ask: whether it had children is not known."""
+NOBODY = frozenset[int]()
 
 
 def children_exist() -> bool:
@@ -40,17 +61,30 @@ def children_exist() -> bool:
 
 
 def list_children(proc: str = "/proc") -> frozenset[int]:
-    """Return the ids of this process's children, zombies included, as /proc lists them (Linux)."""
-    directory = open_directory(f"{proc}/self")
+    """Return the ids of this process's children and its fork server's, zombies included (Linux)."""
+    own = _children_of(f"{proc}/self")
+    server = fork_server_pid()
+    return frozenset(own + _children_of(f"{proc}/{server}") if server in own else own)
+
+
+def _children_of(path: str) -> list[int]:
+    directory = open_directory(path)
     try:
-        return frozenset(child_pids(directory))
+        return child_pids(directory)
     finally:
         System.close(directory)
 
 
 def read_children_usage() -> object:
-    """Return what changes whenever a child has been waited for: its page faults and switches add up."""
-    return System.getrusage(System.RUSAGE_CHILDREN)
+    """Return what changes whenever a child has been waited for, by this process or its fork server."""
+    own, server = System.getrusage(System.RUSAGE_CHILDREN), fork_server_pid()
+    if not server:
+        return own
+    try:
+        stat = parse_stat(read_all(f"/proc/{server}/stat"))
+    except GONE:
+        return own
+    return (own, stat.reaped_faults) if stat.reaped_faults else own
 
 
 class Census:
@@ -67,7 +101,7 @@ class Census:
         any_children: Callable[[], bool] = children_exist,
         list_children: Callable[[], frozenset[int]] = list_children,
         read_usage: Callable[[], object] = read_children_usage,
-        helpers: Container[int] | None = None,
+        helpers: set[int] | None = None,
     ) -> None:
         self._any = any_children
         self._list = list_children
@@ -77,22 +111,24 @@ class Census:
     def begin(self) -> CensusStart | None:
         """Look at the children there are as a block begins; None where that is refused."""
         try:
-            children = self._list() if self._any() else frozenset[int]()
+            children = self._list() if self._any() else NOBODY
             return CensusStart(System.getpid(), self._usage(), children)
         except Exception:  # noqa: BLE001 - no fault of the measuring reaches the block
             return None
 
     def had_children(self, start: CensusStart | None) -> bool | None:
         """Return whether any child started or ended since *start*; None where that is not known."""
-        if start is None or start.pid != System.getpid():  # begun before a fork
+        if start is None or start is NOT_ASKED:
             return None
         try:
+            if start.pid != System.getpid():  # begun before a fork
+                return None
             if self._usage() != start.usage:
                 return True
-            children = self._list() if self._any() else frozenset[int]()
+            changed = (self._list() if self._any() else NOBODY) ^ start.children
+            return bool(changed and changed - self._helpers - standing_pids())
         except Exception:  # noqa: BLE001 - no fault of the measuring reaches the block
             return None
-        return any(pid not in self._helpers for pid in children ^ start.children)
 
 
 @functools.cache

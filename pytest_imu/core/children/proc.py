@@ -20,6 +20,8 @@ class Stat(NamedTuple):
 
     is_dead: bool
     parent: int
+    reaped_faults: int
+    """The page faults of its children that it has waited for; each has had some."""
     born: int
     """In clock ticks since the machine started."""
 
@@ -27,7 +29,12 @@ class Stat(NamedTuple):
 def parse_stat(text: bytes) -> Stat:
     """Return what is needed of a stat text; the command's name in it may hold anything."""
     fields = text[text.rindex(b")") + 1 :].split()
-    return Stat(is_dead=fields[0] in b"ZXx", parent=int(fields[1]), born=int(fields[19]))
+    return Stat(
+        is_dead=fields[0] in b"ZXx",
+        parent=int(fields[1]),
+        reaped_faults=int(fields[8]),
+        born=int(fields[19]),
+    )
 
 
 def child_pids(directory: int) -> list[int]:

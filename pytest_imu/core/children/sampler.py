@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Container, Iterable, Iterator
 from typing import NamedTuple
 
-from pytest_imu.core.children.census import helper_pids
+from pytest_imu.core.children.census import helper_pids, standing_pids
 from pytest_imu.core.children.proc import (
     GONE,
     can_open,
@@ -36,8 +36,8 @@ class ChildrenSampler:
     """Samples the memory of all descendants from `start()` to `stop()`.
 
     The first and the last sample are taken by the caller's own thread. A descendant that dies while it
-    is read counts 0 in that sample; zombies and helpers never count. Between two samples the thread
-    rests 10 ms, or four times what the last one took where that is longer.
+    is read counts 0 in that sample; zombies, helpers and multiprocessing's own processes never count.
+    Between two samples the thread rests 10 ms, or four times what the last took where that is longer.
 
     While the thread runs, os.fork in the block warns of threads on Python 3.12 and newer, as it does for
     any program with threads.
@@ -143,7 +143,8 @@ class ProcReader:
         stat = parse_stat(read_all("stat", at=directory))
         # Another parent's is another process, under an id that was reused since the list was read.
         if stat.parent == parent and not stat.is_dead:
-            yield self.memory(directory)
+            if pid not in standing_pids():
+                yield self.memory(directory)
             yield from self._below(pid, directory)
 
     def memory(self, directory: int) -> Memory:
@@ -171,7 +172,7 @@ def read_with_psutil(helpers: Container[int]) -> Iterator[Memory]:
         try:
             if process.pid in helpers or process.ppid() in left_out:
                 left_out.add(process.pid)
-            elif process.status() != psutil.STATUS_ZOMBIE:
+            elif process.pid not in standing_pids() and process.status() != psutil.STATUS_ZOMBIE:
                 yield Memory(process.memory_info().rss, is_pss=False)
         except psutil.NoSuchProcess:
             continue

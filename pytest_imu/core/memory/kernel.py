@@ -57,10 +57,9 @@ class KernelPeak:
         self._reset = reset
         self._spike = spike or fill_and_free
         self._open_windows: set[KernelWindow] = set()
-        self._rss_at_reset_bytes = 0
-        self._max_rss_at_reset_bytes = 0
-        self._hidden = False
-        """Whether ru_maxrss stands at another program's peak and so hides ours."""
+        self._rss_at_reset_bytes = self._max_rss_at_reset_bytes = 0
+        self._hidden = True
+        """Whether ru_maxrss stands at another program's peak and so hides ours; only a reset tells."""
         self._batch_bytes = platforms.high_water_batch_bytes()
         # Held back at the reset, and at the peak, by two CPUs: a thread is moved from one to another.
         self.resolution_bytes: int | None = 4 * self._batch_bytes
@@ -76,6 +75,7 @@ class KernelPeak:
         """
         self._lock = threading.RLock()
         self._rss_at_reset_bytes = self._max_rss_at_reset_bytes = 0
+        self._hidden = True
 
     def prove(self) -> None:
         """Try the reset; raises OSError where it is refused, or accepted and not carried out.
@@ -88,19 +88,23 @@ class KernelPeak:
         above_bytes = self._read_status().high_water_bytes
         self._reset()
         if above_bytes - self._read_status().high_water_bytes < block_bytes // 2:
-            message = "clear_refs left VmHWM where it was"
+            message = "clear_refs did not lower VmHWM"
             raise OSError(message)
 
     def open(self, settle: Settle | None = None) -> KernelWindow:
         """Begin a window: what the mark says so far belongs to the others, then it is reset."""
         with self._lock:
-            rss_bytes = self._settled_rss(settle)
-            growth_bytes = self._read_max_rss() - self._max_rss_at_reset_bytes
+            rss_bytes = self._read_rss() if settle is None else settle(self._read_rss)
+            max_rss_bytes = self._read_max_rss()
+            growth_bytes = max_rss_bytes - self._max_rss_at_reset_bytes
             if self._open_windows:
                 self._raise_peaks(self._open_windows, rss_bytes, growth_bytes)
-            # A mark that has not moved stands where a reset would put it, and a reset costs 8 µs.
-            if growth_bytes or rss_bytes != self._rss_at_reset_bytes or self._hidden:
+            # A reset costs 8-20 µs. A mark that has moved no further than the RSS has is at its highest
+            # now, and stands where a reset would put it.
+            if self._hidden or not 0 <= growth_bytes <= rss_bytes - self._rss_at_reset_bytes:
                 self._reset_at(rss_bytes)
+            else:
+                self._rss_at_reset_bytes, self._max_rss_at_reset_bytes = rss_bytes, max_rss_bytes
             window = KernelWindow(rss_bytes)
             self._open_windows.add(window)
             return window
@@ -109,7 +113,8 @@ class KernelPeak:
         """End a window. The mark stays: the windows still open find it at its next reading."""
         with self._lock:
             self._open_windows.discard(window)
-            after_bytes = self._settled_rss(settle)  # it may fall, and the mark stays
+            # It may fall here, and the mark stays.
+            after_bytes = self._read_rss() if settle is None else settle(self._read_rss)
             growth_bytes = self._read_max_rss() - self._max_rss_at_reset_bytes
             self._raise_peaks((window, *self._open_windows), after_bytes, growth_bytes)
         sizes = (window.before_bytes, after_bytes, window.rss_peak_bytes)
@@ -124,9 +129,6 @@ class KernelPeak:
             growth_bytes = self._read_max_rss() - self._max_rss_at_reset_bytes
             self._raise_peaks((window,), rss_bytes, growth_bytes)
         return rss_bytes, window.rss_peak_bytes
-
-    def _settled_rss(self, settle: Settle | None) -> int:
-        return self._read_rss() if settle is None else settle(self._read_rss)
 
     def _reset_at(self, rss_bytes: int) -> None:
         self._reset()

@@ -20,6 +20,8 @@ ALWAYS_FREE_BYTES = 2 * MIB
 NOTEWORTHY_BYTES = MIB
 """How much is worth a word, and how far the RSS must stand above the lowest seen before it is asked
 again: asking costs 0.1-3 ms."""
+SAID_BYTES, SAID_SHARE = 5 * MIB, 0.1
+"""A row says what it may have reused where that is at least so much, and such a share of its peak."""
 ANSWER_HOLDS = 400
 """For how many times its cost an answer is good while the RSS stays where it was: many short tests then
 take an eighth of the share at the most, and leave the rest for those that move the RSS."""
@@ -123,8 +125,8 @@ def why_unknown() -> str:
     """Return why it is not known what was reused, as the end of a sentence about a budget."""
     allocator = other_allocator()
     if allocator is None:
-        return "how much freed memory was used again is not known"
-    return f"it may hold thanks to memory that {allocator} kept"
+        return "the amount of reused memory is not known"
+    return f"it may have been met only by reusing memory that {allocator} kept"
 
 
 def free_bytes(
@@ -210,10 +212,15 @@ def process_gauge() -> ReusableGauge:
     return ReusableGauge(allowance=process_allowance())
 
 
-def likely_reused(reusable_bytes: int | None, duration_ns: int) -> int:
-    """Return how much of it a block of this duration is likely to have used at the most, in bytes.
+def likely_reused(reusable_bytes: int | None, duration_ns: int, peak_bytes: int | None) -> int:
+    """Return the bytes of it that a block has likely used at the most; 0 where that is worth no word.
 
-    No more than this is: what is resident already can be written to faster, by several threads too, so
-    a budget is only called kept if it is with all of the reusable part.
+    That is no more than a block of this duration can fill, and it tells something only where it is a
+    tenth of the peak. A budget is another matter: what is resident already can be written to faster, by
+    several threads too, so it is only called kept if it is with all of the reusable part.
     """
-    return min(reusable_bytes or 0, duration_ns * REUSE_BYTES_PER_SECOND // NANOSECONDS_PER_SECOND)
+    filled_bytes = duration_ns * REUSE_BYTES_PER_SECOND // NANOSECONDS_PER_SECOND
+    reused_bytes = min(reusable_bytes or 0, filled_bytes)
+    if peak_bytes is None or reused_bytes < max(SAID_BYTES, peak_bytes * SAID_SHARE):
+        return 0
+    return reused_bytes

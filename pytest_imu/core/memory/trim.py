@@ -83,14 +83,20 @@ class Trimmer:
         """Whether this platform can trim at all."""
         return self._malloc_trim is not None
 
-    def settled_rss(self, read_rss: ReadRss, *, always: bool = False) -> int:
-        """Return the RSS, trimmed where memory may have been freed; raises what the reader raises.
-
-        With *always* it is trimmed wherever it stands and whatever that costs: a block may have freed
-        memory that the C library did not give back, and then the RSS does not move.
-        """
+    def settled_rss(self, read_rss: ReadRss) -> int:
+        """Return the RSS, trimmed where memory may have been freed; raises what the reader raises."""
         rss_bytes = read_rss()
-        if self._malloc_trim is None or not (always or self._is_due(rss_bytes)):
+        return self._trimmed(rss_bytes, read_rss) if self._is_due(rss_bytes) else rss_bytes
+
+    def trimmed_rss(self, read_rss: ReadRss) -> int:
+        """Return the RSS, trimmed wherever it stands and whatever that costs.
+
+        A block may have freed memory that the C library did not give back, and the RSS does not move.
+        """
+        return self._trimmed(read_rss(), read_rss)
+
+    def _trimmed(self, rss_bytes: int, read_rss: ReadRss) -> int:
+        if self._malloc_trim is None:
             return rss_bytes
         # The thread's own time: on a busy machine others run meanwhile, which is no cost of the trim.
         start_ns = self._allowance.cpu_ns()
@@ -106,15 +112,18 @@ class Trimmer:
 
     def _is_due(self, rss_bytes: int) -> bool:
         """Whether enough may have been freed since the last trim, and time may be spent on another."""
-        if self._settled_bytes is None:
-            return self._allowance.is_left
-        if self._free_bytes is None:
-            return rss_bytes != self._settled_bytes and self._allowance.is_left
-        if abs(rss_bytes - self._settled_bytes) < KEPT_BYTES:
-            free_bytes = self._free_bytes()
-            if free_bytes - self._least_free_bytes < KEPT_BYTES:
-                self._least_free_bytes = min(self._least_free_bytes, free_bytes)
-                return False
+        settled_bytes = self._settled_bytes
+        if self._malloc_trim is None:
+            return False
+        if settled_bytes is not None:
+            if self._free_bytes is None:
+                if rss_bytes == settled_bytes:
+                    return False
+            elif -KEPT_BYTES < rss_bytes - settled_bytes < KEPT_BYTES:
+                free_bytes = self._free_bytes()
+                if free_bytes - self._least_free_bytes < KEPT_BYTES:
+                    self._least_free_bytes = min(self._least_free_bytes, free_bytes)
+                    return False
         return self._allowance.is_left
 
 

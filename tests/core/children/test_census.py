@@ -135,6 +135,40 @@ def test_helpers_do_not_count() -> None:
         assert False is had_children(census, lambda: None)
 
 
+def test_multiprocessings_own_processes_do_not_count(run_python: Callable[..., Any]) -> None:
+    """The resource tracker and the fork server live on, and are nobody's; what that one forks counts."""
+    told, at_samples = run_python("""
+import json, multiprocessing, time
+from multiprocessing import forkserver, resource_tracker
+from pytest_imu.core.children.census import Census
+from pytest_imu.core.children.sampler import choose_reader
+
+def starts_child(start):
+    begun = census.begin()
+    start()
+    at_samples.append(len(list(choose_reader()())))
+    return census.had_children(begun)
+
+def process(seconds):
+    child = multiprocessing.get_context("forkserver").Process(target=time.sleep, args=(seconds,))
+    child.start()
+    return child
+
+census, at_samples, child = Census(), [], None
+told = [
+    starts_child(resource_tracker.ensure_running),
+    starts_child(forkserver.ensure_running),
+    starts_child(lambda: process(0).join()),
+    starts_child(lambda: None),
+    starts_child(lambda: globals().update(child=process(60))),
+    starts_child(lambda: (child.terminate(), child.join())),
+]
+print(json.dumps([told, at_samples]))
+""")
+    assert [False, False, True, False, True, True] == told
+    assert [0, 0, 0, 0, 1, 0] == at_samples
+
+
 @pytest.mark.needs_fork
 def test_blocks_nest_and_overlap() -> None:
     """Each block is told from its own beginning."""

@@ -333,17 +333,24 @@ def test_verdict_is_worth_an_answer() -> None:
 
 
 @pytest.mark.parametrize(
-    ("reusable_bytes", "duration_ns", "expected"),
+    ("reusable_mib", "duration_ns", "peak_mib", "expected_mib"),
     [
-        (None, 10**9, 0),
-        (0, 10**9, 0),
-        (120 * MIB, 10**9, 120 * MIB),
-        (120 * MIB, 0, 0),
-        (120 * MIB, 10_000, 42_949),  # 4 GiB a second
+        (None, 10**9, 0, 0),
+        (0, 10**9, 0, 0),
+        (120, 10**9, 0, 120),
+        (120, 0, 0, 0),
+        (120, 10**9 // 128, 0, 32),  # 4 GiB a second
+        (120, 10**9, 1200, 120),
+        (119, 10**9, 1200, 0),
+        (5, 10**9, 3, 5),
+        (4, 10**9, 3, 0),
+        (120, 10**9, None, 0),
     ],
 )
-def test_short_commands_reuse_little(
-    reusable_bytes: int | None, duration_ns: int, expected: int
+def test_what_was_likely_reused(
+    reusable_mib: int | None, duration_ns: int, peak_mib: int | None, expected_mib: float
 ) -> None:
-    """No more is likely to have been reused than fresh memory is filled in the time."""
-    assert expected == likely_reused(reusable_bytes, duration_ns)
+    """No more than fresh memory is filled in the time, and only a tenth of the peak and 5 MiB."""
+    reusable_bytes = None if reusable_mib is None else reusable_mib * MIB
+    peak_bytes = None if peak_mib is None else peak_mib * MIB
+    assert expected_mib == likely_reused(reusable_bytes, duration_ns, peak_bytes) / MIB

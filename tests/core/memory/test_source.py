@@ -189,6 +189,21 @@ class TestKernelPeak:
         source.close(source.open())
         assert 3 == kernel.resets
 
+    def test_mark_that_rose_with_the_rss_is_not_reset(self) -> None:
+        """Where the RSS is at its highest now, the mark stands there too, and the peaks are as true."""
+        kernel = FakeKernel()
+        source = kernel.source()
+        for rss in (110, 120, 130):
+            window = source.open()
+            kernel.use(rss)
+            assert (rss - 10, rss, rss) == closed(source, window)
+        assert 1 == kernel.resets
+        kernel.use(150, 140)  # higher than now: the next window's peak is not that
+        window = source.open()
+        kernel.use(145)
+        assert (140, 145, 145) == closed(source, window)
+        assert 2 == kernel.resets
+
     def test_another_programs_peak_does_not_hide_ours(self) -> None:
         """Under the peak of the program that exec'd this one, VmHWM tells the peak."""
         kernel = FakeKernel(exec_peak=500)
@@ -421,7 +436,7 @@ class TestChoice:
         source = kernel.source()
         source._reset = lambda: None
         chosen = choose_peak_source("linux", kernel=lambda: source, readers=kernel.readers)
-        assert "sampled (/proc refused: clear_refs left VmHWM where it was)" == chosen.label
+        assert "sampled (/proc refused: clear_refs did not lower VmHWM)" == chosen.label
 
     @pytest.mark.parametrize("tool", ["callgrind", "memcheck"])
     def test_nothing_is_measured_under_valgrind(self, tool: str) -> None:

@@ -125,7 +125,7 @@ def test_verdict_is_worth_a_trim() -> None:
     heap = FakeHeap(100 * MS)
     trimmer = heap.trimmer()
     for _ in range(30):
-        trimmer.settled_rss(heap.read_rss, always=True)
+        trimmer.trimmed_rss(heap.read_rss)
     assert 30 == heap.trims
 
 
@@ -191,7 +191,7 @@ def test_busy_machine_costs_nothing() -> None:
     heap = FakeHeap(100 * MS)
     trimmer = heap.trimmer(cpu_ns=lambda: 0)
     for _ in range(1000):
-        trimmer.settled_rss(heap.read_rss, always=True)
+        trimmer.trimmed_rss(heap.read_rss)
     assert 1000 == heap.trims
 
 
@@ -213,7 +213,7 @@ def test_without_malloc_trim_nothing_is_done() -> None:
 
     heap = FakeHeap(MS)
     trimmer = Trimmer(malloc_trim=None, allowance=Allowance(clock_ns=no_clock, cpu_ns=no_clock))
-    assert heap.rss_bytes == trimmer.settled_rss(heap.read_rss, always=True)
+    assert heap.rss_bytes == trimmer.trimmed_rss(heap.read_rss)
     assert not trimmer.available
     assert heap.trimmer().available
 

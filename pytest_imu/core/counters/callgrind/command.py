@@ -126,7 +126,7 @@ def dumps_at(arguments: Sequence[str], *, pid: int, start_folder: Path) -> Path:
     return start_folder / name.replace("%p", str(pid))
 
 
-MEND = "install valgrind, {}.{} or newer".format(*MIN_VERSION)
+FIX = "install valgrind, {}.{} or newer".format(*MIN_VERSION)
 
 _VERSION = re.compile(r"valgrind-([0-9]{1,4})\.([0-9]{1,4})\S*")
 
@@ -134,7 +134,7 @@ _VERSION = re.compile(r"valgrind-([0-9]{1,4})\.([0-9]{1,4})\S*")
 def find_valgrind(which: Callable[[str], str | None] = shutil.which) -> tuple[str, str]:
     """Return the path of a valgrind that is new enough, and its version as it says it.
 
-    CannotCountError says why there is none; MEND is what to do about it.
+    CannotCountError says why there is none; FIX is what to do about it.
     """
     import subprocess
 

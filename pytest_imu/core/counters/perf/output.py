@@ -19,7 +19,7 @@ from typing import NamedTuple
 SEPARATOR = ";"
 NOT_SUPPORTED = "not supported"
 NOT_COUNTED = "not counted"
-NOT_BELIEVED = "not counted: perf printed a number that is no count"
+NOT_BELIEVED = "not counted: perf printed an invalid count"
 
 _REASONS = {"<not supported>": NOT_SUPPORTED, "<not counted>": NOT_COUNTED}
 _OFFSET = re.compile(r"[0-9]{1,10}\.[0-9]{9}")

@@ -1,0 +1,63 @@
+"""Verdicts in doubt, and how one more run of the test, alone in a clean process, decides them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from pytest_imu.core.budgets import REUSED, Budget, Verdict, check
+from pytest_imu.core.model import Measurement, Phase
+from pytest_imu.core.tolerance import Terms
+from pytest_imu.core.units import MIB, format_mib
+
+DIFFERS_BYTES = MIB // 2
+"""How far the two numbers must be apart for the other one to be worth a word."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alone:
+    """What one more run of a test measured, alone in a clean process."""
+
+    phases: Mapping[Phase, Measurement] = field(default_factory=dict)
+    reason: str | None = None
+    """Why there was no such run, or it tells nothing."""
+    imported: Mapping[str, int] = field(default_factory=dict)
+    """The bytes that each package took which was imported for this run, before it was measured."""
+    imports_start_threads: bool = False
+    """Whether importing them started threads that a fork does not copy."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plain form, which goes to the process of an isolated test."""
+        phases = {phase: measurement.to_dict() for phase, measurement in self.phases.items()}
+        return {"phases": phases, "reason": self.reason}
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Alone:
+        """Rebuild from the plain form what it has."""
+        phases = {phase: Measurement.from_dict(one) for phase, one in plain["phases"].items()}
+        return cls(phases=phases, reason=plain["reason"])
+
+
+def is_doubtful(verdict: Verdict) -> bool:
+    """Whether what ran before the test may have made this verdict."""
+    is_memory = isinstance(verdict.budget, Budget)
+    return is_memory and (verdict.outcome == "broken" or verdict.reason == REUSED)
+
+
+def decided(first: Verdict, alone: Alone, terms: Terms) -> Verdict:
+    """Return the verdict by the run alone; by the first, with the reason, where that told nothing."""
+    if alone.reason is not None:
+        return _undecided(first, alone.reason)
+    clean = check(first.budget, alone.phases, terms)
+    if clean.outcome == "unchecked":
+        return _undecided(first, clean.reason or "not measured")
+    first_bytes = first.actual_bytes or 0
+    reason = clean.reason
+    if reason is not None and abs(first_bytes - (clean.actual_bytes or 0)) >= DIFFERS_BYTES:
+        reason += f"; {format_mib(first_bytes)} after earlier tests"
+    return replace(clean, reason=reason, first_bytes=first_bytes, decided_by="alone")
+
+
+def _undecided(first: Verdict, why: str) -> Verdict:
+    return replace(first, reason=f"{first.reason}; not run alone: {why}", not_alone=why)

@@ -1,0 +1,148 @@
+"""Runs a test once more, alone in a clean process, where its verdict is in doubt: the session's side."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+
+import pytest
+
+from pytest_imu.core.alone import Alone
+from pytest_imu.core.budgets import Budget
+from pytest_imu.core.children.census import helper_pids
+from pytest_imu.core.counters.callgrind.command import running_tool
+from pytest_imu.core.model import Measurement
+from pytest_imu.core.units import NANOSECONDS_PER_SECOND
+from pytest_imu.isolation.channel import Message
+from pytest_imu.isolation.clean_child import CleanChild
+from pytest_imu.isolation.file_pages import resident_file_pages
+from pytest_imu.isolation.forkserver import ForkServer
+from pytest_imu.isolation.messages import flush_output
+from pytest_imu.isolation.native_threads import in_words, unsafe_threads
+from pytest_imu.isolation.timeouts import timeouts_paused
+from pytest_imu.markers import BUDGETS, NO_RERUN
+
+LEAST_LIMIT_S = 30
+TIMES_THE_FIRST = 10
+"""How much longer than the first run the second may take."""
+LOST = "the clean process was lost"
+
+
+def run_alone_for(session: pytest.Session, *, always: bool = False) -> Callable[..., Alone]:
+    """Return what runs a test of the session once more: `CleanRuns.run`; registers what that takes.
+
+    *always* is for all tests, and not only for those with a budget on memory.
+    """
+    if running_tool() is not None:
+        return lambda *_: Alone(reason="under valgrind no memory is measured")
+    if sys.platform != "linux":
+        return lambda *_: Alone(reason="only Linux can fork a clean process")
+    runs = CleanRuns(session, always=always)
+    # Before the recorder is: what comes later is called first, and it measures before the fork.
+    session.config.pluginmanager.register(runs, "imu-clean-runs")
+    return runs.run
+
+
+class CleanRuns:
+    """The hooks around the process that forks, and the one more run of a test."""
+
+    def __init__(self, session: pytest.Session, *, always: bool) -> None:
+        self._session = session
+        self._always = always
+        self._server: ForkServer | None = None
+        self._known: frozenset[str] = frozenset()
+        self._given: dict[str, None] = {}
+        self._why_not: str | None = "no clean process was started"
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> None:
+        """Fork the process that has run no test, before any runs here."""
+        config = session.config
+        if config.option.collectonly or not self._is_wanted():
+            return
+        threads = unsafe_threads()
+        if threads:
+            self._why_not = f"threads that a fork does not copy were running: {in_words(threads)}"
+            return
+        flush_output(config)
+        self._known = frozenset(sys.modules)
+        self._why_not = None
+        self._server = ForkServer(CleanChild(session, resident_file_pages()))
+        if self._server.pid is not None:
+            helper_pids().add(self._server.pid)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self) -> None:
+        """End the process that forks."""
+        self._close()
+
+    @pytest.hookimpl
+    def pytest_unconfigure(self) -> None:
+        """End the process that forks, where the session did not come to its own end."""
+        self._close()
+
+    def run(self, item: pytest.Item, duration_ns: int, modules: Iterable[str] = ()) -> Alone:
+        """Run a test once more and return what it measured; it took *duration_ns* the first time.
+
+        *modules* are imported before, from now on, besides those that this process has.
+        """
+        self._given.update(dict.fromkeys(modules))
+        server = self._server
+        if item.get_closest_marker(NO_RERUN) is not None:
+            return Alone(reason=f"it is marked {NO_RERUN}")
+        if server is None or item not in self._session.items:
+            return Alone(reason=self._why_not or "it was not collected with the others")
+        if not server.is_mine or server.is_lost:
+            return Alone(reason=LOST)
+        looks = max(LEAST_LIMIT_S, TIMES_THE_FIRST * duration_ns // NANOSECONDS_PER_SECOND)
+        with timeouts_paused(item):
+            number = self._session.items.index(item)
+            server.begin({"number": number, "nodeid": item.nodeid, "modules": self._modules()})
+            return self._hear(server, looks)
+
+    def _is_wanted(self) -> bool:
+        budgets = (budget for item in self._session.items for budget in item.stash.get(BUDGETS, ()))
+        return self._always or any(isinstance(budget, Budget) for budget in budgets)
+
+    def _modules(self) -> list[str]:
+        """Return what was imported since the clean process was forked, in that order."""
+        own = [
+            name
+            for name, module in list(sys.modules.items())
+            if name not in self._known and getattr(module, "__spec__", None) is not None
+        ]
+        return [*own, *self._given]
+
+    def _hear(self, server: ForkServer, looks: int) -> Alone:
+        told: Message = None
+        try:
+            while not isinstance(event := server.next_event(looks), str):
+                told = event
+        except TimeoutError:
+            _kill(server)
+            return Alone(reason=f"it had not ended after {looks} s")
+        except BaseException:
+            _kill(server)
+            raise
+        if told is None:
+            return Alone(reason=LOST if server.pid is None else f"the child process {event}")
+        reason = None if told["failure"] is None else f"it {told['failure']}"
+        phases = {name: Measurement.from_dict(one) for name, one in told["phases"].items()}
+        return Alone(
+            phases=phases,
+            reason=reason,
+            imported=told["imported"],
+            imports_start_threads=told["starts_threads"],
+        )
+
+    def _close(self) -> None:
+        server, self._server = self._server, None
+        if server is not None:
+            server.close()
+            helper_pids().difference_update((server.pid,))
+
+
+def _kill(server: ForkServer) -> None:
+    server.kill()
+    while not isinstance(server.next_event(), str):
+        continue

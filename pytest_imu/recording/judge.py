@@ -1,0 +1,77 @@
+"""Holds tests to their budgets: when a verdict is due, who decides it, and what a broken budget does."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import pytest
+
+from pytest_imu.core.alone import Alone
+from pytest_imu.core.memory.reusable import why_unknown
+from pytest_imu.core.memory.source import resolution_bytes
+from pytest_imu.core.tolerance import EXACT, Terms
+from pytest_imu.recording.noise import NoiseFloor
+from pytest_imu.recording.record import TestRecord
+from pytest_imu.settings import Settings
+
+RunAlone = Callable[[pytest.Item, int], Alone]
+"""Runs a test once more, alone in a clean process; gets how long it took the first time, in ns."""
+RunAgain = Callable[..., Alone]
+"""The same, with the modules that are to be imported first."""
+
+
+class BudgetWarning(pytest.PytestWarning):
+    """A broken budget, where `imu_on_breach = warn` asks for a warning instead of a failure."""
+
+    __module__ = "pytest_imu"  # where its users import it from
+
+
+class Judge:
+    """Decides about budgets and fails the tests that break them."""
+
+    def __init__(self, settings: Settings, noise: NoiseFloor, run_alone: RunAlone | None) -> None:
+        """*run_alone* runs a test once more where a verdict is in doubt; None leaves it in doubt."""
+        self._settings = settings
+        self._noise = noise
+        self._run_alone = run_alone
+        self._is_silent = False
+
+    def be_silent(self) -> None:
+        """Decide nothing in this process: it was forked to measure one test once more."""
+        self._is_silent = True
+
+    def terms(self, record: TestRecord) -> Terms:
+        """Return what holds for all budgets of a test now."""
+        return Terms(
+            tolerance=self._settings.tolerance or EXACT,
+            noise_bytes=self._noise.floor_bytes or 0,
+            counts_required=self._settings.perf_required,
+            unknown_reuse=why_unknown(),
+            resolution_bytes=resolution_bytes(),
+            isolated=record.isolated,
+        )
+
+    def enforce(self, item: pytest.Item, record: TestRecord, *, last: bool) -> None:
+        """Hold the budgets that can be decided now against what was measured; fail for a broken one."""
+        # Not hidden from tracebacks: with all of its frames hidden pytest adds a line about that.
+        if self._is_silent:
+            return
+        # A unittest.TestCase keeps its failures for its report.
+        may_run = self._run_alone is not None and not getattr(item, "_excinfo", None)
+        run_alone = functools.partial(self._alone, item, record) if may_run else None
+        broken = record.judge(last=last, terms=self.terms(record), run_alone=run_alone)
+        if not broken:
+            return
+        lines = "\n".join(str(verdict.reason) for verdict in broken)
+        if self._settings.on_breach == "warn":
+            item.warn(BudgetWarning(lines))
+        elif record.passed:
+            record.passed, record.failed_by_budget = False, True
+            pytest.fail(lines, pytrace=False)
+
+    def _alone(self, item: pytest.Item, record: TestRecord) -> Alone:
+        """Return what the test measures alone, in one more run of it at the most."""
+        if record.alone is None and self._run_alone is not None:
+            record.alone = record.timed_alone(functools.partial(self._run_alone, item))
+        return record.alone or Alone(reason="no process can run it alone")
