@@ -102,7 +102,7 @@ class Numbers:
             source=call.source,
             tracer=call.tracer,
             isolated=isolated,
-            counted_by=counted_by,
+            counted_by=told_apart(counted_by, user_only=any(one.user_only for one in call.counters)),
             counts={reading.event: reading.value for reading in call.counters},
         )
 
@@ -118,6 +118,11 @@ class Numbers:
     def from_plain(cls, plain: Mapping[str, Any]) -> Numbers:
         """Rebuild it from what `dataclasses.asdict` made of it, as it goes to an xdist worker."""
         return cls(**{**plain, "source": SOURCES[plain["source"]]})
+
+
+def told_apart(counted_by: str | None, *, user_only: bool) -> str | None:
+    """Return what counted, with whether it left the kernel's own share out."""
+    return f"{counted_by}, user space only" if counted_by and user_only else counted_by
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,7 @@ from pytest_imu.core.growth import (
     Numbers,
     Status,
     compare,
+    told_apart,
 )
 from pytest_imu.core.model import SOURCES
 from pytest_imu.core.units import plural
@@ -51,7 +52,11 @@ def entry_of(test: Mapping[str, Any], environment: Mapping[str, Any]) -> Entry:
     ended = outcome in ("passed", "xpassed") or test["failed_by_budget"]
     numbers = None
     if call is not None and ended:
-        counted = environment.get("counter_source") if call["counters"] else None
+        counters = call["counters"]
+        counted = told_apart(
+            environment.get("counter_source") if counters else None,
+            user_only=any(reading["user_only"] for reading in counters.values()),
+        )
         numbers = Numbers(
             peak_bytes=call["peak_bytes"],
             delta_bytes=call["delta_bytes"],
@@ -60,7 +65,7 @@ def entry_of(test: Mapping[str, Any], environment: Mapping[str, Any]) -> Entry:
             tracer=call["tracer"],
             isolated=test["isolated"],
             counted_by=counted,
-            counts={event: reading["value"] for event, reading in call["counters"].items()},
+            counts={event: reading["value"] for event, reading in counters.items()},
         )
     return Entry(
         nodeid=test["nodeid"],

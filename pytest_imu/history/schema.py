@@ -6,7 +6,7 @@ import operator
 from collections.abc import Collection, Mapping
 from typing import Any, NoReturn, get_args
 
-from pytest_imu.core.budgets import BUDGET_PHASES, Outcome
+from pytest_imu.core.budgets import BUDGET_PHASES, DecidedBy, Outcome
 from pytest_imu.core.document import SCHEMA
 from pytest_imu.core.growth import LIMIT_NAME, parse_increase
 from pytest_imu.core.invalid import shown
@@ -131,7 +131,7 @@ ENVIRONMENT: Mapping[str, Types] = {
     "packages": OBJECT,
     "sources": OBJECT,
 }
-COUNTED_BY, OUTCOMES = get_args(CountedBy), get_args(Outcome)
+COUNTED_BY, OUTCOMES, DECIDED_BY = map(get_args, (CountedBy, Outcome, DecidedBy))
 BUDGET_NAMES = ("max_peak_mib", "max_delta_mib", "max_cache_misses", "max_events", LIMIT_NAME)
 
 
@@ -171,6 +171,8 @@ def check_test(test: Plain) -> dict[str, Any]:
 def _check_measurement(measurement: Plain) -> None:
     MEASUREMENT.check(measurement)
     _check_word("source", measurement, SOURCES)
+    if not all(isinstance(name, str) for name in measurement["imports"]):
+        _refuse("imports", measurement)
     if (children := measurement["children_memory"]) is not None:
         CHILDREN.check(children)
         _check_word("unit", children, LABELS)
@@ -186,6 +188,7 @@ def _check_budget(budget: Plain) -> None:
     _check_word("name", budget, BUDGET_NAMES)
     _check_word("phase", budget, BUDGET_PHASES)
     _check_word("verdict", budget, OUTCOMES)
+    _check_word("decided_by", budget, DECIDED_BY)
     is_of_events = budget["name"] in ("max_cache_misses", "max_events")
     if is_of_events and budget["event"] is None:
         _refuse("event", budget)

@@ -16,7 +16,6 @@ from pytest_imu.core.units import MIB, encodable, format_mib, plural, printable
 from pytest_imu.history.compare import Comparison
 from pytest_imu.history.load import LOST
 from pytest_imu.report.compared import compared_lines
-from pytest_imu.report.kept import kept_lines
 from pytest_imu.report.names import folded_below
 from pytest_imu.report.overall import growth_lines, quiet_lines
 from pytest_imu.report.rows import Row
@@ -107,7 +106,7 @@ def report_lines(
     if not entries:
         return ["no test was measured"]
     shown = arrange(entries, settings)
-    quiet = quiet_lines(entries, settings, noise_bytes, verbosity=verbosity)
+    quiet = [] if comparison else quiet_lines(entries, settings, noise_bytes, verbosity=verbosity)
     lines = quiet or [
         *table(shown, width=width, verbose=verbosity > 0, encoding=encoding, comparison=comparison),
         counts_line(shown, entries, settings),
@@ -124,7 +123,6 @@ def report_lines(
         *traced_lines(entries),
         *children_lines(entries),
         *counter_lines(entries),
-        *kept_lines(rows),
     ]
 
 
