@@ -486,7 +486,7 @@ def test_log_has_what_the_json_file_has(pytester: pytest.Pytester, mode: str) ->
 
     result.assert_outcomes(passed=2, failed=1, skipped=1, errors=1)
     assert document["schema"] == run_line["schema"]
-    later = {"noise_floor_bytes", "counter_source"}
+    later = {"noise_floor_bytes", "counter_source", "sources"}
     assert run_line["environment"] == {
         key: value for key, value in document["environment"].items() if key not in later
     }
