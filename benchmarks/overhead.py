@@ -1,8 +1,8 @@
 """What measuring costs: python benchmarks/overhead.py [--rounds N] [--tests N] [--peers|--suite click].
 
 Prints the cost of an empty window, of a start of pytest, of the plugin for each of many trivial tests
-(idle, on) beside what pytest itself takes for one, and of counting with perf where there is one. The
-runs that are compared are interleaved, so that a noisy machine disturbs all alike; medians are printed
+(idle, on) beside what pytest itself takes for one; counters.py has the costs of counting. The runs that
+are compared are interleaved, so that a noisy machine disturbs all alike; medians are printed
 with the spread from the first to the third quartile. With `--peers` it prints instead what other tools
 cost beside this one, those that are installed (the extra `bench`); with `--suite click` what click's own
 tests cost with the plugin, as a ratio.
@@ -25,8 +25,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from pytest_imu import measure
-from pytest_imu.core.counters.perf.stat import PerfStat
-from pytest_imu.core.meter import Meter
 
 MICROSECONDS = 1e6
 MILLISECONDS = 1e3
@@ -56,28 +54,6 @@ def empty_windows(count: int = 3000) -> list[float]:
             pass
         costs.append((time.perf_counter() - start) * MICROSECONDS)
     return costs
-
-
-def print_perf_costs(windows: int = 300) -> None:
-    """Print what perf's start costs, and a window in which it counts."""
-    starts, costs = [], []
-    for _ in range(9):
-        counters = PerfStat(["page-faults"])
-        start = time.perf_counter()
-        counters.prepare()
-        starts.append((time.perf_counter() - start) * MILLISECONDS)
-        for _ in range(windows // 9):
-            start = time.perf_counter()
-            with Meter(counters=counters) as meter:
-                pass
-            costs.append((time.perf_counter() - start) * MILLISECONDS)
-        counters.stop()
-    reason = meter.measurement.counters[0].reason
-    if reason is not None:
-        print(f"perf:                         n/a, {reason}")
-        return
-    print(f"perf's start, once a session: {spread(starts, unit='ms')}")
-    print(f"empty window, perf counting:  {spread(costs, unit='ms')}")
 
 
 def processor_seconds() -> float:
@@ -217,7 +193,6 @@ def main() -> None:
     ballast[::4096] = b"x" * len(ballast[::4096])
     print(f"empty window, 4 GiB process:  {spread(empty_windows(), unit='µs')}")
     del ballast
-    print_perf_costs()
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

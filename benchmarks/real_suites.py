@@ -3,7 +3,7 @@
 Installs numpy, pandas and networkx into a virtual environment of its own, runs parts of their tests
 in file order and reversed, in one process and isolated, and prints how far a test's peak is from the one
 to the other. For each suite's N largest tests the isolated peak is also held against that of the test
-alone in a fresh process (a run of pytest for each). Takes about 15 minutes.
+alone in a fresh process that has imported the same (a run of pytest for each). Takes about 15 minutes.
 """
 
 from __future__ import annotations
@@ -57,23 +57,40 @@ SUITES: Mapping[str, Sequence[str]] = {
     ],
 }
 NEEDED = ("numpy", "pandas", "networkx", "scipy", "hypothesis", "pytest")
-REVERSING = """
+PLUGIN = """
+import gc, importlib, os, pathlib, sys
 import pytest
+
+LIST = pathlib.Path(__file__).with_name("modules.txt")
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items):
-    items.reverse()
+    if os.environ["SUITE_ORDER"] == "reversed":
+        items.reverse()
+    if os.environ["SUITE_ORDER"] == "alone":
+        for name in LIST.read_text().split():
+            try:
+                importlib.import_module(name)
+            except BaseException:
+                pass
+        gc.collect()
+
+def pytest_sessionfinish():
+    if os.environ["SUITE_ORDER"] == "forward":
+        LIST.write_text("\\n".join(sys.modules))
 """
+"""Turns the order round; before a test that is alone, imports what the suite had imported at its end."""
 Peaks = dict[str, int]
 
 
 class Runs:
     """Runs of parts of a suite, in an environment that has it."""
 
-    def __init__(self, folder: Path, python: Path) -> None:
+    def __init__(self, folder: Path, python: Path, site: Path) -> None:
         self._folder = folder
         self._python = python
-        (folder / "reversing.py").write_text(REVERSING, encoding="utf-8")
+        self._site = site
+        (folder / "ordering.py").write_text(PLUGIN, encoding="utf-8")
         (folder / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
 
     def peaks(self, tests: Sequence[str], order: str, *args: str) -> Peaks:
@@ -81,11 +98,11 @@ class Runs:
         out = self._folder / "run.json"
         out.unlink(missing_ok=True)
         environment = {**os.environ, "PYTHONPATH": str(self._folder), "PYTHONHASHSEED": "0"}
-        reversing = ("-p", "reversing") if order == "reversed" else ()
+        environment["SUITE_ORDER"] = order
         command = [
-            *(str(self._python), "-m", "pytest", "-q", "-p", "no:cacheprovider", *reversing),
-            *("-c", str(self._folder / "pytest.ini"), f"--rootdir={self._folder}"),
-            *("--imu", f"--imu-json={out}", *args, *tests),
+            *(str(self._python), "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "ordering"),
+            *("-c", str(self._folder / "pytest.ini"), f"--rootdir={self._site}"),
+            *("--imu", f"--imu-json={out}", *args, *(f"{self._site}/{test}" for test in tests)),
         ]
         done = subprocess.run(
             command, env=environment, cwd=self._folder, capture_output=True, text=True, check=False
@@ -109,9 +126,9 @@ def row(name: str, found: Sequence[float]) -> str:
     return f"{name:44}{len(found):6} tests {over:5} over 1 MiB   median {middle:.1f}   worst {worst:.1f}"
 
 
-def compare(runs: Runs, suite: str, site: Path, largest: int) -> None:
+def compare(runs: Runs, suite: str, largest: int) -> None:
     """Print the lines of one suite."""
-    files = [str(site / path) for path in SUITES[suite]]
+    files = SUITES[suite]
     for name, args in (("in one process", ()), ("isolated", ("--imu-isolate=all",))):
         forward, backward = (runs.peaks(files, order, *args) for order in ORDERS)
         print(row(f"{suite}, {name}, in two orders:", differences(forward, backward)), flush=True)
@@ -119,7 +136,7 @@ def compare(runs: Runs, suite: str, site: Path, largest: int) -> None:
     if top:
         alone: Peaks = {}
         for nodeid in top:
-            alone |= runs.peaks([nodeid], "forward")
+            alone |= runs.peaks([nodeid], "alone")
         print(row(f"{suite}, isolated beside a fresh process:", differences(forward, alone)), flush=True)
 
 
@@ -132,11 +149,11 @@ def main() -> None:
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         python = asked.python or made_environment(Path(name) / "venv")
-        runs = Runs(Path(name), python)
         where = "import sysconfig; print(sysconfig.get_path('purelib'))"
         site = subprocess.run([python, "-c", where], capture_output=True, text=True, check=True)
+        runs = Runs(Path(name), python, Path(site.stdout.strip()))
         for suite in asked.suites:
-            compare(runs, suite, Path(site.stdout.strip()), asked.alone)
+            compare(runs, suite, asked.alone)
 
 
 def made_environment(folder: Path) -> Path:

@@ -19,8 +19,7 @@ from rich.text import Text
 from traitlets.config import Config
 
 DOCS = Path(__file__).parent
-COLUMNS = 96
-COLUMNS_OF_SHELL = 112
+COLUMNS = 112
 TESTS = ("pytest", "--imu", "examples/test_arrays.py")
 CELLS = (
     "import numpy as np",
@@ -52,9 +51,9 @@ def session_of_ipython() -> Iterator[str]:
         yield f"In [{number}]: {cell}\n{printed.getvalue()}"
 
 
-def draw(name: str, title: str, shown: str, *, columns: int) -> None:
+def draw(name: str, title: str, shown: str) -> None:
     """Write a picture of a terminal with this in it."""
-    console = Console(record=True, width=columns, file=io.StringIO(), force_terminal=True)
+    console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True)
     console.print(Text.from_ansi(shown.rstrip()))
     path = DOCS / f"{name}.svg"
     console.save_svg(str(path), title=title)
@@ -62,5 +61,5 @@ def draw(name: str, title: str, shown: str, *, columns: int) -> None:
 
 
 if __name__ == "__main__":
-    draw("pytest", "pytest --imu", run_of_pytest(), columns=COLUMNS)
-    draw("ipython", "IPython", "\n".join(session_of_ipython()), columns=COLUMNS_OF_SHELL)
+    draw("pytest", "pytest --imu", run_of_pytest())
+    draw("ipython", "IPython", "\n".join(session_of_ipython()))

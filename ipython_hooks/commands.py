@@ -106,12 +106,11 @@ def _perf(session: Session, rest: str) -> None:
         events = tuple(dict.fromkeys(check_event(event) for name in names for event in name.split(",")))
         if "off" in events:
             raise InvalidValueError(rest, "events, or off alone")
+        uncounted = session.count(events)
     if "--raw" in words:
         session.options.raw_samples = True
-    session.count(events)
-    session.say(
-        [f"counting {', '.join(events)} in each command with {_source(session)}; %imu perf off stops it"]
-    )
+    how = f"in each command with {_source(session)}; %imu perf off stops it"
+    session.say([f"counting {', '.join(events)} {how}", *uncounted])
 
 
 def _live(session: Session, rest: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class
@@ -12,6 +12,7 @@ from ipython_hooks import commands
 from ipython_hooks.arguments import CommandError
 from ipython_hooks.options import STYLES
 from ipython_hooks.session import Session
+from pytest_imu.core.counters.source import CounterChoice
 
 
 @magics_class
@@ -25,7 +26,12 @@ class ImuMagics(Magics):
         default_value="auto",
         help="How to report: as text, as HTML, or whichever fits the front end.",
     ).tag(config=True)
-    perf = Unicode("", help="Events to count with perf, separated by commas.").tag(config=True)
+    perf = Unicode("", help="Events to count, separated by commas.").tag(config=True)
+    counters = Enum(
+        get_args(CounterChoice),
+        default_value="auto",
+        help="What counts events: auto asks the kernel, and perf for what only perf can name.",
+    ).tag(config=True)
     raw_samples = Bool(default_value=False, help="Show all samples of an event.").tag(config=True)
     trim = Bool(default_value=True, help="Return freed memory to the system first.").tag(config=True)
     gc = Bool(default_value=False, help="Run a garbage collection before measuring.").tag(config=True)
@@ -45,8 +51,7 @@ class ImuMagics(Magics):
         After every command:
             %imu on | off            start or stop reporting after each command
             %imu status              show what is measured, and how
-            %imu perf [EVENTS|off]   count events with perf (default: cache-misses); --raw shows all
-                                     samples
+            %imu perf [EVENTS|off]   count events (default: cache-misses); --raw shows all samples
             %imu live on|off         show memory in the prompt's toolbar and during long commands
             %imu style auto|html|text
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from pytest_imu.core.counters.source import CounterChoice
+
 STYLES = ("auto", "html", "text")
 
 
@@ -18,4 +20,5 @@ class Options(Protocol):
     gc: bool
     live_interval_s: float
     live_after_s: float
+    counters: CounterChoice
     perf_idle_s: float

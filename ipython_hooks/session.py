@@ -9,11 +9,15 @@ from ipython_hooks.limit import MemoryLimit
 from ipython_hooks.options import Options
 from ipython_hooks.records import CommandRecord
 from ipython_hooks.watcher import CellResult, CellWatcher
-from pytest_imu.core.counters.source import CounterSource
+from pytest_imu.core.counters.source import EVENT_EXPECTED, UNKNOWN_EVENT, CounterSource
+from pytest_imu.core.invalid import InvalidValueError
 from pytest_imu.core.meter import Meter
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ipython_hooks.live import Live
+    from pytest_imu.core.model import CounterReading
 
 HISTORY_NAME = "imu_history"
 LAST_NAME = "imu_last"
@@ -71,16 +75,35 @@ class Session:
         """Return a meter with the session's options."""
         return Meter(trim=self.options.trim, gc=self.options.gc, counters=self.counters)
 
-    def count(self, events: tuple[str, ...]) -> None:
-        """Count these events from the next command on, with what there is; none ends that."""
+    def count(self, events: tuple[str, ...]) -> list[str]:
+        """Count these events from the next command on; none ends that.
+
+        Return why some of them have no value, as an empty window tells. InvalidValueError is raised for
+        one that nothing knows, and what is counted then stays as it is.
+        """
+        counters, readings = self._tried(events) if events else (None, ())
         if self.counters is not None:
             self.counters.stop()
-            self.counters = None
+        self.counters = counters
         self._said_uncounted.clear()
-        if events:
-            from pytest_imu.core.counters.choice import source_of_counts
+        return self._why_uncounted(readings)
 
-            self.counters = source_of_counts(events, idle_s=self.options.perf_idle_s)
+    def _tried(self, events: tuple[str, ...]) -> tuple[CounterSource, tuple[CounterReading, ...]]:
+        from pytest_imu.core.counters.choice import source_of_counts
+
+        options = self.options
+        source = source_of_counts(
+            events, choice=options.counters, samples=True, idle_s=options.perf_idle_s
+        )
+        source.prepare()
+        window = source.open()
+        window.end()
+        readings = window.read(0)
+        for reading in readings:
+            if reading.reason is not None and reading.reason.startswith(UNKNOWN_EVENT):
+                source.stop()
+                raise InvalidValueError(reading.event, EVENT_EXPECTED)
+        return source, readings
 
     def show_live(self, *, on: bool) -> None:
         """Show memory live, or stop showing it."""
@@ -146,9 +169,12 @@ class Session:
         """Return why events have no value, each reason once until the events change."""
         if self._counting is not self.counters:
             return []  # what the command itself stopped counting is not worth a word
+        return self._why_uncounted(record.measurement.counters)
+
+    def _why_uncounted(self, readings: Iterable[CounterReading]) -> list[str]:
         lines = []
-        for reading in record.measurement.counters:
+        for reading in readings:
             if reading.reason is not None and reading.event not in self._said_uncounted:
                 self._said_uncounted.add(reading.event)
-                lines.append(f"{reading.source} value for {reading.event}: n/a, {reading.reason}")
+                lines.append(f"{wording.value_for(reading)}: n/a, {reading.reason}")
         return lines

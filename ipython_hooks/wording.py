@@ -31,16 +31,21 @@ def counter_line(reading: CounterReading, *, raw: bool) -> str | None:
     """Return the line for an event; None where it has no value, which is said elsewhere, once."""
     if reading.value is None:
         return None
-    if reading.source == "callgrind":  # a rate of what runs fifty times slower says nothing
-        return f"callgrind value for {reading.event} {format_count(reading.value)} in all, simulated"
+    if reading.is_simulated:  # a rate of what runs fifty times slower says nothing
+        return f"{value_for(reading)} {format_count(reading.value)} in all, simulated"
     unit = " ms" if reading.event.endswith("-clock") else ""  # perf's clocks count milliseconds
     rate = f"averages to {reading.per_second or 0:,.0f}{unit}/second"
     if raw:
-        return f"perf value for {reading.event} {rate}, raw samples: {list(map(float, reading.samples))}"
+        return f"{value_for(reading)} {rate}, raw samples: {list(map(float, reading.samples))}"
     return (
-        f"perf value for {reading.event} {rate}, {format_count(reading.value)}{unit} in all, "
+        f"{value_for(reading)} {rate}, {format_count(reading.value)}{unit} in all, "
         f"samples: {sparkline(reading.samples)}"
     )
+
+
+def value_for(reading: CounterReading) -> str:
+    """Return how the line of an event begins; the kernel's own counts are perf's, by another way."""
+    return f"{'callgrind' if reading.is_simulated else 'perf'} value for {reading.name}"
 
 
 def sparkline(samples: Sequence[float]) -> str:

@@ -1,15 +1,18 @@
-"""The command line: `python -m pytest_imu doctor` and `python -m pytest_imu perf`."""
+"""The command line: `pytest-imu VERB`, or `python -m pytest_imu VERB`."""
 
 from __future__ import annotations
 
 import argparse
 import functools
+import io
 import math
 import os
 import sys
 from collections.abc import Sequence
 
-from pytest_imu.core.invalid import InvalidValueError
+from pytest_imu.core.invalid import InvalidValueError, shown
+from pytest_imu.history.load import UnusableFileError
+from pytest_imu.verbs import UNUSABLE, add_verbs
 
 BROKEN_PIPE = 141
 """What a shell says of a program that was ended by SIGPIPE."""
@@ -18,30 +21,39 @@ BROKEN_PIPE = 141
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
     options = _parser().parse_args(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of tests may have any character
     try:
-        if options.command == "doctor":
-            status = _doctor(as_json=options.json)
-        else:
-            status = _perf(options.event, seconds=options.seconds, pid=options.pid)
+        status: int = options.run(options)
         sys.stdout.flush()
     except BrokenPipeError:
         # Who reads this has read enough; Python's own flush, at the end, shall not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
+    except UnusableFileError as error:
+        print(f"pytest-imu: {error}", file=sys.stderr)
+        return UNUSABLE
+    except OSError as error:
+        name, reason = shown(error.filename or "standard output"), error.strerror or error
+        print(f"pytest-imu: {name}: {reason}", file=sys.stderr)
+        return UNUSABLE
     return status
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m pytest_imu", description=__doc__)
+    parser = argparse.ArgumentParser(prog="pytest-imu", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     doctor = commands.add_parser("doctor", help="show what can be measured on this machine")
     doctor.add_argument("--json", action="store_true", help="print JSON")
+    doctor.set_defaults(run=lambda options: _doctor(as_json=options.json))
     perf = commands.add_parser("perf", help="count one event and print the samples")
     perf.add_argument(
         "--event", type=_event, default="cache-misses", help="the event (default: cache-misses)"
     )
     perf.add_argument("--seconds", type=_seconds, default=1.0, help="for how long (default: 1)")
     perf.add_argument("--pid", type=_pid, help="count another process (default: this one, kept busy)")
+    perf.set_defaults(run=lambda options: _perf(options.event, seconds=options.seconds, pid=options.pid))
+    add_verbs(commands)
     return parser
 
 

@@ -9,16 +9,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from pytest_imu.core.counters.source import check_event
+from pytest_imu.core.counters.source import CounterChoice, check_event
 from pytest_imu.core.invalid import InvalidValueError
 from pytest_imu.options import Kind
 
 if TYPE_CHECKING:
+    from pytest_imu.core.growth import Increase
     from pytest_imu.core.tolerance import Tolerance
 
 SortKey = Literal["peak", "delta", "total", "time", "name"]
 OnBreach = Literal["fail", "warn"]
 Which = Literal["off", "budgets", "all"]
+Cpu = Literal["baseline", "host"]
 
 
 def _parse_count(value: object) -> int:
@@ -53,6 +55,21 @@ def _parse_isolate(value: str) -> Which:
     return which
 
 
+def _parse_increases(value: str) -> tuple[Increase, ...]:
+    from pytest_imu.core.growth import parse_increase
+
+    return tuple(parse_increase(part) for part in value.split(","))
+
+
+def _parse_summary(value: str) -> Path:
+    path = _parse_path(value)
+    if (
+        value == "-" or path.suffix == ".py" or path.is_dir()
+    ):  # the word behind a bare flag, which are the tests
+        raise ValueError
+    return path
+
+
 def _parse_caches(value: str) -> str:
     from pytest_imu.core.counters.callgrind.command import parse_caches
 
@@ -82,6 +99,19 @@ COUNT = Kind(expected="a whole number, 0 or more", parse=_parse_count, ini="int"
 SECONDS = replace(COUNT, expected="a whole number of seconds, 0 or more")
 SIZE = Kind(expected="a number of MiB, 0 or more", parse=_parse_mib, ini="float", metavar="MIB")
 FILE = Kind(expected="the path of a file", parse=_parse_path, metavar="PATH")
+STEP_SUMMARY = "$GITHUB_STEP_SUMMARY"
+"""Stands for the file that this variable names, in the process that writes it."""
+SUMMARY = Kind(
+    expected="the path of a file; write --imu-summary after the paths of the tests",
+    parse=_parse_summary,
+    metavar="PATH",
+    takes_paths=True,
+)
+INCREASES = Kind(
+    expected="a share, a number of MiB or both, such as 10%, 2 or delta:10%+2",
+    parse=_parse_increases,
+    metavar="INCREASE",
+)
 EVENTS = Kind(
     expected="events as `perf list` names them, separated by commas",
     parse=_parse_events,
@@ -95,5 +125,7 @@ TOLERANCE = Kind(
 )
 SORT: Kind[SortKey] = _one_of(get_args(SortKey), "KEY")
 ON_BREACH: Kind[OnBreach] = _one_of(get_args(OnBreach))
+COUNTERS: Kind[CounterChoice] = _one_of(get_args(CounterChoice), "SOURCE")
+CPU: Kind[Cpu] = _one_of(get_args(Cpu))
 WHICH: Kind[Which] = _one_of(get_args(Which), "WHICH")
 ISOLATE = replace(WHICH, parse=_parse_isolate)

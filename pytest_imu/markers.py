@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_imu.core.counters.source import CACHE_MISSES, is_event
+from pytest_imu.core.counters.source import CACHE_MISSES, EVENT_EXPECTED, is_event
 from pytest_imu.core.invalid import SHOWN_WIDTH, invalid, shown
 from pytest_imu.core.units import cut_middle, printable
 
@@ -140,7 +140,7 @@ def _read_count(
         raise _refusal(item, mark, f"{wanted} without a name, and optionally warmup=")
     event, limit = arguments
     if not is_event(event):
-        raise _refusal(item, mark, "an event as `perf list` names it")
+        raise _refusal(item, mark, EVENT_EXPECTED)
     if not _is_limit(limit):
         raise _refusal(item, mark, "a number, 0 or more, or None")
     warmup = mark.kwargs.get("warmup", warmup)

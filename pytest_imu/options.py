@@ -26,6 +26,8 @@ class Kind(Generic[T]):
     ini: Literal["bool", "int", "float", "string"] = "string"
     words: tuple[str, ...] = ()
     """All there is to choose from; empty where that is no list."""
+    takes_paths: bool = False
+    """Whether its value may be the path of a file that exists."""
 
     def read(self, value: object, *, typed: object = None) -> T:
         """Return the parsed value; raises InvalidValueError, which shows it as it was *typed*."""
@@ -56,6 +58,8 @@ class Option:
     in_ini: bool = True
     turns_on: bool = False
     """Whether the flag asks for the report too."""
+    repeated: bool = False
+    """Whether the flag may be given several times; a comma stands between the values in one."""
 
     @property
     def flag(self) -> str:
@@ -89,6 +93,8 @@ class Option:
                 value = {"metavar": self.kind.metavar}
             if self.bare is not None:
                 value |= {"nargs": "?", "const": self.bare}
+            if self.repeated:
+                value |= {"action": "append"}
             group.addoption(self.flag, default=None, dest=self.name, help=text, **value)
         if self.in_ini:
             # Since pytest 8.4 numbers have types, which pytest 9's own TOML tables need.
@@ -101,6 +107,7 @@ class Option:
         value, source = config.getoption(self.name) if self.on_command_line else None, self.flag
         try:
             if value is not None:
+                value = ",".join(value) if self.repeated else value
                 self._refuse_path(value)
                 return self.kind.read(value)
             source, typed = self._in_ini(config)
@@ -136,7 +143,7 @@ class Option:
 
     def _refuse_path(self, value: str) -> None:
         """Say what happened where argparse took the word behind a bare flag for its value."""
-        if self.bare is None or value in (self.bare, *self.kind.words):
+        if self.bare is None or self.kind.takes_paths or value in (self.bare, *self.kind.words):
             return
         if os.path.exists(value):  # noqa: PTH110 - Path.exists raises for a name that is too long
             advice = f"write {self.flag}={self.kind.metavar}, or put {self.flag} after the paths"

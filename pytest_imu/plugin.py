@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from pytest_imu import workers
+from pytest_imu import comparing, workers
 from pytest_imu.markers import BUDGETS, MARKER_LINES, budgets_by_item
 from pytest_imu.options import add_options
 from pytest_imu.recording.fixture import imu
 from pytest_imu.report.paths import run_log
 from pytest_imu.report.reporter import REPORTER, Reporter
-from pytest_imu.settings import OPTIONS, SETTINGS, Settings, read_simulate
+from pytest_imu.settings import OPTIONS, SETTINGS, Settings
 
 __all__ = ["imu"]
 
@@ -28,7 +28,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_cmdline_main(config: pytest.Config) -> None:
     """Under `--imu-simulate` start again under valgrind, or see to it that the workers are."""
     # Behind xdist's own hook, which comes first and decides how many workers there will be.
-    if not config.option.no_imu and read_simulate(config) != "off":
+    if not config.option.no_imu and OPTIONS["simulate"].read(config) != "off":
         from pytest_imu.simulation.restart import begin
 
         begin(config)
@@ -41,6 +41,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", line)
     config.pluginmanager.register(workers.Teller(), "imu-teller")
     if not workers.is_worker(config):
+        comparing.read_base(config, settings)
         reporter = config.stash[REPORTER] = Reporter(config, settings)
         reporter.begin()
         config.pluginmanager.register(reporter, "imu-reporter")
@@ -97,6 +98,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             # Before the recorder: what comes later is called first, and it measures before the fork.
             run_again = run_alone_for(session, always=True)
             config.pluginmanager.register(Isolation(session, settings, run_again), "imu-isolation")
+    # Behind the isolation, which is for budgets: what a test was compared with makes it no other test.
+    comparing.add_limits(config, session.items)
     if budgets or settings.measure_all:
         from pytest_imu.recording.recorder import Recorder, SetupEnd, counter_source
         from pytest_imu.recording.teardown import TeardownRecorder

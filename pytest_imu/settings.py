@@ -9,21 +9,28 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_imu.core.counters.source import CACHE_MISSES
+from pytest_imu.core.counters.source import CACHE_MISSES, CounterChoice
+from pytest_imu.core.invalid import InvalidValueError
 from pytest_imu.core.outfile import STDOUT
 from pytest_imu.kinds import (
     CACHES,
     COUNT,
+    COUNTERS,
+    CPU,
     EVENTS,
     FILE,
     FLAG,
+    INCREASES,
     ISOLATE,
     ON_BREACH,
     SECONDS,
     SIZE,
     SORT,
+    STEP_SUMMARY,
+    SUMMARY,
     TOLERANCE,
     WHICH,
+    Cpu,
     OnBreach,
     SortKey,
     Which,
@@ -32,6 +39,7 @@ from pytest_imu.options import Option, option
 
 if TYPE_CHECKING:
     from pytest_imu.core.budgets import Budget, Metric
+    from pytest_imu.core.growth import Increase
     from pytest_imu.core.tolerance import Tolerance
 
 SETTINGS: pytest.StashKey[Settings] = pytest.StashKey()
@@ -84,10 +92,16 @@ class Settings:
     perf_events: tuple[str, ...] = option(
         "imu_perf",
         EVENTS,
-        "Count these events in each test with perf; --imu-perf alone counts cache-misses.",
+        "Count these events in each test; --imu-perf alone counts cache-misses.",
         default=(),
         bare=CACHE_MISSES,
         turns_on=True,
+    )
+    counters: CounterChoice = option(
+        "imu_counters",
+        COUNTERS,
+        "What counts events: auto asks the kernel, and perf for what only perf can name.",
+        default="auto",
     )
     simulate: Which = option(
         "imu_simulate",
@@ -103,6 +117,13 @@ class Settings:
         "The caches that --imu-simulate simulates.",
         default=None,
         usual="I1=32768,8,64 D1=32768,8,64 LL=8388608,16,64",
+        on_command_line=False,
+    )
+    simulate_cpu: Cpu = option(
+        "imu_simulate_cpu",
+        CPU,
+        "The CPU that libraries choose their code for under --imu-simulate.",
+        default="baseline",
         on_command_line=False,
     )
     warmup: int = option(
@@ -150,6 +171,43 @@ class Settings:
         default=True,
         on_command_line=False,
     )
+    compare_path: Path | None = option(
+        "imu_compare",
+        FILE,
+        "Compare each test with its numbers in PATH, which an earlier run wrote with --imu-json.",
+        default=None,
+        in_ini=False,
+        turns_on=True,
+    )
+    compare_if_exists: bool = option(
+        "imu_compare_if_exists",
+        FLAG,
+        "Run without comparing where the file of --imu-compare does not exist.",
+        default=False,
+        in_ini=False,
+    )
+    fail_increase: tuple[Increase, ...] = option(
+        "imu_fail_increase",
+        INCREASES,
+        "Fail tests that grew by more than INCREASE since the run of --imu-compare; may be repeated.",
+        default=(),
+        repeated=True,
+    )
+    compare_required: bool = option(
+        "imu_compare_required",
+        FLAG,
+        "Fail a run in which no test could be compared.",
+        default=True,
+        on_command_line=False,
+    )
+    summary_path: Path | None = option(
+        "imu_summary",
+        SUMMARY,
+        "Append a summary in Markdown to PATH; --imu-summary alone to $GITHUB_STEP_SUMMARY.",
+        default=None,
+        in_ini=False,
+        bare=STEP_SUMMARY,
+    )
     on_breach: OnBreach = option(
         "imu_on_breach",
         ON_BREACH,
@@ -191,7 +249,8 @@ class Settings:
     @property
     def measure_all(self) -> bool:
         """Whether tests without a budget of their own are measured too."""
-        wanted = self.report or self.json_path or self.log_path or self.default_budgets
+        files = self.json_path or self.log_path or self.summary_path
+        wanted = self.report or files or self.default_budgets
         return bool(wanted) and not self.off
 
     @property
@@ -205,12 +264,18 @@ class Settings:
         values = {name: one.read(config) for name, one in OPTIONS.items()}
         if values["simulate"] != "off":
             values["children"] = False  # the thread that samples them would be counted
+            if values["counters"] not in ("auto", "callgrind"):
+                error = InvalidValueError(values["counters"], "auto or callgrind with --imu-simulate")
+                raise pytest.UsageError(error.of(OPTIONS["counters"].source(config)))
             values["perf_events"] = values["perf_events"] or (CACHE_MISSES,)
+        if values["compare_path"] is not None:
+            events = (one.subject for one in values["fail_increase"] if not one.is_memory)
+            values["perf_events"] = tuple(dict.fromkeys((*values["perf_events"], *events)))
         values["report"] |= any(
             one.turns_on and config.getoption(one.name) not in (None, "off") for one in OPTIONS.values()
         )
-        for name in ("json_path", "log_path"):
-            if values[name] not in (None, STDOUT):
+        for name in ("json_path", "log_path", "compare_path", "summary_path"):
+            if values[name] not in (None, STDOUT, Path(STEP_SUMMARY)):
                 values[name] = config.invocation_params.dir / values[name]
         return cls(**values, default_budgets=tuple(_default_budgets(config, values)))
 
@@ -219,12 +284,6 @@ OPTIONS: dict[str, Option] = {
     one.name: one.metadata["option"] for one in fields(Settings) if "option" in one.metadata
 }
 """Every option, by its field's name."""
-
-
-def read_simulate(config: pytest.Config) -> Which:
-    """Read this one option, before all others are; pytest.UsageError names the source of a bad value."""
-    which: Which = OPTIONS["simulate"].read(config)
-    return which
 
 
 def _default_budgets(config: pytest.Config, values: dict[str, Any]) -> Iterator[Budget]:

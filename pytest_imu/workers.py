@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_imu import comparing
 from pytest_imu.recording.warning import FaultsAsWarnings
 from pytest_imu.report.reporter import REPORTER, Reporter
 from pytest_imu.settings import Settings
@@ -81,9 +82,10 @@ class Controller:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:  # Any: xdist has no public type for it
-        """Send the run log's path, which a worker may see from another folder."""
+        """Send the run log's path, which a worker may see from another folder, and earlier numbers."""
         path = self._settings.log_path
         node.workerinput["imu_log_path"] = None if path is None else str(path)
+        node.workerinput[comparing.LIMITS] = comparing.told(node.config)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:  # Any: xdist has no public type for it

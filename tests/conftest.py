@@ -11,6 +11,7 @@ import os
 import platform
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -25,6 +26,7 @@ from pytest_imu.core.meter import measure
 
 DESCRIPTORS = Path("/proc/self/fd")
 TASKS = Path("/proc/self/task")
+PARANOID = Path("/proc/sys/kernel/perf_event_paranoid")
 CHILD_LIMIT_S = 60
 """After this a forked child that hangs is ended by the kernel, and its test fails."""
 
@@ -63,6 +65,19 @@ def perf_counts(event: str) -> bool:
     return done.returncode == 0 and f";{event}" in done.stderr and "<not" not in done.stderr
 
 
+def kernel_counts() -> bool:
+    """Whether the kernel lets this process count its own page faults, asked without the package."""
+    number = {"x86_64": 298, "aarch64": 241, "riscv64": 241}.get(platform.machine())
+    if not sys.platform.startswith("linux") or number is None:
+        return False
+    # A software event (1), the size of what follows, page faults (2), and what is not left out: all.
+    attr = struct.pack("<IIQ", 1, 112, 2).ljust(112, b"\0")
+    descriptor = ctypes.CDLL(None).syscall(number, attr, 0, -1, -1, 8)
+    if descriptor >= 0:
+        os.close(descriptor)
+    return bool(descriptor >= 0)
+
+
 def valgrind_works() -> bool:
     """Whether there is a valgrind that is 3.19 or newer."""
     valgrind = shutil.which("valgrind")
@@ -92,6 +107,14 @@ NEEDS: Mapping[str, tuple[Callable[[], bool], str]] = {
     "needs_root": (
         lambda: hasattr(os, "geteuid") and os.geteuid() == 0,
         "only root can become a user who may not reset the high-water mark",
+    ),
+    "needs_kernel_counts": (
+        kernel_counts,
+        "the kernel does not let this process count: no perf_event_open here, or it is refused",
+    ),
+    "needs_user_space_counts": (
+        lambda: kernel_counts() and os.geteuid() == 0 and PARANOID.read_text(encoding="ascii") == "2\n",
+        "only root can give up its sight of the kernel, and perf_event_paranoid must be 2 for that",
     ),
     "needs_perf": (
         lambda: perf_counts("page-faults"),

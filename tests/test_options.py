@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pytest_imu.core.counters.callgrind.command import USUAL_CACHES
+from pytest_imu.core.growth import EXPECTED
 from pytest_imu.settings import OPTIONS
 from running import run_here
 
@@ -73,6 +74,11 @@ def test_the_table_of_options_is_that_of_the_declarations() -> None:
 def test_the_usual_caches_are_those_that_the_option_names() -> None:
     """The one default that is not imported until it is needed is in the option's words all the same."""
     assert USUAL_CACHES == OPTIONS["caches"].default_text
+
+
+def test_an_increase_is_what_its_parser_takes() -> None:
+    """So are the words for an increase: its parser says the same."""
+    assert EXPECTED == OPTIONS["fail_increase"].kind.expected
 
 
 @needs_document

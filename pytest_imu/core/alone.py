@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pytest_imu.core.budgets import REUSED, Budget, Terms, Verdict, check
+from pytest_imu.core.budgets import Budget, Verdict
+from pytest_imu.core.checks import REUSED, Terms, check
 from pytest_imu.core.model import Measurement, Phase
 from pytest_imu.core.units import MIB, format_mib
 

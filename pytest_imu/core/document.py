@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import functools
 import json
 import os
 import platform
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -33,13 +35,20 @@ def write(
     stdout: IO[str] | None = None,
 ) -> None:
     """Write the document; raises OSError."""
+    write_encoded(path, map(encode, tests), environment, stdout=stdout)
+
+
+def write_encoded(
+    path: Path, tests: Iterable[str], environment: dict[str, Any], *, stdout: IO[str] | None = None
+) -> None:
+    """Write a document of tests that are JSON already; raises OSError."""
     created = now().isoformat(timespec="seconds")
     head = {"schema": SCHEMA, "created": created, "environment": environment}
     with writing(path, stdout=stdout) as file:
         # A test a line: a person can search it, and 100,000 tests need no second copy in memory.
         file.write(encode(head)[:-1] + ', "tests": [')
         for number, test in enumerate(tests):
-            file.write((",\n" if number else "\n") + encode(test))
+            file.write((",\n" if number else "\n") + test)
         file.write("\n]}\n")
 
 
@@ -49,6 +58,8 @@ def plain_test(
     attempt: int,
     worker: str | None,
     outcome: str | None,
+    isolated: bool = False,
+    failed_by_budget: bool = False,
     phases: Mapping[Phase, Measurement],
     blocks: Iterable[Block],
     verdicts: Iterable[Verdict],
@@ -60,6 +71,8 @@ def plain_test(
         "attempt": attempt,
         "worker": worker,
         "outcome": outcome,
+        "failed_by_budget": failed_by_budget,
+        "isolated": isolated,
         "phases": {phase: phases[phase].to_dict() if phase in phases else None for phase in PHASES},
         "teardown_kept_bytes": teardown_kept_bytes,
         "blocks": [block.to_dict() for block in blocks],
@@ -78,6 +91,21 @@ def describe_machine(*, trim: bool, version: str) -> dict[str, Any]:
         "pytest_imu": version,
         **_describe_measuring(trim=trim),
     }
+
+
+def installed_packages() -> dict[str, str]:
+    """Return the version of each package that is installed, by the names of the folders that say so.
+
+    `importlib.metadata` would open each of them, which takes a hundred times as long.
+    """
+    found: dict[str, str] = {}
+    for folder in sys.path:
+        with contextlib.suppress(OSError):
+            for entry in Path(folder).iterdir():
+                name, dash, version = entry.stem.partition("-")
+                if dash and entry.suffix == ".dist-info":
+                    found.setdefault(name.replace("_", "-").lower(), version)
+    return dict(sorted(found.items()))
 
 
 def _platform() -> str:

@@ -11,8 +11,8 @@ Source = Literal["kernel", "sampled", "none"]
 
 SOURCES: Mapping[str, Source] = {source: source for source in get_args(Source)}
 
-CountedBy = Literal["perf", "callgrind"]
-"""Where a count comes from: the machine's own counters, or valgrind's simulation of caches."""
+CountedBy = Literal["kernel", "perf", "callgrind"]
+"""Where a count comes from: the kernel's own call, `perf stat`, or valgrind's simulation of caches."""
 
 Phase = Literal["setup", "call", "teardown"]
 PHASES: tuple[Phase, ...] = ("setup", "call", "teardown")
@@ -36,13 +36,25 @@ class CounterReading:
     event: str
     """The event as it was asked for, "cache-misses" say."""
     value: float | None
-    """The count (or milliseconds, for the clock events), scaled by perf where it had to multiplex."""
+    """The count (or milliseconds, for the clock events), scaled where events had to take turns."""
     per_second: float | None = None
     running_percent: float | None = None
     """How much of the time the event was really on the hardware; under 100, `value` is scaled."""
     reason: str | None = None
     samples: tuple[float, ...] = ()
+    user_only: bool = False
+    """Whether what the kernel did for the block is left out, as no more is allowed: perf's `:u`."""
     source: CountedBy = "perf"
+
+    @property
+    def is_simulated(self) -> bool:
+        """Whether it was counted in simulated caches, where time means nothing."""
+        return self.source == "callgrind"
+
+    @property
+    def name(self) -> str:
+        """The event as perf prints it: with `:u` where only user space was counted."""
+        return f"{self.event}:u" if self.user_only else self.event
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plain form, made of numbers, strings, lists and None; the event is its key."""

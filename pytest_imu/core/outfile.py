@@ -10,7 +10,7 @@ import select
 import stat
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,6 +23,7 @@ NO_READING = "the process that reads this pipe takes nothing"
 OWN_DESCRIPTORS = ("/proc/self/fd", "/dev/fd")
 CLOEXEC = getattr(os, "O_CLOEXEC", 0)
 NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | CLOEXEC
+APPENDING = os.O_WRONLY | os.O_CREAT | os.O_APPEND | CLOEXEC
 EXISTING = os.O_WRONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | CLOEXEC
 """Without waiting for the reader of a pipe, and without taking a terminal over."""
 # Bound here: a test may replace them and not put them back.
@@ -94,6 +95,46 @@ def own_descriptor(path: Path) -> int | None:
             break
         path = path.parent / path.readlink()
     return None
+
+
+def append(path: Path, text: str) -> None:
+    """Write a text at a file's end; raises OSError."""
+    descriptor = _open(path, APPENDING, 0o666)
+    try:
+        _write_all(descriptor, text.encode())
+    finally:
+        _close(descriptor)
+
+
+def size_bytes(path: Path) -> int:
+    """Return how much a file has; 0 where there is none. Raises OSError."""
+    found = _stat_or_none(path)
+    return 0 if found is None else found.st_size
+
+
+def replace_all(contents: Mapping[Path, bytes]) -> None:
+    """Write several files that exist, all of them or none; raises OSError."""
+    beside: dict[Path, Path] = {}
+    old: dict[Path, bytes] = {}
+    try:
+        for path, data in contents.items():
+            target = Path(_real_path(path))
+            found = target.stat()
+            descriptor, beside[target] = _open_beside(target, mode=0o600)
+            with _fdopen(descriptor, "wb") as file:
+                file.write(data)
+                _keep_owner_and_mode(descriptor, found)
+        for target, new in list(beside.items()):
+            old[target] = target.read_bytes()
+            _replace(new, target)
+            del beside[target]
+    except BaseException:
+        for new in beside.values():
+            with contextlib.suppress(OSError):
+                _unlink(new)
+        for target in old.keys() - beside.keys():
+            target.write_bytes(old[target])
+        raise
 
 
 @contextlib.contextmanager

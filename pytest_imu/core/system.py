@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -37,6 +38,7 @@ class System:
     collect = gc.collect
     perf_counter_ns = time.perf_counter_ns
     thread_time_ns = time.thread_time_ns
+    thread_id = threading.get_native_id
     pread: Callable[[int, int, int], bytes] = getattr(os, "pread", _missing)
     waitid: Callable[[int, int, int], object] = getattr(os, "waitid", _missing)
     getrusage: Callable[[int], Any] = getattr(resource, "getrusage", _missing)

@@ -6,14 +6,16 @@ import mmap
 import sys
 import sysconfig
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from pytest_imu.core.counters.callgrind import command as valgrind
+from pytest_imu.core.counters.choice import source_of_counts
+from pytest_imu.core.counters.fixes import FIX_NO_PMU, FIX_REFUSED
 from pytest_imu.core.counters.perf import command as perf_command
 from pytest_imu.core.counters.perf.command import PerfCommand
 from pytest_imu.core.counters.perf.stat import PerfStat
-from pytest_imu.core.counters.source import CannotCountError
+from pytest_imu.core.counters.source import CannotCountError, CounterSource
 from pytest_imu.core.memory import platforms, reusable
 from pytest_imu.core.memory import source as memory
 from pytest_imu.core.memory.kernel import KernelPeak
@@ -25,6 +27,8 @@ from pytest_imu.doctor.callgrind_trial import count_simulated
 
 SCHEMA = 1
 EVENTS = ("cache-misses", "cache-references", "instructions", "page-faults", "task-clock")
+PERF_EVENT = "page-faults"
+PERF_NAME = f"perf {PERF_EVENT}"
 SIMULATED_EVENT = "cache-misses"
 SIMULATED_NAME = f"simulated {SIMULATED_EVENT}"
 HARMLESS_PARANOID = 2
@@ -33,12 +37,10 @@ HARMLESS_PARANOID = 2
 FIX_PEAK = "allow this process to write to /proc/self/clear_refs: no gVisor, hidepid or set-user-id"
 FIX_ALLOCATOR = "use CPython with the GIL, without another allocator in PYTHONMALLOC or LD_PRELOAD"
 FIX_LIBRARY_FORM = "report this, with the version of your C library"
-FIX_PERF = "install perf: linux-perf (Debian), linux-tools-generic (Ubuntu), perf (Fedora, Arch)"
-FIX_REFUSED = (
-    "sysctl kernel.perf_event_paranoid=2 on the host; in docker also --cap-add PERFMON "
-    "(before 20.10.10: --security-opt seccomp=unconfined)"
+FIX_PERF = (
+    "install perf: linux-perf (Debian), linux-tools-generic (Ubuntu), perf (Fedora, Arch); "
+    "without it only the events that perf alone can name are not counted"
 )
-FIX_NO_PMU = "use a machine with hardware counters; most virtual machines hide them"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +65,8 @@ def examine(
     if platform != "linux":
         yield Check(name="perf", ok=False, value=f"perf is part of Linux, and this is {platform}")
         return
-    yield from _perf_checks(find, paranoid)
+    yield from _event_checks(paranoid)
+    yield from _perf_checks(find)
     yield from _valgrind_checks(find_valgrind)
 
 
@@ -119,7 +122,19 @@ def reusable_check(
     return Check(name="reusable", ok=True, value="the allocators report their free memory")
 
 
-def _perf_checks(find: Callable[[], PerfCommand], paranoid: Callable[[], int | None]) -> Iterator[Check]:
+def _event_checks(paranoid: Callable[[], int | None]) -> Iterator[Check]:
+    level = paranoid()
+    fine = level is not None and level <= HARMLESS_PARANOID
+    yield Check(
+        name="perf_event_paranoid",
+        ok=fine,
+        value="cannot be read" if level is None else str(level),
+        fix=None if fine else FIX_REFUSED,
+    )
+    yield from map(_event_check, _counted(source_of_counts(EVENTS)))
+
+
+def _perf_checks(find: Callable[[], PerfCommand]) -> Iterator[Check]:
     try:
         command = find()
     except CannotCountError as error:
@@ -132,19 +147,11 @@ def _perf_checks(find: Callable[[], PerfCommand], paranoid: Callable[[], int | N
         value="yes" if command.has_control else "no: it needs perf 5.10",
         fix=None if command.has_control else FIX_PERF,
     )
-    level = paranoid()
-    fine = level is not None and level <= HARMLESS_PARANOID
-    yield Check(
-        name="perf_event_paranoid",
-        ok=fine,
-        value="cannot be read" if level is None else str(level),
-        fix=None if fine else FIX_REFUSED,
-    )
-    yield from map(_event_check, _counted(command))
+    [reading] = _counted(PerfStat([PERF_EVENT], find=lambda: command))
+    yield replace(_event_check(reading), name=PERF_NAME)
 
 
-def _counted(command: PerfCommand) -> tuple[CounterReading, ...]:
-    counters = PerfStat(EVENTS, find=lambda: command)
+def _counted(counters: CounterSource) -> tuple[CounterReading, ...]:
     try:
         with Meter(counters=counters) as window, mmap.mmap(-1, 2**20) as block:
             block.write(bytes(2**20))
@@ -156,10 +163,13 @@ def _counted(command: PerfCommand) -> tuple[CounterReading, ...]:
 def _event_check(reading: CounterReading) -> Check:
     if reading.value is not None:
         unit = " ms" if reading.event.endswith("-clock") else ""
-        value = f"{reading.value:,}{unit} while 1 MiB was filled"
+        where = ", in user space only" if reading.user_only else ""
+        value = f"{reading.value:,}{unit} while 1 MiB was filled{where}"
         return Check(name=reading.event, ok=True, value=value)
-    reason = reading.reason or "not counted"
-    fix = FIX_NO_PMU if reason.startswith("not ") else FIX_REFUSED
+    reason, fix = reading.reason or "not counted", ""
+    if reading.source == "kernel":  # its reasons say themselves what fixes them
+        reason, _, fix = reason.partition(": ")
+    fix = fix or (FIX_NO_PMU if reason.startswith("not ") else FIX_REFUSED)
     return Check(name=reading.event, ok=False, value=reason, fix=fix)
 
 
@@ -180,12 +190,12 @@ def _valgrind_checks(find_valgrind: Callable[[], tuple[str, str]]) -> Iterator[C
 
 
 def text_lines(checks: list[Check]) -> list[str]:
-    """Return the checks for people: aligned, each fix under its "no"."""
+    """Return the checks for people: aligned, each fix once, below the last "no" that it is for."""
     width = max(len(check.name) for check in checks)
     lines = []
-    for check in checks:
+    for check, following in zip(checks, [*checks[1:], None], strict=True):
         lines.append(f"{'yes' if check.ok else 'no ':3}  {check.name:{width}}  {printable(check.value)}")
-        if check.fix:
+        if check.fix and (following is None or following.fix != check.fix):
             lines.append(f"{'':{width + 7}}fix: {check.fix}")
     return lines
 

@@ -207,7 +207,7 @@ class _Server:
         if exit_code >= 0:
             return f"ended with status {exit_code} before the test did"
         if self._stopped_by is not None and exit_code == -signal.SIGKILL:
-            return f"was stopped by {self._stopped_by}, and killed when nobody let it go on"
+            return f"was stopped by {self._stopped_by}, and killed because nothing continued it"
         return f"was killed by {signal_name(-exit_code)}"
 
     def _lose_patience(self) -> None:

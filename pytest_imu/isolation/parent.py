@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from pytest_imu.core.alone import Alone
-from pytest_imu.core.budgets import AnyBudget, unchecked
+from pytest_imu.core.budgets import AnyBudget
+from pytest_imu.core.checks import unchecked
 from pytest_imu.isolation import coverage_data as child_coverage
 from pytest_imu.isolation.channel import Message
 from pytest_imu.isolation.forkserver import ForkServer
@@ -215,7 +216,9 @@ class IsolatedTest:
                 for budget in item.stash.get(BUDGETS, ())
                 if budget not in self._judged
             )
-            report.__dict__["imu"] = PhaseRecord(attempt=max(1, self._attempt), verdicts=tuple(verdicts))
+            report.__dict__["imu"] = PhaseRecord(
+                attempt=max(1, self._attempt), verdicts=tuple(verdicts), isolated=True
+            )
             report.__dict__["imu_crashed"] = True
         item.ihook.pytest_runtest_logreport(report=report)
         item.ihook.pytest_runtest_logfinish(**where)

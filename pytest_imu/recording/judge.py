@@ -8,8 +8,9 @@ from collections.abc import Callable
 import pytest
 
 from pytest_imu.core.alone import Alone
-from pytest_imu.core.budgets import Terms
+from pytest_imu.core.checks import Terms
 from pytest_imu.core.memory.reusable import why_unknown
+from pytest_imu.core.memory.source import resolution_bytes
 from pytest_imu.core.tolerance import EXACT
 from pytest_imu.recording.noise import NoiseFloor
 from pytest_imu.recording.record import TestRecord
@@ -36,6 +37,8 @@ class Judge:
         self._noise = noise
         self._run_alone = run_alone
         self._is_silent = False
+        self.isolated = False
+        """Whether this process was forked for one test."""
 
     def be_silent(self) -> None:
         """Decide nothing in this process: it was forked to measure one test once more."""
@@ -48,6 +51,8 @@ class Judge:
             noise_bytes=self._noise.floor_bytes or 0,
             counts_required=self._settings.perf_required,
             unknown_reuse=why_unknown(),
+            resolution_bytes=resolution_bytes(),
+            isolated=self.isolated,
         )
 
     def enforce(self, item: pytest.Item, record: TestRecord, *, last: bool) -> None:
@@ -65,11 +70,11 @@ class Judge:
         if self._settings.on_breach == "warn":
             item.warn(BudgetWarning(lines))
         elif record.passed:
-            record.passed = False
+            record.passed, record.failed_by_budget = False, True
             pytest.fail(lines, pytrace=False)
 
     def _alone(self, item: pytest.Item, record: TestRecord) -> Alone:
         """Return what the test measures alone, in one more run of it at the most."""
         if record.alone is None and self._run_alone is not None:
             record.alone = record.timed_alone(functools.partial(self._run_alone, item))
-        return record.alone or Alone(reason="nobody can run it alone")
+        return record.alone or Alone(reason="no process can run it alone")

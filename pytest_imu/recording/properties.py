@@ -29,7 +29,8 @@ def set_properties(item: pytest.Item, measurement: Measurement, *, is_first: boo
 
 def _of_counters(measurement: Measurement) -> Iterator[tuple[str, float | str]]:
     sources = {reading.source for reading in measurement.counters if reading.value is not None}
-    yield from (("imu_counter_source", source) for source in sources)
+    if sources:
+        yield "imu_counter_source", " and ".join(sorted(sources))
     for reading in measurement.counters:
         yield from _of_event(reading)
 

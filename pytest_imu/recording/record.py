@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from pytest_imu.core.alone import Alone, decided, is_doubtful
-from pytest_imu.core.budgets import NO_TERMS, AnyBudget, Budget, Terms, Verdict, check, unchecked
+from pytest_imu.core.budgets import AnyBudget, Budget, Verdict
+from pytest_imu.core.checks import NO_TERMS, Terms, check, unchecked
 from pytest_imu.core.children.census import CensusStart, process_census
 from pytest_imu.core.counters.source import CounterSource
 from pytest_imu.core.memory.reusable import NOTEWORTHY_BYTES
@@ -40,6 +41,10 @@ class PhaseRecord:
     verdicts: tuple[Verdict, ...] = ()
     before: TeardownKept | None = None
     """About the test before this one, where it kept something worth a word."""
+    isolated: bool = False
+    """Whether the test runs in a process of its own."""
+    failed_by_budget: bool = False
+    """Whether all that failed so far is a budget: the test ran to its end."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plain form, which crosses from an xdist worker to its controller."""
@@ -49,6 +54,8 @@ class PhaseRecord:
             "blocks": [block.to_dict() for block in self.blocks],
             "verdicts": [verdict.to_dict() for verdict in self.verdicts],
             "before": None if self.before is None else asdict(self.before),
+            "isolated": self.isolated,
+            "failed_by_budget": self.failed_by_budget,
         }
 
     @classmethod
@@ -60,13 +67,15 @@ class PhaseRecord:
             blocks=tuple(Block.from_dict(block) for block in plain["blocks"]),
             verdicts=tuple(Verdict.from_dict(verdict) for verdict in plain["verdicts"]),
             before=None if plain["before"] is None else TeardownKept(**plain["before"]),
+            isolated=plain["isolated"],
+            failed_by_budget=plain["failed_by_budget"],
         )
 
 
 @functools.lru_cache(maxsize=8)
-def nothing_new(attempt: int) -> PhaseRecord:
+def nothing_new(attempt: int, *, isolated: bool) -> PhaseRecord:
     """Return the record of a report that has nothing to carry: that there is such a test."""
-    return PhaseRecord(attempt=attempt)
+    return PhaseRecord(attempt=attempt, isolated=isolated)
 
 
 class TestRecord:
@@ -75,18 +84,26 @@ class TestRecord:
     __test__ = False  # pytest would collect a class of this name
 
     def __init__(
-        self, *, attempt: int, budgets: Sequence[AnyBudget], counters: CounterSource | None = None
+        self,
+        *,
+        attempt: int,
+        budgets: Sequence[AnyBudget],
+        counters: CounterSource | None = None,
+        isolated: bool = False,
     ) -> None:
         self.attempt = attempt
         self.alone: Alone | None = None
         """What one more run measured, where there was one."""
         self.alone_ns = 0
         """How long that took, which is no time of the test's."""
+        self.isolated = isolated
+        self.failed_by_budget = False
         self.before: TeardownKept | None = None
         self.census: CensusStart | None = None
         self.counters = counters
         self.open_budgets = tuple(budgets)
-        self.has_memory_budget = bool(budgets) and any(isinstance(one, Budget) for one in budgets)
+        # What an earlier run sets is none: measured as that was, a number can be compared with it.
+        self.has_memory_budget = any(isinstance(budget, Budget) for budget in budgets)
         self.phases: dict[Phase, Measurement] = {}
         self.phases_taken = 0
         self.passed = True
@@ -178,7 +195,7 @@ class TestRecord:
         """Return what is new since the last report."""
         has_phases = len(self.phases) > self.phases_taken
         if not (has_phases or self.new_blocks or self.new_verdicts or self.before):
-            return nothing_new(self.attempt)
+            return nothing_new(self.attempt, isolated=self.isolated)
         phases = tuple(self.phases.items())[self.phases_taken :]
         taken = PhaseRecord(
             attempt=self.attempt,
@@ -186,6 +203,8 @@ class TestRecord:
             blocks=self.new_blocks,
             verdicts=self.new_verdicts,
             before=self.before,
+            isolated=self.isolated,
+            failed_by_budget=self.failed_by_budget,
         )
         self.phases_taken = len(self.phases)
         self.new_blocks, self.new_verdicts, self.before = (), (), None

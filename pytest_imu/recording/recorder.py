@@ -52,6 +52,7 @@ class Recorder:
         self._record: TestRecord | None = None
         self._last = 0, ""
         """The test that ran last: its object's number, so as not to keep it alive, and its id."""
+        self._isolated = False
         self._begun = 0
         self._run_again: RunAgain | None = None
         self._modules_before = 0
@@ -138,12 +139,11 @@ class Recorder:
         """
         self._run_again = run_again
         self._modules_before = count_modules()
+        self._isolated = self.judge.isolated = True
         if self._log is not None:
             self._log.begin_in_isolated_child()
         if self._counters is not None:
-            from pytest_imu.core.counters.perf.stat import PerfStat
-
-            self._counters = PerfStat(self._counters.events)
+            self._counters = self._counters.anew()
             self._counters.prepare()
 
     def begin_alone(self) -> None:
@@ -163,7 +163,12 @@ class Recorder:
         self._begun += 1
         if self._begun % TESTS_A_SAMPLE == 0:
             self._noise.sample()
-        record = TestRecord(attempt=attempt, budgets=budgets, counters=self._counters_for(budgets))
+        record = TestRecord(
+            attempt=attempt,
+            budgets=budgets,
+            counters=self._counters_for(budgets),
+            isolated=self._isolated,
+        )
         if not self._settings.children:  # where they are sampled each window tells of its own
             record.census = process_census().begin()
         if self._log is not None:
@@ -206,7 +211,7 @@ class Recorder:
         )
 
     def _counters_for(self, budgets: Iterable[AnyBudget]) -> CounterSource | None:
-        # Counting costs a tick of perf, so it is for those who asked: all tests, or this one.
+        # Counting costs, a tick of perf say, so it is for those who asked: all tests, or this one.
         if self._counters is None or self._settings.perf_events:
             return self._counters
         return self._counters if any(isinstance(one, EventBudget) for one in budgets) else None
@@ -258,7 +263,7 @@ def counter_source(settings: Settings, budgets: Iterable[Iterable[AnyBudget]]) -
         return None
     from pytest_imu.core.counters.choice import source_of_counts
 
-    return source_of_counts(events)
+    return source_of_counts(events, choice=settings.counters)
 
 
 def _warm_up(item: pytest.Item, record: TestRecord) -> None:

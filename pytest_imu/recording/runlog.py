@@ -110,6 +110,8 @@ class RunLog:
                 attempt=record.attempt,
                 worker=self._worker,
                 outcome=record.outcome,
+                failed_by_budget=record.failed_by_budget,
+                isolated=record.isolated,
                 phases=record.phases,
                 blocks=self._blocks,
                 verdicts=self._verdicts,

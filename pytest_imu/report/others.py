@@ -105,7 +105,7 @@ def _of_measurement(measurement: Measurement) -> str:
 def _of_counter(reading: CounterReading) -> str:
     if reading.value is None:
         return f"{reading.event} n/a, {reading.reason}"
-    return f"{reading.event} {format_count(reading.value)} ({reading.source})"
+    return f"{reading.name} {format_count(reading.value)} ({reading.source})"
 
 
 def _of_verdict(verdict: Verdict) -> str:

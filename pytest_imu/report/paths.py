@@ -13,6 +13,7 @@ import pytest
 
 from pytest_imu.core.invalid import InvalidValueError
 from pytest_imu.core.outfile import STDOUT, check_writable, own_descriptor
+from pytest_imu.kinds import STEP_SUMMARY
 from pytest_imu.settings import Settings
 
 if TYPE_CHECKING:
@@ -43,7 +44,12 @@ def begin_files(config: pytest.Config, settings: Settings, environment: dict[str
 
     Returns the run log, which has begun.
     """
-    ours = {"--imu-json": settings.json_path, "--imu-log": settings.log_path}
+    summary = None if settings.summary_path == Path(STEP_SUMMARY) else settings.summary_path
+    ours = {
+        "--imu-json": settings.json_path,
+        "--imu-log": settings.log_path,
+        "--imu-summary": summary,
+    }
     for flag, path in ours.items():
         if path is not None and path != STDOUT:
             with _naming(flag, path):
@@ -51,6 +57,9 @@ def begin_files(config: pytest.Config, settings: Settings, environment: dict[str
     if settings.json_path is not None:
         with _naming("--imu-json", settings.json_path):
             check_writable(settings.json_path)
+    if summary is not None:
+        with _naming("--imu-summary", summary):
+            check_writable(summary)
     if settings.log_path is None:
         return None
     _refuse_captured("--imu-log", settings.log_path)

@@ -5,20 +5,25 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_imu.comparing import BASE, missing_base, ran_whole_suite
+from pytest_imu.core import outfile
 from pytest_imu.core.outfile import STDOUT
 from pytest_imu.core.units import plural
+from pytest_imu.kinds import STEP_SUMMARY
 from pytest_imu.recording.warning import FaultsAsWarnings, record_warning
 from pytest_imu.report.paths import begin_files
 from pytest_imu.settings import Settings
 
 if TYPE_CHECKING:
     from pytest_imu.core.model import Measurement
+    from pytest_imu.history.compare import Comparison
     from pytest_imu.recording.record import PhaseRecord
     from pytest_imu.report.rows import Rows
     from pytest_imu.report.section import Line
@@ -37,21 +42,34 @@ class Reporter:
         self._settings = settings
         self._rows: Rows | None = None
         self._pid = _getpid()
+        self._began_ns = time.time_ns()
         self._stdout = sys.stdout
         self._environment: dict[str, Any] = {}
         self._warned = False
         self._reports_guard = FaultsAsWarnings(config.hook, "a report's numbers are lost")
         self._json_outcome: str | None = None
+        self._more_notes: list[str] = []
+        self._whole = ran_whole_suite(config)
+        self._summary_path = settings.summary_path
+        if settings.summary_path == Path(STEP_SUMMARY):
+            named = os.environ.get(STEP_SUMMARY.removeprefix("$"))  # a test may change it
+            self._summary_path = Path(named) if named else None
+            if not named:
+                self._more_notes.append(f"--imu-summary: {STEP_SUMMARY} is not set: nothing was written")
         self.skipped_budgets = 0
         """How many budgets `--no-imu` left unenforced."""
         self._noise_bytes: int | None = None
         self._first_imports: dict[str, int] = {}
+        self._comparison: Comparison | None = None
+        self._fault: str | None = None
+        """Why the run failed although no test did."""
         self._log_fault: str | None = None
 
     def begin(self) -> None:
         """Try the files before any test runs, and describe the run while nothing is changed yet."""
         settings = self._settings
-        if settings.off or not (settings.json_path or settings.log_path):
+        files = settings.json_path or settings.log_path or settings.summary_path
+        if settings.off or not (files or BASE in self._config.stash):
             return
         with FaultsAsWarnings(self._config.hook, "the run could not be described"):
             from pytest_imu.report import jsonfile
@@ -64,7 +82,10 @@ class Reporter:
 
     def prepare(self) -> None:
         """Import what the run's end needs: then a test may have emptied `sys.path`."""
-        for name in ("rows", "section", "jsonfile"):
+        names = ["rows", "section", "jsonfile"]
+        names += ["compared"] if BASE in self._config.stash else []
+        names += ["summary"] if self._settings.summary_path else []
+        for name in names:
             importlib.import_module(f"pytest_imu.report.{name}")
 
     def hear(
@@ -75,6 +96,11 @@ class Reporter:
         if noise_bytes is not None:
             self._noise_bytes = max(noise_bytes, self._noise_bytes or 0)
         self._log_fault = log_fault or self._log_fault
+
+    @pytest.hookimpl
+    def pytest_deselected(self) -> None:
+        """Take in that some tests do not run: they are not gone."""
+        self._whole = False
 
     @pytest.hookimpl(trylast=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -94,17 +120,59 @@ class Reporter:
                     self._warn_of_fault(report.nodeid, measurement)
 
     @pytest.hookimpl
-    def pytest_sessionfinish(self) -> None:
-        """Write the JSON file, unless this is a child that a test forked."""
-        path = self._settings.json_path
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Compare the run, and write its files, unless this is a child that a test forked."""
         nothing_ran = self._settings.off or self._config.option.collectonly
-        if path is None or nothing_ran or _getpid() != self._pid:
+        if nothing_ran or _getpid() != self._pid:
+            return
+        with FaultsAsWarnings(self._config.hook, "the run could not be compared"):
+            self._compare(session)
+        with FaultsAsWarnings(self._config.hook, "the summary could not be written"):
+            self._append_summary()
+        path = self._settings.json_path
+        if path is None:
             return
         if self._settings.json_to_stdout:
             self._config.add_cleanup(self._print_json)  # behind all that pytest prints
             return
         with FaultsAsWarnings(self._config.hook, f"--imu-json: {path} could not be written"):
             self._json_outcome = self._write_json(path)
+
+    def _compare(self, session: pytest.Session) -> None:
+        """Hold the run against the earlier one; a run of which nothing can be compared has failed."""
+        base = self._config.stash.get(BASE, None)
+        if base is None:
+            return
+        from pytest_imu.report import compared
+
+        rows, settings = self._gathered().all(), self._settings
+        self._comparison = compared.comparison_of(rows, base, settings, self._environment_now())
+        if settings.compare_required and rows and not self._comparison.compared:
+            self._fault = compared.NOTHING_COMPARED.format(base.name)
+            if session.exitstatus == pytest.ExitCode.OK:
+                session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def _append_summary(self) -> None:
+        path = self._summary_path
+        if path is None:
+            return
+        from pytest_imu.report import summary
+
+        try:
+            room = summary.MAX_BYTES - outfile.size_bytes(path)
+            rows = self._gathered().last_attempts()
+            text = summary.markdown(rows, self._comparison, whole=self._whole)
+            outfile.append(path, summary.cut(text, room))
+        except OSError as error:
+            self._more_notes.append(f"--imu-summary: {path} could not be written: {error}")
+
+    def _environment_now(self) -> dict[str, Any]:
+        from pytest_imu.report import jsonfile
+
+        rows = self._gathered().all()
+        return jsonfile.whole_environment(
+            rows, self._settings, self._environment, noise_bytes=self._noise_bytes
+        )
 
     @pytest.hookimpl
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
@@ -128,6 +196,7 @@ class Reporter:
         notes = self._notes()
         if self._config.option.collectonly or not (self._rows or self._settings.report or notes):
             return []
+        from pytest_imu.core.memory.source import resolution_bytes
         from pytest_imu.report import section
 
         lines = section.lines(
@@ -138,8 +207,12 @@ class Reporter:
             encoding=encoding,
             noise_bytes=self._noise_bytes,
             first_imports=self._first_imports,
+            resolution_bytes=resolution_bytes(),
+            comparison=self._comparison,
+            whole=self._whole,
         )
-        return lines + [section.Line(text, "yellow") for text in notes]
+        faults = [] if self._fault is None else [section.Line(self._fault, "red")]
+        return lines + faults + [section.Line(text, "yellow") for text in notes]
 
     def _gathered(self) -> Rows:
         if self._rows is None:
@@ -149,10 +222,15 @@ class Reporter:
         return self._rows
 
     def _notes(self) -> list[str]:
-        notes = []
+        notes = [*self._more_notes]
         if self._settings.off:
-            paths = (self._settings.json_path, self._settings.log_path)
+            settings = self._settings
+            paths = (settings.json_path, settings.log_path, settings.summary_path)
             notes += [f"{path} not written: --no-imu" for path in paths if path is not None]
+            if settings.compare_path is not None:
+                notes.append(f"{settings.compare_path} not compared: --no-imu")
+        elif (path := missing_base(self._settings)) is not None:
+            notes.append(f"nothing compared: {path} does not exist; a run with --imu-json writes it")
         if self.skipped_budgets:
             notes.append(f"{plural(self.skipped_budgets, 'budget')} not enforced: --no-imu")
         if self._json_outcome is not None:
@@ -168,14 +246,19 @@ class Reporter:
             jsonfile.write(
                 path,
                 self._gathered().all(),
-                self._settings,
-                self._environment,
-                noise_bytes=self._noise_bytes,
+                {**self._environment_now(), "sources": self._sources()},
+                comparison=self._comparison,
                 stdout=self._stdout,
             )
         except OSError as error:
             return f"--imu-json: {path} could not be written: {error}"
         return None
+
+    def _sources(self) -> dict[str, str]:
+        from pytest_imu.report import jsonfile
+
+        rows = self._gathered().all()
+        return jsonfile.sources_of(rows, self._config.rootpath, until_ns=self._began_ns)
 
     def _print_json(self) -> None:
         try:

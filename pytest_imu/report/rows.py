@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +21,8 @@ class Row:
     nodeid: str
     attempt: int = 1
     worker: str | None = None
+    isolated: bool = False
+    failed_by_budget: bool = False
     outcome: str | None = None
     """In pytest's words; None as long as no report has decided it."""
     setup: Measurement | None = None
@@ -45,6 +48,8 @@ class Row:
             self.outcome = combined_outcome(self.outcome, report)
         if hasattr(report, "imu_crashed"):  # isolation's word for a child that died
             self.outcome = "crashed"
+        self.isolated |= record.isolated
+        self.failed_by_budget |= record.failed_by_budget
         self.blocks += record.blocks
         self.verdicts += record.verdicts
         for phase, measurement in record.phases:
@@ -61,10 +66,32 @@ class Row:
             attempt=self.attempt,
             worker=self.worker,
             outcome=self.outcome or "interrupted",
+            failed_by_budget=self.failed_by_budget,
+            isolated=self.isolated,
             phases=self.phases,
             blocks=self.blocks,
             verdicts=self.verdicts,
             teardown_kept_bytes=self.teardown_kept_bytes,
+        )
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Row:
+        """Rebuild a row from its plain form."""
+        taken = (plain["phases"][phase] for phase in PHASES)
+        setup, call, teardown = (None if one is None else Measurement.from_dict(one) for one in taken)
+        return cls(
+            nodeid=plain["nodeid"],
+            attempt=plain["attempt"],
+            worker=plain["worker"],
+            outcome=plain["outcome"],
+            isolated=plain["isolated"],
+            failed_by_budget=plain["failed_by_budget"],
+            setup=setup,
+            call=call,
+            teardown=teardown,
+            blocks=tuple(map(Block.from_dict, plain["blocks"])),
+            verdicts=tuple(map(Verdict.from_dict, plain["budgets"])),
+            teardown_kept_bytes=plain["teardown_kept_bytes"],
         )
 
 
@@ -114,13 +141,18 @@ class Rows:
         return list(self._rows)
 
     def last_attempts(self) -> list[Row]:
-        """Return the last attempt of every test: the one that counted. Two tests may share an id."""
-        last: list[Row] = []
-        places: dict[str, int] = {}
-        for row in self._rows:
-            if row.attempt > 1 and row.nodeid in places:
-                last[places[row.nodeid]] = row
-            else:
-                places[row.nodeid] = len(last)
-                last.append(row)
-        return last
+        """Return the last attempt of every test: the one that counted."""
+        return last_attempts(self._rows)
+
+
+def last_attempts(rows: Sequence[Row]) -> list[Row]:
+    """Return the last attempt of every test: the one that counted. Two tests may share an id."""
+    last: list[Row] = []
+    places: dict[str, int] = {}
+    for row in rows:
+        if row.attempt > 1 and row.nodeid in places:
+            last[places[row.nodeid]] = row
+        else:
+            places[row.nodeid] = len(last)
+            last.append(row)
+    return last

@@ -7,10 +7,15 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from pytest_imu.core.budgets import REUSED, Verdict, event_reason
+from pytest_imu.core.budgets import Verdict
+from pytest_imu.core.checks import REUSED, event_reason
+from pytest_imu.core.growth import GrowthLimit
 from pytest_imu.core.memory.reusable import likely_reused
-from pytest_imu.core.memory.source import SIMULATED, peak_source
+from pytest_imu.core.memory.source import SIMULATED
 from pytest_imu.core.units import MIB, encodable, format_mib, plural, printable
+from pytest_imu.history.compare import Comparison
+from pytest_imu.history.load import LOST
+from pytest_imu.report.compared import compared_lines
 from pytest_imu.report.names import folded_below
 from pytest_imu.report.overall import growth_lines, quiet_lines
 from pytest_imu.report.rows import Row
@@ -47,6 +52,9 @@ def lines(
     encoding: str = "utf-8",
     noise_bytes: int | None = None,
     first_imports: Mapping[str, int] | None = None,
+    resolution_bytes: int | None = None,
+    comparison: Comparison | None = None,
+    whole: bool = True,
 ) -> list[Line]:
     """Return what the section says; nothing at all where there is nothing to say."""
     reports = settings.report and not settings.off
@@ -59,8 +67,12 @@ def lines(
             verbosity=verbosity,
             encoding=encoding,
             noise_bytes=noise_bytes,
+            resolution_bytes=resolution_bytes,
+            comparison=comparison,
         )
         shown += [Line(text) for text in report]
+        if comparison is not None:
+            shown += [Line(text) for text in compared_lines(comparison, whole=whole)]
     if reports or verbosity < 0:  # else pytest's own failures are enough
         shown += [Line(text, "red") for text in broken_lines(rows)]
     if verbosity > VERY_QUIET:
@@ -86,22 +98,24 @@ def report_lines(
     verbosity: int,
     encoding: str = "utf-8",
     noise_bytes: int | None = None,
+    resolution_bytes: int | None = None,
+    comparison: Comparison | None = None,
 ) -> list[str]:
     """Return the table with its counts and its legend; with `-q` without the legend."""
     entries = entries_of(rows)
     if not entries:
         return ["no test was measured"]
     shown = arrange(entries, settings)
-    quiet = quiet_lines(entries, settings, noise_bytes, verbosity=verbosity)
+    quiet = [] if comparison else quiet_lines(entries, settings, noise_bytes, verbosity=verbosity)
     lines = quiet or [
-        *table(shown, width=width, verbose=verbosity > 0, encoding=encoding),
+        *table(shown, width=width, verbose=verbosity > 0, encoding=encoding, comparison=comparison),
         counts_line(shown, entries, settings),
     ]
     if verbosity < 0:
         return lines + unmeasured_lines(entries)
     return [
         *lines,
-        *([] if quiet else [legend_line(entries, noise_bytes)]),
+        *([] if quiet else [legend_line(entries, noise_bytes, resolution_bytes)]),
         *growth_lines(rows, settings),
         *reused_lines(entries),
         *unmeasured_lines(entries),
@@ -118,12 +132,13 @@ SOURCE_LEGENDS = {
 }
 
 
-def legend_line(entries: Sequence[Entry], noise_bytes: int | None = None) -> str:
+def legend_line(
+    entries: Sequence[Entry], noise_bytes: int | None = None, resolution_bytes: int | None = None
+) -> str:
     """Return the line that says what the columns mean and where the peaks come from."""
     used = {entry.measurement.source for entry in entries}
     # Rounded up: 0.25 is not "to 0.2".
-    resolution_bytes = peak_source().resolution_bytes if "kernel" in used else None
-    exact = "" if resolution_bytes is None else f", to {math.ceil(resolution_bytes / MIB * 10) / 10}"
+    exact = "" if not resolution_bytes else f", to {math.ceil(resolution_bytes / MIB * 10) / 10}"
     sources = [text.format(exact) for source, text in SOURCE_LEGENDS.items() if source in used]
     noise = [] if noise_bytes is None else [f"noise of an empty window ± {format_mib(noise_bytes)} MiB"]
     return "; ".join(["RSS in MiB: peak above start, delta kept, total at end", *sources, *noise])
@@ -157,11 +172,12 @@ EXPLAINED = {SIMULATED: ": the numbers would include valgrind's own memory"}
 def simulated_lines(entries: Sequence[Entry], settings: Settings) -> list[str]:
     """Return which caches were simulated, where any were."""
     readings = [reading for entry in entries for reading in entry.measurement.counters]
-    if not any(reading.source == "callgrind" and reading.value is not None for reading in readings):
+    if not any(reading.is_simulated and reading.value is not None for reading in readings):
         return []
     from pytest_imu.core.counters.choice import simulated_caches_of
 
-    return [f"counts simulated by callgrind: {simulated_caches_of(settings.caches)}"]
+    simulated = f"{simulated_caches_of(settings.caches)}, {settings.simulate_cpu} CPU"
+    return [f"counts simulated by callgrind: {simulated}"]
 
 
 def traced_lines(entries: Sequence[Entry]) -> list[str]:
@@ -189,11 +205,19 @@ def counter_lines(entries: Sequence[Entry]) -> list[str]:
     readings = [reading for entry in entries for reading in entry.measurement.counters]
     lines = []
     if any(is_scaled(reading) for reading in readings):
-        lines.append("* scaled: perf counted the event only part of the time")
-    counted = any(reading.value is not None and reading.source == "perf" for reading in readings)
+        lines.append("* scaled: the event was counted only part of the time")
+    user_only = dict.fromkeys(reading.name for reading in readings if reading.user_only)
+    if user_only:
+        lines.append(f"{', '.join(user_only)}: in user space only, as no more is allowed")
+    counted = any(reading.value is not None and not reading.is_simulated for reading in readings)
     if counted and any(entry.row.worker for entry in entries):
         lines.append("counts of several workers: they share the caches and affect each other's counts")
     return lines
+
+
+def killed_lines(rows: Sequence[Row]) -> list[str]:
+    """Return what a run log has the start of and not the end, a line each."""
+    return [f"{printable(row.nodeid)}: its end is missing" for row in rows if row.outcome == LOST]
 
 
 def broken_lines(rows: Sequence[Row]) -> list[str]:
@@ -213,7 +237,8 @@ def unchecked_lines(rows: Sequence[Row]) -> list[str]:
     """Return every budget that nothing could be held against although its test passed, by reason."""
     named: dict[str, list[str]] = {}
     for row, verdict in _verdicts_of_passed(rows):
-        if verdict.outcome == "unchecked":
+        # What is unsure beside an earlier run is told there.
+        if verdict.outcome == "unchecked" and not isinstance(verdict.budget, GrowthLimit):
             names = named.setdefault(verdict.reason or "", [])
             names.append(f"  {printable(row.nodeid)}: {verdict.budget}{_reached(verdict)}")
     lines = []

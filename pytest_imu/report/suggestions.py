@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Sequence
 
@@ -10,13 +9,12 @@ from pytest_imu.core.memory.reusable import likely_reused
 from pytest_imu.core.memory.source import peak_source
 from pytest_imu.core.model import Measurement
 from pytest_imu.core.units import MIB, format_limit, plural, printable
+from pytest_imu.history.headroom import suggested_mib
 from pytest_imu.report.rows import Row
 from pytest_imu.settings import Settings
 
 SUGGESTED_FROM_MIB = 5
 """Where `--imu-min-mib` does not say otherwise: below, a budget is mostly one on the allocator."""
-HEADROOM = 1.25
-DIGITS = 2
 
 
 def suggestion_lines(rows: Sequence[Row], settings: Settings, noise_bytes: int | None) -> list[str]:
@@ -65,19 +63,6 @@ def _line(function: str, calls: Sequence[Measurement], floor_bytes: int, *, way_
     marker = f"@pytest.mark.max_peak_mib({limit})"
     of_several = f"  (the largest of {len(calls)})" if len(calls) > 1 else ""
     return f"  {marker:<32}  {printable(function)}{of_several}{_doubt(calls, way_out)}"
-
-
-def suggested_mib(peak_bytes: int, floor_bytes: int) -> float:
-    """Return a limit in MiB: the peak with headroom, rounded up to two digits.
-
-    It is further from the peak than the floor: else noise would decide about it.
-    """
-    wanted = max(peak_bytes * HEADROOM, peak_bytes + 2 * floor_bytes) / MIB
-    if wanted <= 0:
-        return 0.1
-    step = 10.0 ** (math.floor(math.log10(wanted)) + 1 - DIGITS)
-    # Rounded twice: 1.1 / 0.1 is a little over 11, and would become 1.2.
-    return round(math.ceil(round(wanted / step, 3)) * step, 6)
 
 
 def _doubt(calls: Sequence[Measurement], way_out: str) -> str:

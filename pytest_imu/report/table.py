@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from pytest_imu.core.budgets import FULLY_RUNNING_PERCENT
+from pytest_imu.core.checks import FULLY_RUNNING_PERCENT
 from pytest_imu.core.memory.reusable import NOTEWORTHY_BYTES, likely_reused
 from pytest_imu.core.model import ChildrenMemory, CounterReading, Measurement, Phase
 from pytest_imu.core.units import (
@@ -20,6 +20,8 @@ from pytest_imu.core.units import (
     plural,
     printable,
 )
+from pytest_imu.history.compare import Compared, Comparison
+from pytest_imu.history.wording import change_text, was_text
 from pytest_imu.kinds import SortKey
 from pytest_imu.report.names import Label, folded, lay_out
 from pytest_imu.report.rows import Row
@@ -131,7 +133,14 @@ def _largest_first(measurement: Measurement, sort: SortKey) -> tuple[bool, int]:
     return value is None, -(value or 0)
 
 
-def table(entries: Sequence[Entry], *, width: int, verbose: bool, encoding: str = "utf-8") -> list[str]:
+def table(
+    entries: Sequence[Entry],
+    *,
+    width: int,
+    verbose: bool,
+    encoding: str = "utf-8",
+    comparison: Comparison | None = None,
+) -> list[str]:
     """Return the table's lines, heading first, none wider than *width*.
 
     *verbose* shows blocks, and whole names, which may run over.
@@ -148,6 +157,7 @@ def table(entries: Sequence[Entry], *, width: int, verbose: bool, encoding: str 
             workers.append("")
     cells = [
         _peak_column(measured),
+        *_was_columns(entries, comparison, blocks=verbose),
         ["delta", *(format_mib(one.delta_bytes) for one in measured)],
         ["total", *(format_mib(one.after_bytes) for one in measured)],
         ["time", *(format_seconds(one.duration_ns) for one in measured)],
@@ -176,6 +186,25 @@ def _without_columns(
         numbers = (f"{head} {cell.strip()}" for head, cell in zip(headings, cells, strict=True) if cell)
         yield from [label.text] if whole else folded(label.text, width)
         yield from (f"  {line}" for line in folded(", ".join(map(str.strip, numbers)), width - 2))
+
+
+def _was_columns(
+    entries: Sequence[Entry], comparison: Comparison | None, *, blocks: bool
+) -> list[list[str]]:
+    """Return what each test's number was in an earlier run, and by how much it changed."""
+    if comparison is None:
+        return []
+    cells = []
+    for entry in entries:
+        test = comparison.by_nodeid.get(entry.row.nodeid) if entry.phase == "call" else None
+        cells.append(("", "new" if entry.phase == "call" else "") if test is None else _cells(test))
+        cells += [("", "") for _ in (entry.row.blocks if blocks and entry.phase == "call" else ())]
+    return [list(column) for column in zip(("was", "change"), *cells, strict=True)]
+
+
+def _cells(test: Compared) -> tuple[str, str]:
+    change = test.changes[0]
+    return was_text(change), change_text(change)
 
 
 def _peak_column(measured: Sequence[Measurement]) -> list[str]:
@@ -210,9 +239,10 @@ def _event_columns(measured: Sequence[Measurement]) -> list[list[str]]:
     columns = []
     for event in dict.fromkeys(event for counted in readings for event in counted):
         own = [counted.get(event) for counted in readings]
-        columns.append([event, *("" if one is None else _count(one) for one in own)])
+        name = max((one.name for one in own if one is not None), key=len)
+        columns.append([name, *("" if one is None else _count(one) for one in own)])
         # A rate of what is simulated, fifty times slower, would say nothing.
-        timed = any(one is not None and one.source == "perf" for one in own)
+        timed = any(one is not None and not one.is_simulated for one in own)
         if len(columns) == 1 and timed:
             columns.append(["/s", *("" if one is None else _rate(one) for one in own)])
     return columns
@@ -229,7 +259,7 @@ def _count(reading: CounterReading) -> str:
 
 
 def is_scaled(reading: CounterReading) -> bool:
-    """Tell whether perf counted for a part of the time only, and scaled what it saw."""
+    """Tell whether the event was counted for a part of the time only, and the count scaled up."""
     return reading.running_percent is not None and reading.running_percent < FULLY_RUNNING_PERCENT
 
 

@@ -32,11 +32,12 @@ from pytest_imu.core.counters.choice import simulated_caches_of
 from pytest_imu.core.counters.source import CannotCountError
 from pytest_imu.markers import budgets_of
 from pytest_imu.settings import Settings
+from pytest_imu.simulation import cpu
 
 FLAG = "--imu-simulate"
 MARK = "PYTEST_IMU_SIMULATED"
 """Tells the process that is started that it was."""
-CHANGED = ("PYTHONHASHSEED", "LD_LIBRARY_PATH")
+CHANGED = ("PYTHONHASHSEED", "LD_LIBRARY_PATH", *cpu.VARIABLES)
 """What the process is started with for this run, or by Debian's valgrind, and puts back."""
 NOT_A_RUN = ("collectonly", "help", "version", "showfixtures", "show_fixtures_per_test", "setupplan")
 """Options under which no test runs."""
@@ -69,15 +70,14 @@ def begin(config: pytest.Config) -> None:
         _refuse("with python -I or -E the hash seed cannot be fixed, and counts would differ")
     if sys.platform != "linux":
         _refuse(f"callgrind is used on Linux only, and this is {sys.platform}")
-    valgrind, caches = _valgrind(Settings.from_config(config).caches)
+    settings = Settings.from_config(config)
+    valgrind, caches = _valgrind(settings.caches)
 
     def under_callgrind(python: Sequence[str], folder: Path) -> list[str]:
         return callgrind_command(valgrind, python=python, caches=caches, out_folder=folder)
 
-    if _has_workers(config):
-        _simulate_workers(config, under_callgrind)
-    else:
-        _start_again(config, under_callgrind)
+    begin_there = _simulate_workers if _has_workers(config) else _start_again
+    begin_there(config, under_callgrind, fixes_cpu=settings.simulate_cpu == "baseline")
 
 
 def _valgrind(caches: str | None) -> tuple[str, str]:
@@ -103,7 +103,8 @@ def header(config: pytest.Config, settings: Settings) -> str | None:
     """Return the line of pytest's header that says what is simulated; None where no test runs."""
     if _runs_no_test(config):
         return None
-    return f"imu: simulated caches {simulated_caches_of(settings.caches)}; memory is not measured"
+    simulated = f"{simulated_caches_of(settings.caches)}, {settings.simulate_cpu} CPU"
+    return f"imu: simulated caches {simulated}; memory is not measured"
 
 
 def _is_budgeted(item: pytest.Item) -> bool:
@@ -126,13 +127,15 @@ def _has_workers(config: pytest.Config) -> bool:
     return bool(config.getoption("tx", None)) and config.getoption("dist", "no") != "no"
 
 
-def _start_again(config: pytest.Config, command: Callable[[Sequence[str], Path], list[str]]) -> NoReturn:
+def _start_again(
+    config: pytest.Config, command: Callable[[Sequence[str], Path], list[str]], *, fixes_cpu: bool
+) -> NoReturn:
     """Put the same pytest, under callgrind, in this one's place."""
     arguments = [str(argument) for argument in config.invocation_params.args]
     if not _is_own_program(arguments) or config.invocation_params.plugins:
         _refuse("another program called pytest.main(); start it as pytest or python -m pytest")
     environment = _initial_environment()
-    environment |= _marks(environment)
+    environment |= _marks(environment, fixes_cpu=fixes_cpu)
     words = command([sys.executable, *sys.orig_argv[1:]], _private_folder())
     _let_go_of_the_terminal(config)
     os.chdir(config.invocation_params.dir)
@@ -157,13 +160,14 @@ def _let_go_of_the_terminal(config: pytest.Config) -> None:
 
 
 def _simulate_workers(
-    config: pytest.Config, command: Callable[[Sequence[str], Path], list[str]]
+    config: pytest.Config, command: Callable[[Sequence[str], Path], list[str]], *, fixes_cpu: bool
 ) -> None:
     """Let xdist start its workers under callgrind, while this process runs as it is."""
     remote = [spec for spec in config.option.tx if _LOCAL_WORKER.fullmatch(spec) is None]
     if remote:
         _refuse(f"cannot start the worker {remote[0]!r} under valgrind; use --tx popen")
-    marks = [f"{name}={value}" for name, value in _marks(os.environ).items()]
+    added = _marks(os.environ, fixes_cpu=fixes_cpu)
+    marks = [f"{name}={value}" for name, value in added.items()]
     words = [shutil.which("env") or "env", *marks, *command([sys.executable], _private_folder())]
     config.option.tx = [f"{spec}//python={shlex.join(words)}" for spec in config.option.tx]
 
@@ -177,14 +181,24 @@ def _private_folder() -> Path:
     return folder
 
 
-def _marks(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return what is added to the environment: a fixed hash seed, and what to put back."""
+def _marks(environment: Mapping[str, str], *, fixes_cpu: bool) -> dict[str, str]:
+    """Return what is added to the environment: a fixed hash seed and CPU, and what to put back."""
     was = {f"{MARK}_{name}": environment[name] for name in CHANGED if name in environment}
-    return {"PYTHONHASHSEED": "0", MARK: "yes", **was}
+    fixed = cpu.baseline(environment) if fixes_cpu else {}
+    if fixed and not cpu.starts_with(fixed, environment):
+        _refuse("this C library does not run on a baseline CPU; set imu_simulate_cpu = host")
+    return {"PYTHONHASHSEED": "0", MARK: "yes", **was, **fixed}
 
 
 def _put_back() -> None:
     """Give this process's environment back what it was, so that the programs that tests start see it."""
+    at_import = {
+        name: os.environ[name]
+        for name in cpu.READ_AT_IMPORT
+        if name in os.environ and f"{MARK}_{name}" not in os.environ
+    }
+    if at_import:
+        sys.meta_path.insert(0, cpu.AtImport(at_import))
     for name in CHANGED:
         os.environ.pop(name, None)
         was = os.environ.pop(f"{MARK}_{name}", None)

@@ -11,17 +11,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pytest_imu.core.budgets import (
-    AnyBudget,
-    Budget,
-    BudgetPhase,
-    EventBudget,
-    Metric,
-    Terms,
-    Verdict,
-    check,
-    unchecked,
-)
+from pytest_imu.core.budgets import AnyBudget, Budget, BudgetPhase, EventBudget, Metric, Verdict
+from pytest_imu.core.checks import Terms, check, unchecked
 from pytest_imu.core.model import CounterReading, Measurement, Phase, Source
 from pytest_imu.core.tolerance import Tolerance
 from pytest_imu.core.units import MIB
@@ -306,7 +297,7 @@ def test_only_uncounted_events_are_demanded() -> None:
             CounterReading(event="cache-misses", value=2000, running_percent=46.0),
             (
                 "cache-misses 2,000 is over max_cache_misses(1_000) by 1,000 (100 %); "
-                "scaled, perf counted 46 % of the time"
+                "scaled, counted 46 % of the time"
             ),
         ),
         (

@@ -93,6 +93,7 @@ def test_plain_form() -> None:
                 "running_percent": 99.5,
                 "reason": None,
                 "samples": [8000.0, 823.0],
+                "user_only": False,
                 "source": "perf",
             },
             "cycles": {
@@ -101,6 +102,7 @@ def test_plain_form() -> None:
                 "running_percent": None,
                 "reason": "not supported by this machine",
                 "samples": [],
+                "user_only": False,
                 "source": "perf",
             },
         },
@@ -119,7 +121,8 @@ readings = st.builds(
     running_percent=numbers,
     reason=st.none() | st.text(),
     samples=st.lists(st.floats(allow_nan=False, allow_infinity=False)).map(tuple),
-    source=st.sampled_from(["perf", "callgrind"]),
+    user_only=st.booleans(),
+    source=st.sampled_from(["kernel", "perf", "callgrind"]),
 )
 measurements = st.builds(
     Measurement,

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pytest_imu.core import outfile
-from pytest_imu.core.outfile import check_writable, own_descriptor, writing
+from pytest_imu.core.outfile import check_writable, own_descriptor, replace_all, writing
 
 needs_pipes = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 needs_posix = pytest.mark.skipif(os.name != "posix", reason="needs owners and permissions")
@@ -197,3 +197,35 @@ def test_number_of_another_file_is_not_written_to(tmp_path: Path) -> None:
         os.close(descriptor)
 
     assert [0, 0] == [(tmp_path / name).stat().st_size for name in ("ours", "theirs")]
+
+
+@pytest.mark.parametrize("fails", [None, "second", "third"])
+def test_several_files_are_replaced_all_or_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str | None
+) -> None:
+    """What one of them hinders is undone in the others; permissions stay, and a link is followed."""
+    paths = [tmp_path / name for name in ("first", "second", "third")]
+    for path in paths:
+        path.write_bytes(b"old")
+        path.chmod(0o640)
+    link = tmp_path / "link"
+    link.symlink_to(paths[0])
+    contents = {link: b"new\xff", paths[1]: b"new\xff", paths[2]: b"new\xff"}
+    real_replace = os.replace
+
+    def replace(source: Path, target: Path) -> None:
+        if target.name == fails:
+            raise PermissionError(errno.EACCES, "refused", str(target))
+        real_replace(source, target)
+
+    monkeypatch.setattr(outfile, "_replace", replace)
+    if fails is None:
+        replace_all(contents)
+    else:
+        with pytest.raises(PermissionError):
+            replace_all(contents)
+    expected = b"new\xff" if fails is None else b"old"
+    assert [expected] * 3 == [path.read_bytes() for path in paths]
+    assert [0o640] * 3 == [stat.S_IMODE(path.stat().st_mode) for path in paths]
+    assert link.is_symlink()
+    assert 4 == len(list(tmp_path.iterdir()))

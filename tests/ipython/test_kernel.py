@@ -271,6 +271,7 @@ def test_interrupted_cell_is_reported(notebook: Notebook) -> None:
 @pytest.mark.needs_perf
 def test_unloading_leaves_nothing_running(notebook: Notebook) -> None:
     """After unloading there is no report, no thread of ours, no perf and no name of ours."""
+    notebook.run("%config ImuMagics.counters = 'perf'")
     notebook.run("%imu live on\n%config ImuMagics.live_after_s = 0.1\n%imu perf page-faults")
     counted = displays(notebook.run("time.sleep(0.3)"))[-1]["text/plain"]
     assert "perf value for page-faults averages to " in counted

@@ -390,14 +390,22 @@ def test_switched_off_and_on_inside_a_command(shell: Shell) -> None:
     assert 0 == seen["open"]
 
 
-@pytest.mark.needs_perf
-def test_perf(shell: Shell) -> None:
+@pytest.mark.parametrize(
+    ("counters", "source"),
+    [
+        pytest.param("auto", "perf_event_open", marks=pytest.mark.needs_kernel_counts),
+        pytest.param("perf", "perf stat", marks=pytest.mark.needs_perf),
+    ],
+)
+def test_perf(shell: Shell, counters: str, source: str) -> None:
     """Events are counted exactly, shown as a sparkline or as all samples, changed and ended; perf's own
     process is no child process of the person's.
     """
-    seen = shell(r"""
+    seen = shell(
+        r"""
         def lines(name, source):
             seen[name] = run(source)
+        run("%config ImuMagics.counters = 'COUNTERS'")
         run("import mmap; touch = lambda n: [m.__setitem__(i, 1) for m in [mmap.mmap(-1, n*4096)]"
             " for i in range(0, n*4096, 4096)] and None")
         run("touch(10)")
@@ -417,8 +425,9 @@ def test_perf(shell: Shell) -> None:
         seen["row"] = {row["command"]: row.get("page-faults") for row in shell.user_ns["imu_history"]}
         with open(f"/proc/self/task/{os.getpid()}/children") as file:
             seen["children"] = file.read()
-    """)
-    say = "in each command with perf stat; %imu perf off stops it"
+    """.replace("COUNTERS", counters)
+    )
+    say = f"in each command with {source}; %imu perf off stops it"
     assert [f"counting page-faults {say}"] == seen["start"][:-1]
     assert [f"counting page-faults {say}"] == seen["raw alone"][:1] == seen["on"][:1]
     report, counted = seen["counted"]
@@ -427,7 +436,7 @@ def test_perf(shell: Shell) -> None:
     match = re.fullmatch(count, counted)
     assert match is not None, counted
     assert 5000 <= int(match[1].replace(",", "")) <= 5200
-    assert "counting: page-faults (perf stat)" == seen["status"][2]
+    assert f"counting: page-faults ({source})" == seen["status"][2]
     # The command that changes the events says nothing of those that it stopped counting.
     assert [f"counting page-faults {say}"] == seen["raw"][:-1]
     pattern = r"perf value for page-faults averages to [\d,]+/second, raw samples: \[(.*)\]"
@@ -455,6 +464,7 @@ def test_perf_that_dies(shell: Shell) -> None:
                 pass
         session = shell.magics_manager.registry["ImuMagics"].session
         shell.user_ns["kill"] = kill
+        run("%config ImuMagics.counters = 'perf'")
         run("%imu perf page-faults")
         run("pass")
         kill()
@@ -468,18 +478,28 @@ def test_perf_that_dies(shell: Shell) -> None:
 
 
 @pytest.mark.needs_perf
-def test_unknown_event_is_said_once(shell: Shell) -> None:
-    """An event that perf does not know is n/a with its reason, once, and again once it is asked anew."""
+def test_unknown_event_is_refused(shell: Shell) -> None:
+    """An event that nothing knows is no event, and what was counted before is counted on."""
     seen = shell("""
-        run("%imu perf nonsense,page-faults")
-        seen["lines"] = [[line.split(" averages")[0] for line in run("pass")[1:]] for _ in range(2)]
-        run("%imu perf nonsense")
-        seen["anew"] = run("pass")[1:]
+        run("%imu perf page-faults")
+        seen["refused"] = error("%imu perf task-clock,nonsense")
+        seen["next"] = run("pass")
     """)
-    said = "perf value for nonsense: n/a, perf does not know the event 'nonsense'"
-    page_faults = "perf value for page-faults"
-    assert [[page_faults, said], [page_faults]] == seen["lines"]
-    assert [said] == seen["anew"]
+    fault = "invalid value 'nonsense' for %imu perf: expected an event as `perf list` names it"
+    assert f"UsageError: {fault}" == seen["refused"][-1]
+    assert ["perf value for page-faults"] == [line.split(" averages")[0] for line in seen["next"][1:]]
+
+
+def test_event_that_cannot_be_counted(shell: Shell) -> None:
+    """The answer to `%imu perf` itself says so, with the reason, and no command says it once more."""
+    seen = shell("""
+        run("%config ImuMagics.counters = 'callgrind'")
+        seen["lines"] = [run("%imu perf cache-misses"), run("pass"), run("%imu perf"), run("pass")]
+    """)
+    reason = "perf value for cache-misses: n/a, no valgrind runs this process, not callgrind"
+    first, quiet, again, quiet_again = seen["lines"]
+    assert [reason.replace("perf", "callgrind")] == first[1:-1] == again[1:-1]
+    assert (1, 1) == (len(quiet), len(quiet_again))
 
 
 def test_no_perf_is_said_once(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -491,13 +511,13 @@ def test_no_perf_is_said_once(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> 
         def absent():
             raise CannotCountError("there is no perf here")
         perf_stat.PerfStat.__init__.__kwdefaults__["find"] = absent
-        seen["start"] = run("%imu perf")[0]
+        run("%config ImuMagics.counters = 'perf'")
+        seen["start"] = run("%imu perf")
         seen["lines"] = [run("a = 1"), run("a = 2")]
     """)
-    assert seen["start"].startswith("counting cache-misses in each command with perf stat")
-    first, second = seen["lines"]
-    assert "perf value for cache-misses: n/a, there is no perf here" == first[1]
-    assert (2, 1) == (len(first), len(second))
+    assert seen["start"][0].startswith("counting cache-misses in each command with perf stat")
+    assert "perf value for cache-misses: n/a, there is no perf here" == seen["start"][1]
+    assert [1, 1] == [len(lines) for lines in seen["lines"]]
 
 
 def test_wrong_words_say_what_was_expected(shell: Shell) -> None:

@@ -11,6 +11,7 @@ from ipython_hooks import records, wording
 from ipython_hooks.notes import notes_on
 from ipython_hooks.records import CommandRecord, largest
 from ipython_hooks.repeat import Repeated
+from pytest_imu.core.counters.source import CounterChoice
 from pytest_imu.core.model import CounterReading, Measurement
 from pytest_imu.core.units import MIB
 
@@ -46,6 +47,7 @@ class SetOptions:
     gc: bool = False
     live_interval_s: float = 0.5
     live_after_s: float = 2.0
+    counters: CounterChoice = "auto"
     perf_idle_s: float = 60.0
 
 
@@ -158,8 +160,9 @@ def test_notes_follow_the_numbers() -> None:
         (MIB - 1, 10**9, {"output_number": 5}, ()),
         (MIB, 10**9, {"output_number": 5}, ("the result is kept alive by Out[5]",)),
         (0, 10**9, {"reusable_bytes": None}, ()),
-        (0, 10**9, {"reusable_bytes": MIB - 1}, ()),
-        (0, 10**9, {"reusable_bytes": MIB}, ("reused up to 1.0 MiB that Python had kept",)),
+        (0, 10**9, {"reusable_bytes": 5 * MIB - 1}, ()),
+        (0, 10**9, {"reusable_bytes": 5 * MIB}, ("reused up to 5.0 MiB that Python had kept",)),
+        (100 * MIB, 10**9, {"reusable_bytes": 9 * MIB}, ()),
         (0, 10_000, {"reusable_bytes": 400 * MIB}, ()),  # 10 µs fill nothing
         (0, 10**9, {"had_children": True}, ("had child processes, not counted",)),
     ],

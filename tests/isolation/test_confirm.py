@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -217,11 +218,12 @@ def test_where_it_cannot_be_run_alone(pytester: pytest.Pytester) -> None:
 
     result.assert_outcomes(passed=2, failed=7)
     reasons = {name: test["budgets"][0]["not_alone"] for name, test in tests.items() if test["budgets"]}
+    # Ten times the first run, and at least what the conftest says: on a busy machine that may be more.
+    assert re.fullmatch(r"it had not ended after \d+ s", reasons.pop("test_hangs_there"))
     assert {
         "test_fails_there": "it failed in its call: the port is in use",
         "test_skips_there": "it was skipped in its call: not twice",
         "test_dies_there": "the child process was killed by SIGKILL (signal 9)",
-        "test_hangs_there": "it had not ended after 1 s",
         "test_exits_there": "it was left by exit",
         "test_must_not_run_twice": "it is marked imu_no_rerun",
         "test_failed_by_itself": None,

@@ -171,7 +171,7 @@ def test_stopped_child(pytester: pytest.Pytester) -> None:
     result.assert_outcomes(passed=3, failed=2)
     result.stdout.fnmatch_lines(
         [
-            f"*was stopped by {name}*, and killed when nobody let it go on"
+            f"*was stopped by {name}*, and killed because nothing continued it"
             for name in ("SIGSTOP", "SIGTSTP")
         ]
     )

@@ -36,6 +36,10 @@ TOUCHING = """
     def test_broken():
         touch(2000)
 """
+SOURCES = [
+    pytest.param("kernel", marks=pytest.mark.needs_kernel_counts),
+    pytest.param("perf", marks=pytest.mark.needs_perf),
+]
 BREACH = 'page-faults 2,00? is over max_events("page-faults", 500) by 1,50? (30? %)'
 
 
@@ -60,13 +64,14 @@ def counters_of(document: dict[str, Any], name: str) -> dict[str, Any]:
     return counters
 
 
-@pytest.mark.needs_perf
-def test_counts_are_reported_everywhere(pytester: pytest.Pytester) -> None:
+@pytest.mark.parametrize("source", SOURCES)
+def test_counts_are_reported_everywhere(pytester: pytest.Pytester, source: str) -> None:
     """`--imu-perf=EVENTS` gives each test's call its counts: section, JSON and JUnit XML."""
     pytester.makepyfile(TOUCHING)
     result = run(
         pytester,
         "--imu-perf=page-faults,task-clock",
+        f"--imu-counters={source}",
         "--imu-json=out.json",
         "--junitxml=out.xml",
         "-v",
@@ -82,8 +87,8 @@ def test_counts_are_reported_everywhere(pytester: pytest.Pytester) -> None:
     )
     document = json.loads((pytester.path / "out.json").read_text(encoding="utf-8"))
     faults = counters_of(document, "test_thousand")["page-faults"]
-    keys = {"value", "per_second", "running_percent", "reason", "samples", "source"}
-    assert (keys, "perf") == (faults.keys(), faults["source"])
+    keys = {"value", "per_second", "running_percent", "reason", "samples", "user_only", "source"}
+    assert (keys, source) == (faults.keys(), faults["source"])
     assert 1000 <= faults["value"] <= 1005
     assert (None, 100.0, [faults["value"]]) == (
         faults["reason"],
@@ -106,10 +111,11 @@ def test_counts_are_reported_everywhere(pytester: pytest.Pytester) -> None:
     }
     assert str(faults["value"]) == properties["imu_page_faults"]
     assert {"imu_page_faults_per_second", "imu_task_clock"} <= properties.keys()
-    assert "perf" == properties["imu_counter_source"]
+    assert source == properties["imu_counter_source"]
+    assert source == document["environment"]["counter_source"]
 
 
-@pytest.mark.needs_perf
+@pytest.mark.needs_kernel_counts
 def test_event_budget_alone_switches_counting_on(pytester: pytest.Pytester) -> None:
     """Without any option a test with an event budget is counted, and the others are not measured."""
     pytester.makepyfile(TOUCHING)
@@ -121,14 +127,14 @@ def test_event_budget_alone_switches_counting_on(pytester: pytest.Pytester) -> N
     assert 1200 <= counters_of(document, "test_kept")["page-faults"]["value"] <= 1225
 
 
-@pytest.mark.needs_perf
+@pytest.mark.needs_kernel_counts
 def test_each_worker_counts_for_itself(pytester: pytest.Pytester) -> None:
     """Under xdist the counts are as without, and the legend warns of the neighbours."""
     pytester.makepyfile(TOUCHING)
     workers = ("-p", "xdist", "-n", "2")
     result = run(pytester, "--imu-perf=page-faults", *workers, "--imu-json=out.json")
     result.assert_outcomes(passed=2, failed=1)
-    result.stdout.fnmatch_lines(["counts of several workers: they share the caches, *"])
+    result.stdout.fnmatch_lines(["counts of several workers: they share the caches *"])
     document = json.loads((pytester.path / "out.json").read_text(encoding="utf-8"))
     assert 1000 <= counters_of(document, "test_thousand")["page-faults"]["value"] <= 1005
 
@@ -140,7 +146,8 @@ def test_no_perf_is_left_behind(pytester: pytest.Pytester) -> None:
     endings = {"pass": 0, "raise KeyboardInterrupt": 2, "os._exit(7)": 7}
     for number, (ending, status) in enumerate(endings.items()):
         pytester.makepyfile(**{f"test_{number}": noting + ending})
-        assert status == run(pytester, "--imu-perf=page-faults", f"test_{number}.py").ret
+        perf = ("--imu-perf=page-faults", "--imu-counters=perf")
+        assert status == run(pytester, *perf, f"test_{number}.py").ret
         wanted = f"\0stat\0-p\0{(pytester.path / 'pid').read_text(encoding='ascii')}\0".encode()
         # A perf whose process was killed sees that at its next tick.
         for _ in range(10_000):
@@ -161,6 +168,73 @@ def perfs(wanted: bytes) -> list[Path]:
     return found
 
 
+@pytest.mark.needs_kernel_counts
+@pytest.mark.parametrize("isolated", [False, True])
+def test_kernel_counts_beside_perf(pytester: pytest.Pytester, isolated: bool) -> None:  # noqa: FBT001 - pytest passes it
+    """Where perf alone knows an event the kernel counts the others, and each reading says which did;
+    in an isolated test as well.
+    """
+    without = pytester.makepyfile("def test_it(): bytearray(100 * 4096)")
+    events = "--imu-perf=page-faults,sched:sched_nothing,cache-misses:u"
+    result = run(pytester, events, *["--imu-isolate"] * isolated, "--imu-json=out.json", str(without))
+    result.assert_outcomes(passed=1)
+    document = json.loads((pytester.path / "out.json").read_text(encoding="utf-8"))
+    counters = counters_of(document, "test_it")
+    assert events.partition("=")[2].split(",") == list(counters)
+    assert ["kernel", "perf", "kernel"] == [one["source"] for one in counters.values()]
+    assert 0 < counters["page-faults"]["value"] < 5000
+    assert counters["sched:sched_nothing"]["reason"]
+    assert "kernel" == document["environment"]["counter_source"]
+
+
+@pytest.mark.needs_user_space_counts
+def test_counts_of_user_space_alone(pytester: pytest.Pytester) -> None:
+    """Who may count no more than user space is told so: in the heading, below the table, in the JSON."""
+    pytester.makepyfile(TOUCHING)
+    pytester.makeconftest(
+        """
+        import ctypes, struct
+
+        # CAP_SYS_ADMIN and CAP_PERFMON, each by its number's place in the two words of a set.
+        LOOKING_INTO_THE_KERNEL = 1 << 21 | 1 << 38
+
+        def pytest_collection_finish():
+            libc = ctypes.CDLL(None)
+            version = ctypes.create_string_buffer(struct.pack("Ii", 0x20080522, 0))
+            data = ctypes.create_string_buffer(24)
+            assert 0 == libc.capget(version, data)
+            low, high = struct.unpack_from("I8xI", data)
+            effective = (low | high << 32) & ~LOOKING_INTO_THE_KERNEL
+            struct.pack_into("I", data, 0, effective & 0xFFFFFFFF)
+            struct.pack_into("I", data, 12, effective >> 32)
+            assert 0 == libc.capset(version, data)
+        """
+    )
+    asked = ("--imu-perf=page-faults,context-switches", "-k", "thousand")
+    result = run(pytester, *asked, "--imu-json=out.json")
+    result.stdout.fnmatch_lines(
+        [
+            "*  page-faults:u  * /s  context-switches  test",
+            "n/a in 1 row: context-switches not permitted (*paranoid=1 on the host*",
+            "page-faults:u: in user space only, as no more is allowed",
+        ]
+    )
+    document = json.loads((pytester.path / "out.json").read_text(encoding="utf-8"))
+    counters = counters_of(document, "thousand")
+    assert (True, None) == (counters["page-faults"]["user_only"], counters["context-switches"]["value"])
+    assert "sysctl kernel.perf_event_paranoid=1" in counters["context-switches"]["reason"]
+
+
+@pytest.mark.needs_kernel_counts
+def test_no_descriptor_is_left(pytester: pytest.Pytester) -> None:
+    """A run in this process leaves no descriptor of an event: each test here is looked at for that."""
+    pytester.makepyfile("def test_it(): pass")
+    asked = ("--imu-perf=page-faults,task-clock", "-p", "no:cacheprovider")
+    result = pytester.runpytest_inprocess("-p", "pytest_imu.plugin", *asked)
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["*page-faults */s  task-clock  test"])
+
+
 BUDGETED = """
     import pytest
 
@@ -178,7 +252,7 @@ def test_machine_without_counters_says_so_once(
     """Where nothing can be counted the run passes, the budgets are unchecked, and one line says why."""
     without_perf(pytester, monkeypatch)
     pytester.makepyfile(BUDGETED)
-    result = run(pytester, "--imu", "--imu-json=out.json")
+    result = run(pytester, "--imu", "--imu-counters=perf", "--imu-json=out.json")
     result.assert_outcomes(passed=3)
     reason = f"{pytester.path}/bin/perf is the distribution's wrapper, without a perf for this kernel"
     result.stdout.fnmatch_lines(
@@ -203,7 +277,7 @@ def test_required_counts_fail_where_there_are_none(
     """With `imu_perf_required` a budget that could not be checked fails its test, with the reason."""
     without_perf(pytester, monkeypatch)
     pytester.makepyfile(BUDGETED)
-    result = run(pytester, "-o", "imu_perf_required=true")
+    result = run(pytester, "-o", "imu_perf_required=true", "-o", "imu_counters=perf")
     result.assert_outcomes(failed=3)
     result.stdout.fnmatch_lines(
         ["max_cache_misses(100_000) could not be checked: cache-misses: *; imu_perf_required is on"]
@@ -228,7 +302,7 @@ def test_cache_misses_for_real(pytester: pytest.Pytester) -> None:
     result.stdout.fnmatch_lines(["cache-misses * is over max_cache_misses(1) by *"])
 
 
-@pytest.mark.needs_perf
+@pytest.mark.needs_kernel_counts
 def test_closest_event_budget_wins(pytester: pytest.Pytester) -> None:
     """A parameter's limit is closer than the function's, which is closer than the module's."""
     pytester.makepyfile(
@@ -310,7 +384,7 @@ def test_option_that_makes_no_sense(pytester: pytest.Pytester, arguments: list[s
     result.stderr.fnmatch_lines([f"ERROR: invalid value {fault}"])
 
 
-@pytest.mark.needs_perf
+@pytest.mark.needs_kernel_counts
 def test_ini_counts_too(pytester: pytest.Pytester) -> None:
     """`imu_perf` in the ini file counts in every run, and the section comes with `--imu`."""
     pytester.makeini("[pytest]\nimu_perf = page-faults")
@@ -320,8 +394,8 @@ def test_ini_counts_too(pytester: pytest.Pytester) -> None:
     assert f"Python {sys.version.split()[0]}" in result.stdout.str()
 
 
-@pytest.mark.needs_perf
-def test_clock_that_a_test_stops(pytester: pytest.Pytester) -> None:
+@pytest.mark.parametrize("source", SOURCES)
+def test_clock_that_a_test_stops(pytester: pytest.Pytester, source: str) -> None:
     """A test that breaks the clock and the sleep is counted, and so is the next one."""
     pytester.makepyfile(
         """
@@ -338,15 +412,16 @@ def test_clock_that_a_test_stops(pytester: pytest.Pytester) -> None:
             assert time.monotonic() > 0
         """
     )
-    result = run(pytester, "--imu-perf=page-faults", "--imu-json=out.json")
+    counting = ("--imu-perf=page-faults", f"--imu-counters={source}")
+    result = run(pytester, *counting, "--imu-json=out.json")
     result.assert_outcomes(passed=2)
     document = json.loads((pytester.path / "out.json").read_text(encoding="utf-8"))
     for name in ("test_breaks", "test_after"):
         assert counters_of(document, name)["page-faults"]["reason"] is None
 
 
-@pytest.mark.needs_perf
-def test_mocks_of_fixtures(pytester: pytest.Pytester) -> None:
+@pytest.mark.parametrize("source", SOURCES)
+def test_mocks_of_fixtures(pytester: pytest.Pytester, source: str) -> None:
     """What a fixture hides from its test is not hidden from us: its budget is checked, and the next."""
     pytester.makepyfile(
         """
@@ -387,7 +462,10 @@ def test_mocks_of_fixtures(pytester: pytest.Pytester) -> None:
             pass
         """
     )
-    result = run(pytester, "--imu-json=out.json", "-s")  # for capturing holds descriptors, too
+    counting = ("-o", f"imu_counters={source}")
+    result = run(
+        pytester, *counting, "--imu-json=out.json", "-s"
+    )  # for capturing holds descriptors, too
     document = json.loads((pytester.path / "out.json").read_text(encoding="utf-8"))
     verdicts = {test["nodeid"].rpartition("::")[2]: test["budgets"][0] for test in document["tests"]}
     for name in ("test_hidden", "test_plain", "test_after"):

@@ -81,7 +81,15 @@ def test_last_line_names_the_test_that_was_killed(pytester: pytest.Pytester) -> 
     common = ["pid", "time", "rss_bytes"]
     end_of_big = lines[3]
     assert ["event", "nodeid", "attempt", "worker", *common] == list(lines[-1])
-    found = ["outcome", "phases", "teardown_kept_bytes", "blocks", "budgets"]
+    found = [
+        "outcome",
+        "failed_by_budget",
+        "isolated",
+        "phases",
+        "teardown_kept_bytes",
+        "blocks",
+        "budgets",
+    ]
     numbers = [*found, "peak_bytes", "delta_bytes"]
     assert ["event", "nodeid", "attempt", "worker", *numbers, *common] == list(end_of_big)
     assert ("passed", 1, None) == tuple(end_of_big[key] for key in ("outcome", "attempt", "worker"))
@@ -473,7 +481,7 @@ def test_log_has_what_the_json_file_has(pytester: pytest.Pytester, mode: str) ->
 
     result.assert_outcomes(passed=2, failed=1, skipped=1, errors=1)
     assert document["schema"] == run_line["schema"]
-    later = {"noise_floor_bytes", "counter_source"}
+    later = {"noise_floor_bytes", "counter_source", "sources"}
     assert run_line["environment"] == {
         key: value for key, value in document["environment"].items() if key not in later
     }

@@ -8,7 +8,7 @@ import re
 import pytest
 
 from pytest_imu.core.units import MIB
-from pytest_imu.report.suggestions import suggested_mib
+from pytest_imu.history.headroom import suggested_mib
 from running import run_and_read
 
 UNDECIDED = ("-o", "imu_confirm=false")

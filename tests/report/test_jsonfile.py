@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from pytest_imu.history.source import digest
 from running import run, run_here
 
 needs_no_root = pytest.mark.skipif(
@@ -27,6 +28,8 @@ TEST_KEYS = [
     "attempt",
     "worker",
     "outcome",
+    "failed_by_budget",
+    "isolated",
     "phases",
     "teardown_kept_bytes",
     "blocks",
@@ -150,6 +153,9 @@ def test_document_shape(pytester: pytest.Pytester) -> None:
     assert 1 == document["schema"]
     assert dt.timedelta(0) == dt.datetime.fromisoformat(document["created"]).utcoffset()
     assert {"python", "platform", "pytest", "pytest_imu", "plugins"} <= set(document["environment"])
+    assert pytest.__version__ == document["environment"]["packages"]["pytest"]
+    source = digest((pytester.path / "test_it.py").read_bytes())
+    assert {"test_it.py": source} == document["environment"]["sources"]
     for test in document["tests"]:
         assert TEST_KEYS == list(test)
         assert (1, None) == (test["attempt"], test["worker"])

@@ -102,6 +102,7 @@ def test_simulated_run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatc
     """Counts are there and called simulated, memory is not, and the tests see what they always see."""
     monkeypatch.setenv("PYTHONHASHSEED", "7")
     monkeypatch.setenv("IMU_TEST", "a b=c")
+    monkeypatch.setenv("COLUMNS", "160")
     pytester.makepyfile(SUITE)
     files = ("--imu-json=out.json", "--imu-log=out.jsonl", "--junitxml=out.xml")
     result = simulate(pytester, "-rP", *files, "--imu-simulate")
@@ -116,14 +117,14 @@ def test_simulated_run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatc
     ).stdout.strip()
     result.stdout.fnmatch_lines(
         [
-            f"imu: simulated caches {CACHES}; memory is not measured",
+            f"imu: simulated caches {CACHES}, baseline CPU; memory is not measured",
             'L1-dcache-load-misses * is over max_events("L1-dcache-load-misses", 10) by *; simulated',
             f"environment ['7', None, None, 'a b=c'] {seed_of_zero}",
             "peak *  cache-misses  L1-dcache-load-misses  branch-misses  page-faults  test",
             " n/a    n/a    n/a *:test_broken",
             "5 of 5 tests, most cache-misses first",
             "n/a in 5 rows: simulated run: the numbers would include valgrind's own memory",
-            f"counts simulated by callgrind: {CACHES}",
+            f"counts simulated by callgrind: {CACHES}, baseline CPU",
             "1 budget not checked: page-faults not supported by callgrind",
             "1 budget not checked: simulated run",
         ]
@@ -165,7 +166,7 @@ def test_workers_are_simulated(pytester: pytest.Pytester) -> None:
     )
     result.assert_outcomes(passed=2, failed=1)
     caches = CACHES.replace("D1=32768", "D1=65536")
-    result.stdout.fnmatch_lines([f"counts simulated by callgrind: {caches}"])
+    result.stdout.fnmatch_lines([f"counts simulated by callgrind: {caches}, baseline CPU"])
     result.stdout.no_fnmatch_line("counts of several workers*")
     document = json.loads((pytester.path / "out.json").read_text(encoding="utf-8"))
     assert f"callgrind, simulated caches {caches}" == document["environment"]["counter_source"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from pytest_imu.core.invalid import InvalidValueError
 
@@ -13,6 +13,13 @@ if TYPE_CHECKING:
 
 CACHE_MISSES = "cache-misses"
 """What is counted where nobody names an event."""
+
+CounterChoice = Literal["auto", "kernel", "perf", "callgrind"]
+"""What may be asked to count; "auto" takes what there is."""
+
+EVENT_EXPECTED = "an event as `perf list` names it"
+UNKNOWN_EVENT = "perf does not know the event"
+"""How the reason begins where an event is none."""
 
 # What perf lets stand in an event: names, modifiers, PMU terms and raw codes. No blanks, no quotes,
 # no leading dash that could pass for an option, and no longer than any name is.
@@ -35,7 +42,7 @@ def is_event(event: object) -> bool:
 def check_event(event: str) -> str:
     """Return the event if it may reach a command line; raises InvalidValueError."""
     if not is_event(event):
-        raise InvalidValueError(event, "an event as `perf list` names it")
+        raise InvalidValueError(event, EVENT_EXPECTED)
     return event
 
 
@@ -66,6 +73,9 @@ class CounterSource(Protocol):
 
     def stop(self) -> None:
         """End whatever was started."""
+
+    def anew(self) -> CounterSource:
+        """Return the same for another process: one that was forked from this one, and calls this."""
 
 
 def uncounted(

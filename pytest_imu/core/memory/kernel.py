@@ -88,7 +88,7 @@ class KernelPeak:
         above_bytes = self._read_status().high_water_bytes
         self._reset()
         if above_bytes - self._read_status().high_water_bytes < block_bytes // 2:
-            message = "clear_refs left VmHWM where it was"
+            message = "clear_refs did not lower VmHWM"
             raise OSError(message)
 
     def open(self, settle: Settle | None = None) -> KernelWindow:

@@ -47,6 +47,14 @@ def choose_peak_source(
     return source
 
 
+def resolution_bytes() -> int:
+    """Return how far a peak of this process may be off; 0 where peaks are sampled, or not measured."""
+    try:
+        return peak_source().resolution_bytes or 0
+    except Exception:  # noqa: BLE001 - why there is none stands in each measurement
+        return 0
+
+
 @functools.cache
 def peak_source() -> PeakSource[Any]:  # Any: a source takes back the windows that it gave
     """Return this process's one source of peaks, chosen at the first call; raises NotMeasuredError.

@@ -436,7 +436,7 @@ class TestChoice:
         source = kernel.source()
         source._reset = lambda: None
         chosen = choose_peak_source("linux", kernel=lambda: source, readers=kernel.readers)
-        assert "sampled (/proc refused: clear_refs left VmHWM where it was)" == chosen.label
+        assert "sampled (/proc refused: clear_refs did not lower VmHWM)" == chosen.label
 
     @pytest.mark.parametrize("tool", ["callgrind", "memcheck"])
     def test_nothing_is_measured_under_valgrind(self, tool: str) -> None:

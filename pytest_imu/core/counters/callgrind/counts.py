@@ -117,6 +117,10 @@ class Callgrind(Source[Costs]):
     def __init__(self, events: Sequence[str], *, counters: Counters[Costs] | None = None) -> None:
         super().__init__(events, counters or process_counters(os.getpid()))
 
+    def anew(self) -> Callgrind:
+        """Return the same for a process that was forked from this one."""
+        return Callgrind(self.events)
+
     def open(self) -> Window[Costs]:
         """Begin to count."""
         if not self.counters.open_windows and self._collects_garbage():

@@ -116,6 +116,10 @@ class PerfStat(Source[Samples]):
     ) -> None:
         super().__init__(events, Counters(PerfBackEnd(events, find), idle_s=idle_s))
 
+    def anew(self) -> PerfStat:
+        """Return the same for a process that was forked from this one."""
+        return PerfStat(self.events)
+
 
 def reading_of(event: str, samples: Sequence[EventSample], duration_ns: int) -> CounterReading:
     """Return one event's total, rate, share of time on the hardware and samples of 100 ms."""

@@ -1,0 +1,1 @@
+"""Counting with the kernel's own call, `perf_event_open`."""
