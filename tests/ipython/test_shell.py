@@ -693,7 +693,7 @@ def test_saved_session_has_the_shape_of_a_test_run(shell: Shell, tmp_path: Path)
     test_run = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))
     assert test_run.keys() == session.keys()
     assert test_run["schema"] == session["schema"]
-    ours_alone = {"pytest", "plugins", "noise_floor_bytes"}
+    ours_alone = {"pytest", "plugins", "packages", "sources", "noise_floor_bytes"}
     assert test_run["environment"].keys() == session["environment"].keys() | ours_alone
     assert test_run["tests"][0].keys() | {"notes"} == session["tests"][0].keys()
     assert test_run["tests"][0]["phases"].keys() == session["tests"][0]["phases"].keys()
