@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 SortKey = Literal["peak", "delta", "total", "time", "name"]
 OnBreach = Literal["fail", "warn"]
 Which = Literal["off", "budgets", "all"]
+WhyWhich = Literal["off", "broken", "all"]
 
 
 def _parse_count(value: object) -> int:
@@ -96,4 +97,5 @@ TOLERANCE = Kind(
 SORT: Kind[SortKey] = _one_of(get_args(SortKey), "KEY")
 ON_BREACH: Kind[OnBreach] = _one_of(get_args(OnBreach))
 WHICH: Kind[Which] = _one_of(get_args(Which), "WHICH")
+WHY: Kind[WhyWhich] = _one_of(get_args(WhyWhich), "WHICH")
 ISOLATE = replace(WHICH, parse=_parse_isolate)

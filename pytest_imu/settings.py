@@ -24,9 +24,11 @@ from pytest_imu.kinds import (
     SORT,
     TOLERANCE,
     WHICH,
+    WHY,
     OnBreach,
     SortKey,
     Which,
+    WhyWhich,
 )
 from pytest_imu.options import Option, option
 
@@ -133,6 +135,26 @@ class Settings:
         default=0,
         on_command_line=False,
     )
+    why: WhyWhich = option(
+        "imu_why",
+        WHY,
+        "Run tests that broke a memory budget, or all, once more, and show the lines behind the peak.",
+        default="off",
+        bare="broken",
+    )
+    why_top: int = option(
+        "imu_why_top",
+        COUNT,
+        "Show N lines of what was kept, or held at the peak; 0 shows all.",
+        default=5,
+    )
+    why_timeout_s: int = option(
+        "imu_why_timeout",
+        SECONDS,
+        "End that run after N seconds, or ten times the first run's time if that is longer.",
+        default=30,
+        on_command_line=False,
+    )
     json_path: Path | None = option(
         "imu_json", FILE, "Write all measurements to PATH as JSON.", default=None, in_ini=False
     )
@@ -192,7 +214,7 @@ class Settings:
     def measure_all(self) -> bool:
         """Whether tests without a budget of their own are measured too."""
         wanted = self.report or self.json_path or self.log_path or self.default_budgets
-        return bool(wanted) and not self.off
+        return bool(wanted or self.why == "all") and not self.off
 
     @property
     def json_to_stdout(self) -> bool:

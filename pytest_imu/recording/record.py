@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -18,6 +18,7 @@ from pytest_imu.core.meter import Meter
 from pytest_imu.core.model import Block, Measurement, Phase
 from pytest_imu.core.system import System
 
+T = TypeVar("T")
 NOT_TO_ITS_END = "the test did not run to its end"
 
 
@@ -31,6 +32,15 @@ class TeardownKept:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Why:
+    """The lines behind a test's numbers, from another run of it."""
+
+    text: str
+    plain: Mapping[str, Any]
+    """As it stands in the JSON file."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PhaseRecord:
     """What is new since the last report, and travels with a report as its attribute `imu`."""
 
@@ -40,6 +50,7 @@ class PhaseRecord:
     verdicts: tuple[Verdict, ...] = ()
     before: TeardownKept | None = None
     """About the test before this one, where it kept something worth a word."""
+    why: Why | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plain form, which crosses from an xdist worker to its controller."""
@@ -49,6 +60,7 @@ class PhaseRecord:
             "blocks": [block.to_dict() for block in self.blocks],
             "verdicts": [verdict.to_dict() for verdict in self.verdicts],
             "before": None if self.before is None else asdict(self.before),
+            "why": None if self.why is None else asdict(self.why),
         }
 
     @classmethod
@@ -60,6 +72,7 @@ class PhaseRecord:
             blocks=tuple(Block.from_dict(block) for block in plain["blocks"]),
             verdicts=tuple(Verdict.from_dict(verdict) for verdict in plain["verdicts"]),
             before=None if plain["before"] is None else TeardownKept(**plain["before"]),
+            why=None if plain["why"] is None else Why(**plain["why"]),
         )
 
 
@@ -93,6 +106,7 @@ class TestRecord:
         self.outcome: str | None = None
         self.new_blocks: tuple[Block, ...] = ()
         self.new_verdicts: tuple[Verdict, ...] = ()
+        self.new_why: Why | None = None
         self.setup_meter: Meter | None = None
 
     @property
@@ -113,7 +127,7 @@ class TestRecord:
             measurement = replace(measurement, had_children=had_children)
         self.phases["setup"] = measurement
 
-    def timed_alone(self, run: Callable[[int], Alone]) -> Alone:
+    def timed_alone(self, run: Callable[[int], T]) -> T:
         """Return what one more run told, which gets the time of the first; its own is noted."""
         begin_ns = System.perf_counter_ns()
         alone = run(sum(measurement.duration_ns for measurement in self.phases.values()))
@@ -177,7 +191,7 @@ class TestRecord:
     def take(self) -> PhaseRecord:
         """Return what is new since the last report."""
         has_phases = len(self.phases) > self.phases_taken
-        if not (has_phases or self.new_blocks or self.new_verdicts or self.before):
+        if not (has_phases or self.new_blocks or self.new_verdicts or self.before or self.new_why):
             return nothing_new(self.attempt)
         phases = tuple(self.phases.items())[self.phases_taken :]
         taken = PhaseRecord(
@@ -186,9 +200,10 @@ class TestRecord:
             blocks=self.new_blocks,
             verdicts=self.new_verdicts,
             before=self.before,
+            why=self.new_why,
         )
         self.phases_taken = len(self.phases)
-        self.new_blocks, self.new_verdicts, self.before = (), (), None
+        self.new_blocks, self.new_verdicts, self.before, self.new_why = (), (), None, None
         return taken
 
 

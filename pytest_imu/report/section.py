@@ -69,6 +69,7 @@ def lines(
         shown += [Line(text) for text in first_imports_lines(first_imports or {})]
         shown += [Line(text) for text in kept_alone_lines(rows)]
     if verbosity >= 0:
+        shown += [Line(text) for text in why_lines(rows)]
         shown += [Line(text, "yellow") for text in unreliable_lines(rows, noise_bytes)]
     if settings.suggest and not settings.off:
         shown += [Line(text) for text in suggestion_lines(rows, settings, noise_bytes)]
@@ -240,6 +241,16 @@ def kept_alone_lines(rows: Sequence[Row]) -> list[str]:
     if len(names) == 1:
         return [f"1 budget kept alone: {names[0]}"]
     return [f"{len(names)} budgets kept alone:", *(f"  {name}" for name in names)] if names else []
+
+
+def why_lines(rows: Sequence[Row]) -> list[str]:
+    """Return the lines behind the tests that have not failed: else their failures show them."""
+    return [
+        line
+        for row in rows
+        if row.why is not None and row.outcome in ("passed", "xpassed")
+        for line in (f"{printable(row.nodeid)}:", *row.why.text.splitlines())
+    ]
 
 
 def unreliable_lines(rows: Sequence[Row], noise_bytes: int | None) -> list[str]:

@@ -85,7 +85,7 @@ def test_last_line_names_the_test_that_was_killed(pytester: pytest.Pytester) -> 
     common = ["pid", "time", "rss_bytes"]
     end_of_big = lines[3]
     assert ["event", "nodeid", "attempt", "worker", *common] == list(lines[-1])
-    found = ["outcome", "phases", "teardown_kept_bytes", "blocks", "budgets"]
+    found = ["outcome", "phases", "teardown_kept_bytes", "blocks", "budgets", "why"]
     numbers = [*found, "peak_bytes", "delta_bytes"]
     assert ["event", "nodeid", "attempt", "worker", *numbers, *common] == list(end_of_big)
     assert ("passed", 1, None) == tuple(end_of_big[key] for key in ("outcome", "attempt", "worker"))
