@@ -148,6 +148,13 @@ class Settings:
         "Show N lines of what was kept, or held at the peak; 0 shows all.",
         default=5,
     )
+    why_keep: Path | None = option(
+        "imu_why_keep",
+        FILE,
+        "Keep memray's file of each such run in the folder PATH, for `memray flamegraph`.",
+        default=None,
+        in_ini=False,
+    )
     why_timeout_s: int = option(
         "imu_why_timeout",
         SECONDS,
@@ -231,7 +238,7 @@ class Settings:
         values["report"] |= any(
             one.turns_on and config.getoption(one.name) not in (None, "off") for one in OPTIONS.values()
         )
-        for name in ("json_path", "log_path"):
+        for name in ("json_path", "log_path", "why_keep"):
             if values[name] not in (None, STDOUT):
                 values[name] = config.invocation_params.dir / values[name]
         return cls(**values, default_budgets=tuple(_default_budgets(config, values)))

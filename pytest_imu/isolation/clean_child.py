@@ -64,7 +64,7 @@ class CleanChild:
         if task["lines"] is not None:
             from pytest_imu.why.phases import ProfiledPhases
 
-            follower = ProfiledPhases(**task["lines"])
+            follower = ProfiledPhases(folder=self._folder, **task["lines"])
         self._memory.clean()
         item = self._session.items[task["number"]]
         if item.nodeid != task["nodeid"]:

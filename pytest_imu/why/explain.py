@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import pytest
@@ -14,11 +15,17 @@ from pytest_imu.recording.judge import RunAgain
 from pytest_imu.recording.record import TestRecord, Why
 from pytest_imu.settings import Settings
 from pytest_imu.why.profile import LineProfile
-from pytest_imu.why.table import all_lines, chain_lines, kept_lines, shared_lines
+from pytest_imu.why.table import (
+    DIFFERS_PERCENT,
+    all_lines,
+    chain_lines,
+    held_lines,
+    kept_lines,
+    shared_lines,
+)
 
+LONGEST_NAME = 200
 USUAL_WIDTH = 80
-DIFFERS_PERCENT = 20
-"""How far the second run may be from the first before that is said."""
 
 
 class Explainer:
@@ -31,6 +38,7 @@ class Explainer:
         has_terminal = config.pluginmanager.has_plugin("terminalreporter")  # a worker has none
         self._width = config.get_terminal_writer().fullwidth if has_terminal else USUAL_WIDTH
         self._is_verbose = config.get_verbosity() > 0
+        self._no_memray = "--memray uses memray already" if config.getoption("memray", None) else None
         self.run_again = run_again
 
     def explain(
@@ -44,11 +52,19 @@ class Explainer:
             lines={
                 "roots": sorted({str(self._root), str(item.path.parent)}),
                 "phases": PHASES if phase == "all" else (phase,),
+                "keep": self._kept_file(item.nodeid),
+                "no_memray": self._no_memray,
             },
             limit_s=self._settings.why_timeout_s,
         )
         plain = {"metric": metric, "phase": phase, "reason": alone.reason, "profile": alone.lines}
         return Why(text="\n".join(self._said(alone, metric, first_bytes)), plain=plain)
+
+    def _kept_file(self, nodeid: str) -> str | None:
+        folder = self._settings.why_keep
+        if folder is None:
+            return None
+        return str(folder / (re.sub(r"[^\w.=-]+", "_", nodeid)[-LONGEST_NAME:] + ".bin"))
 
     def _said(self, alone: Alone, metric: str, first_bytes: int | None) -> list[str]:
         if alone.lines is None:
@@ -59,6 +75,7 @@ class Explainer:
             said = [
                 f"where the peak was reached, in a second run (peak {format_mib(second_bytes)}):",
                 *chain_lines(profile, self._root, width=self._width),
+                *held_lines(profile, self._root, top=self._settings.why_top, width=self._width),
             ]
         else:
             second_bytes = profile.kept_bytes

@@ -53,6 +53,8 @@ class LineProfile:
     """All lines that were run, by file and number."""
     fault: str | None = None
     """Why a reading failed, if one did: numbers are then missing."""
+    held: Mapping[str, Any] | None = None
+    """What memray told of the peak, in plain form: `holders.Holders.plain()`."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plain form."""

@@ -224,8 +224,6 @@ class ThreadReadings:
             ended = running[-1]
             ended.end_line()
             running.pop()
-            if running and ended.highest_bytes > running[-1].highest_bytes:
-                running[-1].highest_bytes = ended.highest_bytes
         if is_read:
             self.open_window()
         if running and (running[-1].highest_bytes, self.net_bytes) != (running[-1].before_bytes,) * 2:
@@ -273,7 +271,10 @@ class Running:
 
     def end_line(self) -> None:
         """Charge the line that is running with what memory has done since it began."""
-        line = self.line
+        line, running = self.line, self.thread.running
+        if len(running) > 1 and running[-1] is self:
+            caller = running[-2]
+            caller.highest_bytes = max(caller.highest_bytes, self.highest_bytes)
         if line is None:
             return
         net_bytes = line.total_bytes = self.thread.net_bytes
@@ -285,5 +286,5 @@ class Running:
             if self.thread.is_shared:
                 line.shared_bytes += abs(kept_bytes)
             # In a function that calls itself the outermost line has all of it already.
-            if not any(one.line is line for one in self.thread.running if one is not self):
+            if not any(one.line is line for one in running if one is not self):
                 line.kept_bytes += kept_bytes

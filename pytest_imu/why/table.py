@@ -6,8 +6,11 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import PurePath
 
 from pytest_imu.core.units import align_right, cut_middle, format_mib, printable
-from pytest_imu.why.profile import LineCost, LineProfile
+from pytest_imu.why.profile import LineCost, LineProfile, text_of
 
+NOT_INSTALLED = "memray is not installed"
+DIFFERS_PERCENT = 20
+"""How far two numbers for the same thing may be apart before that is said."""
 LEAST_TEXT_WIDTH = 20
 WORTH_BYTES = 2**19
 """What is under this is not worth a word: the kernel's mark is not exact to less."""
@@ -36,6 +39,31 @@ def all_lines(profile: LineProfile, root: PurePath, *, width: int) -> list[str]:
     return _table(profile.lines, columns, root, width=width)
 
 
+def held_lines(profile: LineProfile, root: PurePath, *, top: int, width: int) -> list[str]:
+    """Return what was held at the peak, by the lines that asked for it; nothing without memray."""
+    held = profile.held
+    if held is None or held["reason"] == NOT_INSTALLED:
+        return []
+    if held["reason"] is not None:
+        return [f"what was held is not known: {printable(held['reason'])}"]
+    asked_bytes = held["asked_bytes"]
+    shown = [one for one in held["lines"] if one["held_bytes"] >= WORTH_BYTES][: top or None]
+    places = ["" if one["file"] is None else _place(one["file"], one["line"], root) for one in shown]
+    place_width = max(map(len, places), default=0)
+    lines = [f"held at the peak, by memray ({format_mib(asked_bytes)} MiB asked for):"]
+    for one, place in zip(shown, places, strict=True):
+        text = "elsewhere" if one["file"] is None else text_of(one["file"], one["line"])
+        text = cut_middle(printable(text), max(LEAST_TEXT_WIDTH, width - place_width - 10))
+        lines.append(f"{format_mib(one['held_bytes']):>6}  {place:{place_width}}  {text}")
+    if abs(asked_bytes - profile.peak_bytes) * 100 > DIFFERS_PERCENT * profile.peak_bytes:
+        if asked_bytes > profile.peak_bytes:
+            why = "more than the peak: what is asked for and never touched takes no memory"
+        else:
+            why = "less than the peak: it does not see small objects, nor what allocators keep free"
+        lines.append(f"memray's {format_mib(asked_bytes)} is {why}")
+    return lines
+
+
 def shared_lines(costs: Iterable[LineCost]) -> list[str]:
     """Return what has to be known of numbers that lines share with their neighbours."""
     if any(_is_shared(cost) for cost in costs):
@@ -58,7 +86,7 @@ def _columns(profile: LineProfile, *names: str) -> Columns:
 def _table(costs: Sequence[LineCost], columns: Columns, root: PurePath, *, width: int) -> list[str]:
     cells = [[*columns], *([cell(cost) for cell in columns.values()] for cost in costs)]
     numbers = align_right([[cell.rjust(6) for cell in row] for row in cells])
-    places = [_place(cost, root) for cost in costs]
+    places = [_place(cost.file, cost.line, root) for cost in costs]
     place_width = max(map(len, places), default=0)
     text_width = max(LEAST_TEXT_WIDTH, width - len(numbers[0]) - place_width - 4)
     rows = [
@@ -72,7 +100,7 @@ def _is_shared(cost: LineCost) -> bool:
     return cost.shared_bytes >= WORTH_BYTES
 
 
-def _place(cost: LineCost, root: PurePath) -> str:
-    path = PurePath(cost.file)
+def _place(file: str, line: int, root: PurePath) -> str:
+    path = PurePath(file)
     name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
-    return f"{printable(name)}:{cost.line}"
+    return f"{printable(name)}:{line}"

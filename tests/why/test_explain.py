@@ -179,12 +179,12 @@ def test_what_goes_wrong_is_said(pytester: pytest.Pytester) -> None:
     result.assert_outcomes(failed=5)
     result.stdout.re_match_lines(
         [
-            r"where the peak was reached, in a second run \(peak 40\.\d\):",
+            r"where the peak was reached, in a second run \(peak (39|40)\.\d\):",
             r"in the second run it failed in its call: the port is in use",
             r"the lines are not known: it had not ended after 1 s",
             r"the lines are not known: it is marked imu_no_rerun",
             r"where the peak was reached, in a second run \(peak 20\.\d\):",
-            r"the first run had 39\.\d|40\.\d: there it may be other lines",
+            r"the first run had (39|40)\.\d: there it may be other lines",
             r"the lines are not known: the child process ended with status 3 before the test did",
         ]
     )
@@ -225,6 +225,45 @@ def test_all_tests(pytester: pytest.Pytester) -> None:
         ]
     )
     assert None is tests["test_fails"]["why"]
+
+
+def test_what_was_held(pytester: pytest.Pytester) -> None:
+    """Where memray is installed, the lines that asked for what was held at the peak are named too."""
+    memray = pytest.importorskip("memray")
+    tests = """
+    @pytest.mark.max_peak_mib(30)
+    def test_peak():
+        left = block(40)
+        merge(left)
+
+    @pytest.mark.max_peak_mib(30)
+    def test_untouched():
+        held, ballast = block(40), bytes(100 * 2**20)
+
+    @pytest.mark.max_peak_mib(30)
+    def test_tracked():
+        import memray
+        block(40)
+        if not is_second():
+            return
+        with memray.Tracker(f"own-{os.getpid()}.bin"):
+            pass
+    """
+    result, found = run(pytester, tests, "--imu-why-keep=kept", "--imu-why-top=2")
+    result.assert_outcomes(failed=3)
+    result.stdout.re_match_lines(
+        [
+            r"held at the peak, by memray \(1[56]\d\.\d MiB asked for\):",
+            r"  80\.0  helper\.py:\d  return (len\(left \+ block\(40\)\)|bytearray\(mib \* 2\*\*20\))",
+            r" 100\.0  test_it\.py:\d+  held, ballast = .*",
+            r"memray's 140\.\d is more than the peak: what is asked for and never touched .*",
+            r"in the second run it failed in its call: .*Tracker.*",
+        ]
+    )
+    held = found["test_peak"]["why"]["profile"]["held"]
+    assert [80, 80] == [round(one["held_bytes"] / 2**20) for one in held["lines"]][:2]
+    with memray.FileReader("kept/test_it.py_test_peak.bin") as reader:
+        assert reader.metadata.peak_memory > 150 * 2**20
 
 
 def test_off_by_itself(pytester: pytest.Pytester) -> None:
