@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pytest_imu.core.memory.source import peak_source
 from pytest_imu.core.memory.window import PeakSource
+from pytest_imu.why.monitoring import Monitor
 from pytest_imu.why.profile import LineProfile
 from pytest_imu.why.readings import (
     EXACT_HITS,
@@ -98,6 +99,7 @@ class LineProfiler(memory_profiler.LineProfiler):  # type: ignore[misc]  # it ha
         super().__init__()
         self._readings = Readings(source or peak_source())
         self.code_map = Code(self._readings.files, wanted)
+        self._monitor: Monitor | None = None
         self._offsets: defaultdict[CodeType, dict[int, Line]] = defaultdict(dict)
 
     def __enter__(self) -> Self:
@@ -107,6 +109,10 @@ class LineProfiler(memory_profiler.LineProfiler):  # type: ignore[misc]  # it ha
     def enable(self) -> None:
         """Begin."""
         self._readings.begin()
+        if Monitor.is_free():
+            self._monitor = Monitor(self._readings, self.code_map.__getitem__)
+            self._monitor.begin()
+            return
         self._original_trace_function = sys.gettrace()
         self._original_thread_trace = threading.gettrace()
         self._set_thread_trace(self.trace_memory_usage)
@@ -114,6 +120,10 @@ class LineProfiler(memory_profiler.LineProfiler):  # type: ignore[misc]  # it ha
 
     def disable(self) -> None:
         """End."""
+        if self._monitor is not None:
+            self._monitor.end()
+            self._readings.end()
+            return
         self._set_trace(self._original_trace_function)
         self._set_thread_trace(self._original_thread_trace)
         self._readings.end()
@@ -133,7 +143,7 @@ class LineProfiler(memory_profiler.LineProfiler):  # type: ignore[misc]  # it ha
         if lines is None or event != "call" or not self.enable_count:
             return None
         thread = self._readings.thread()
-        function = Running(thread, lines)
+        function = Running(thread, lines, frame.f_code)
         if frame.f_trace is not None:  # it goes on in the line that has yielded: the same hit
             function.line = lines.get(frame.f_lineno)
         thread.enter(function)

@@ -15,6 +15,8 @@ class LineCost:
     file: str
     line: int
     hits: int
+    has_more_hits: bool
+    """Whether it had more that were not counted: it was switched off, for it moved no memory."""
     kept_bytes: int
     """What all hits together kept; may be negative."""
     most_kept_bytes: int

@@ -8,6 +8,7 @@ in what it called, make that line's peak.
 from __future__ import annotations
 
 import _thread
+from types import CodeType
 from typing import Any
 
 from pytest_imu.core.memory.window import PeakSource
@@ -18,6 +19,8 @@ EXACT_HITS = 100
 """So often a line is read at each hit, however short it is."""
 SHORT_NS = 50_000
 """What was read so lately need not be read again: in that time no more than 0.4 MiB can be touched."""
+QUIET_NS = 400_000
+"""The same where nothing moves: each reading that finds nothing doubles the time to the next."""
 
 Lines = dict[int, "Line"]
 clock_ns = System.perf_counter_ns
@@ -28,6 +31,7 @@ class Line:
 
     __slots__ = (
         "hits",
+        "is_off",
         "kept_bytes",
         "most_kept_bytes",
         "number",
@@ -38,6 +42,8 @@ class Line:
 
     def __init__(self, number: int) -> None:
         self.number = number
+        self.is_off = False
+        """Whether it was switched off once: then it has had more hits than were counted."""
         self.hits = self.kept_bytes = self.peak_bytes = self.shared_bytes = self.total_bytes = 0
         self.most_kept_bytes: int | None = None
 
@@ -135,6 +141,7 @@ def _cost(file: str, line: Line, peak_bytes: int) -> LineCost:
         file=file,
         line=line.number,
         hits=line.hits,
+        has_more_hits=line.is_off,
         kept_bytes=line.kept_bytes,
         most_kept_bytes=line.most_kept_bytes or 0,
         shared_bytes=line.shared_bytes,
@@ -147,13 +154,23 @@ def _cost(file: str, line: Line, peak_bytes: int) -> LineCost:
 class ThreadReadings:
     """The windows of one thread, and the functions in it that are running."""
 
-    __slots__ = ("_after_bytes", "_window", "due_ns", "is_shared", "net_bytes", "readings", "running")
+    __slots__ = (
+        "_after_bytes",
+        "_window",
+        "due_ns",
+        "gap_ns",
+        "is_shared",
+        "net_bytes",
+        "readings",
+        "running",
+    )
 
     def __init__(self, readings: Readings) -> None:
         self.readings = readings
         self.running: list[Running] = []
         self.net_bytes = 0
         """At the last reading."""
+        self.gap_ns = SHORT_NS
         self.due_ns = 0
         """Before this time there is no need for another."""
         self.is_shared = False
@@ -170,6 +187,8 @@ class ThreadReadings:
         found = readings.close(window)
         if found is None:
             return
+        is_quiet = found == (self._after_bytes, self._after_bytes)
+        self.gap_ns = min(2 * self.gap_ns, QUIET_NS) if is_quiet else SHORT_NS
         self._after_bytes = found[0]
         self.net_bytes = found[0] - readings.own_bytes
         highest_bytes = found[1] - readings.own_bytes
@@ -190,8 +209,9 @@ class ThreadReadings:
             self._window = window = readings.open()
             if window is not None:
                 readings.note_own(window.before_bytes - self._after_bytes)
+                self._after_bytes = window.before_bytes
             self.is_shared = False
-            self.due_ns = clock_ns() + SHORT_NS
+            self.due_ns = clock_ns() + self.gap_ns
 
     def enter(self, function: Running) -> None:
         """Take in that a function begins, or goes on after it has yielded."""
@@ -238,10 +258,11 @@ class ThreadReadings:
 class Running:
     """One function that is running: where it is, and what was there when that line began."""
 
-    __slots__ = ("before_bytes", "highest_bytes", "line", "lines", "thread")
+    __slots__ = ("before_bytes", "code", "highest_bytes", "line", "lines", "thread")
 
-    def __init__(self, thread: ThreadReadings, lines: Lines) -> None:
+    def __init__(self, thread: ThreadReadings, lines: Lines, code: CodeType) -> None:
         self.thread = thread
+        self.code = code
         self.lines = lines
         self.line: Line | None = None
         self.before_bytes = self.highest_bytes = 0

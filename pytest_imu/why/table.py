@@ -74,7 +74,7 @@ def shared_lines(costs: Iterable[LineCost]) -> list[str]:
 def _columns(profile: LineProfile, *names: str) -> Columns:
     sampled = "" if profile.is_exact else "~"
     known: Columns = {
-        "hits": lambda cost: f"{cost.hits:,}",
+        "hits": lambda cost: f"{cost.hits:,}" + ("+" if cost.has_more_hits else ""),
         "kept": lambda cost: ("*" if _is_shared(cost) else "") + format_mib(cost.kept_bytes),
         "largest": lambda cost: format_mib(cost.most_kept_bytes),
         "peak": lambda cost: sampled + format_mib(cost.peak_bytes),
