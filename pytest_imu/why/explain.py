@@ -46,7 +46,17 @@ class Explainer:
     ) -> Why:
         """Return what one more run tells of a test that has just passed, or broken these budgets."""
         metric, phase, first_bytes = _subject(record, broken)
-        alone = self.run_again(
+        try:
+            alone = self._followed(item, first_ns, phase)
+            said = self._said(alone, metric, first_bytes)
+        except Exception as error:  # noqa: BLE001 - no fault of ours decides about a test
+            alone = Alone(reason=f"{type(error).__name__}: {error}")
+            said = self._said(alone, metric, first_bytes)
+        plain = {"metric": metric, "phase": phase, "reason": alone.reason, "profile": alone.lines}
+        return Why(text="\n".join(said), plain=plain)
+
+    def _followed(self, item: pytest.Item, first_ns: int, phase: BudgetPhase) -> Alone:
+        return self.run_again(
             item,
             first_ns,
             lines={
@@ -57,8 +67,6 @@ class Explainer:
             },
             limit_s=self._settings.why_timeout_s,
         )
-        plain = {"metric": metric, "phase": phase, "reason": alone.reason, "profile": alone.lines}
-        return Why(text="\n".join(self._said(alone, metric, first_bytes)), plain=plain)
 
     def _kept_file(self, nodeid: str) -> str | None:
         folder = self._settings.why_keep

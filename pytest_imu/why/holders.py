@@ -19,12 +19,16 @@ class Holders:
         """*folder* is where the file is written meanwhile; raises no error, but has a `reason`."""
         self.reason: str | None = None
         self._kept = kept
-        self._path = folder / "memray.bin"
+        self._path = folder / f"memray-{os.getpid()}.bin"
+        self._name = os.fspath(self._path)  # while a test runs its file system may be a fake
         self._tracker: Any = None  # Any: memray may not be there
         try:
             self._memray: Any = importlib.import_module("memray")
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except ImportError:
             self.reason = NOT_INSTALLED
+        except OSError as error:
+            self.reason = f"memray has no place for its file: {error}"
 
     def begin(self) -> None:
         """Begin to track, unless somebody else does: memray has one tracker a process."""
@@ -32,8 +36,7 @@ class Holders:
             return
         memray = self._memray
         try:
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            destination = memray.FileDestination(os.fspath(self._path), overwrite=True)
+            destination = memray.FileDestination(self._name, overwrite=True)
             form = memray.FileFormat.AGGREGATED_ALLOCATIONS
             tracker = memray.Tracker(destination=destination, file_format=form)
             tracker.__enter__()
@@ -76,7 +79,7 @@ class Holders:
 
     def _read(self, wanted: Callable[[str], bool]) -> dict[tuple[str, int] | None, int]:
         held: dict[tuple[str, int] | None, int] = {}
-        with self._memray.FileReader(os.fspath(self._path)) as reader:
+        with self._memray.FileReader(self._name) as reader:
             for record in reader.get_high_watermark_allocation_records(merge_threads=True):
                 places = ((file, line) for _, file, line in record.stack_trace() if wanted(file))
                 place = next(places, None)

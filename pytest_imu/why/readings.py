@@ -119,7 +119,7 @@ class Readings:
         names = {id(lines): file for file, lines in self.files.items()}
         return LineProfile(
             label=self.source.label,
-            is_exact=sizes.source == "kernel",
+            is_exact=self.source.resolution_bytes is not None and sizes.source == "kernel",
             start_bytes=start_bytes,
             peak_bytes=max(0, highest_bytes - start_bytes),
             kept_bytes=sizes.after_bytes - self.own_bytes - start_bytes,

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import PurePath
 
 import pytest
 
+from pytest_imu.core.memory.kernel import KernelPeak, KernelWindow
+from pytest_imu.core.memory.platforms import readers_for
+from pytest_imu.core.memory.sampled import SampledPeak
+from pytest_imu.core.memory.window import Settle
 from pytest_imu.core.units import MIB
 from pytest_imu.why.lines import LineProfiler, under
 from pytest_imu.why.profile import LineCost, LineProfile
 from pytest_imu.why.readings import EXACT_HITS
+from pytest_imu.why.table import chain_lines
 
 pytestmark = [pytest.mark.needs_kernel_peaks, pytest.mark.needs_malloc_trim]
 
@@ -271,6 +278,39 @@ def test_own_memory_is_in_no_line() -> None:
     assert 10_000 == len(profile.lines)
     assert sum(abs(one.kept_bytes) for one in profile.lines) <= BOUND_MIB * MIB
     assert abs(profile.kept_bytes) <= BOUND_MIB * MIB
+
+
+def test_sampled_peaks_are_not_called_exact() -> None:
+    """Where peaks are sampled, what a line keeps is still read at its ends."""
+
+    def work() -> None:
+        kept = block(1)
+        del kept
+
+    source = SampledPeak(readers_for(sys.platform), why="for a test")
+    with LineProfiler(lambda file: file == __file__, source=source) as profiler:
+        work()
+    profile = profiler.profile()
+    assert not profile.is_exact
+    assert "sampled (for a test)" == profile.label
+    assert_cost(line(profile, "kept = block(1)"), kept=1, peak=1)
+    shown = "\n".join(chain_lines(profile, PurePath(__file__).parent, width=80))
+    assert re.search(r"40\.\d +~40\.\d +test_lines\.py:\d+ +kept = block\(1\)", shown)
+
+
+def test_faults_are_said_and_harm_nobody() -> None:
+    """Where memory cannot be read, the code runs as it would, and the profile says why."""
+
+    class Refusing(KernelPeak):
+        def open(self, settle: Settle | None = None) -> KernelWindow:
+            if self._open_windows:
+                message = "refused"
+                raise OSError(message)
+            return super().open(settle)
+
+    with LineProfiler(lambda file: file == __file__, source=Refusing()) as profiler:
+        assert BLOCK_MIB * MIB == len(block(1))
+    assert "OSError: refused" == profiler.profile().fault
 
 
 def test_trace_functions_are_put_back() -> None:
