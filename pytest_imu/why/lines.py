@@ -124,6 +124,8 @@ class LineProfiler(memory_profiler.LineProfiler):  # type: ignore[misc]  # it ha
             self._monitor.end()
             self._readings.end()
             return
+        if sys.gettrace() != self.trace_memory_usage:
+            self._readings.fault = RuntimeError("the code set a trace function of its own")
         self._set_trace(self._original_trace_function)
         self._set_thread_trace(self._original_thread_trace)
         self._readings.end()

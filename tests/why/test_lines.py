@@ -313,6 +313,16 @@ def test_faults_are_said_and_harm_nobody() -> None:
     assert "OSError: refused" == profiler.profile().fault
 
 
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="there sys.monitoring is used")
+def test_another_trace_function_is_said() -> None:
+    """Code that traces itself is not followed from there on, and the profile says so."""
+
+    def work() -> None:
+        sys.settrace(None)
+
+    assert "RuntimeError: the code set a trace function of its own" == profiled(work).fault
+
+
 def test_trace_functions_are_put_back() -> None:
     """After it, whoever traced before goes on."""
 
