@@ -21,6 +21,7 @@ SortKey = Literal["peak", "delta", "total", "time", "name"]
 OnBreach = Literal["fail", "warn"]
 Which = Literal["off", "budgets", "all"]
 Cpu = Literal["baseline", "host"]
+WhyWhich = Literal["off", "broken", "all"]
 
 
 def _parse_count(value: object) -> int:
@@ -128,4 +129,5 @@ ON_BREACH: Kind[OnBreach] = _one_of(get_args(OnBreach))
 COUNTERS: Kind[CounterChoice] = _one_of(get_args(CounterChoice), "SOURCE")
 CPU: Kind[Cpu] = _one_of(get_args(Cpu))
 WHICH: Kind[Which] = _one_of(get_args(Which), "WHICH")
+WHY: Kind[WhyWhich] = _one_of(get_args(WhyWhich), "WHICH")
 ISOLATE = replace(WHICH, parse=_parse_isolate)

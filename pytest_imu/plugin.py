@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Generator
-from typing import Any
+from collections.abc import Callable, Generator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -15,6 +15,10 @@ from pytest_imu.recording.fixture import imu
 from pytest_imu.report.paths import run_log
 from pytest_imu.report.reporter import REPORTER, Reporter
 from pytest_imu.settings import OPTIONS, SETTINGS, Settings
+
+if TYPE_CHECKING:
+    from pytest_imu.core.alone import Alone
+    from pytest_imu.core.budgets import AnyBudget
 
 __all__ = ["imu"]
 
@@ -87,6 +91,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         return
     for item, own in budgets.items():
         item.stash[BUDGETS] = own
+    run_again = None
     # Installed but not asked for, the plugin is free: what isolates and measures is imported here.
     if settings.isolate != "off":
         from pytest_imu.core.counters.callgrind.command import running_tool
@@ -101,26 +106,43 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     # Behind the isolation, which is for budgets: what a test was compared with makes it no other test.
     comparing.add_limits(config, session.items)
     if budgets or settings.measure_all:
-        from pytest_imu.recording.recorder import Recorder, SetupEnd, counter_source
-        from pytest_imu.recording.teardown import TeardownRecorder
+        _record(session, settings, budgets, run_again)
 
-        run_alone = None
-        if settings.confirm and settings.isolate == "off" and budgets:
-            from pytest_imu.isolation.confirm import run_alone_for
 
-            run_alone = run_alone_for(session)
-        counters = counter_source(settings, budgets.values())
-        recorder = Recorder(settings, run_log(config, settings), counters, run_alone)
-        config.pluginmanager.register(recorder, "imu-recorder")
-        config.pluginmanager.register(SetupEnd(recorder), "imu-setup-end")
-        if any(budget.phase == "all" for own in budgets.values() for budget in own):
-            config.pluginmanager.register(TeardownRecorder(recorder, settings), "imu-teardown")
-        if config.getoption("allure_report_dir", None):  # allure-pytest's own option
-            from pytest_imu.report.others import AllureReport
+def _record(
+    session: pytest.Session,
+    settings: Settings,
+    budgets: Mapping[pytest.Item, tuple[AnyBudget, ...]],
+    run_again: Callable[..., Alone] | None,
+) -> None:
+    """Register what measures tests; *run_again* runs one once more, where something else needs it."""
+    config = session.config
+    from pytest_imu.recording.recorder import Recorder, SetupEnd, counter_source
+    from pytest_imu.recording.teardown import TeardownRecorder
 
-            config.pluginmanager.register(AllureReport(config), "imu-allure")
-        if not workers.is_worker(config):
-            config.stash[REPORTER].prepare()
+    confirms = settings.confirm and settings.isolate == "off" and bool(budgets)
+    if run_again is None and (confirms or settings.why != "off"):
+        from pytest_imu.isolation.confirm import run_alone_for
+
+        run_again = run_alone_for(session, always=settings.why == "all")
+    run_alone = run_again if confirms else None
+    explainer = None
+    if settings.why != "off" and run_again is not None:
+        from pytest_imu.why.explain import Explainer
+
+        explainer = Explainer(config, settings, run_again)
+    counters = counter_source(settings, budgets.values())
+    recorder = Recorder(settings, run_log(config, settings), counters, run_alone, explainer)
+    config.pluginmanager.register(recorder, "imu-recorder")
+    config.pluginmanager.register(SetupEnd(recorder), "imu-setup-end")
+    if any(budget.phase == "all" for own in budgets.values() for budget in own):
+        config.pluginmanager.register(TeardownRecorder(recorder, settings), "imu-teardown")
+    if config.getoption("allure_report_dir", None):  # allure-pytest's own option
+        from pytest_imu.report.others import AllureReport
+
+        config.pluginmanager.register(AllureReport(config), "imu-allure")
+    if not workers.is_worker(config):
+        config.stash[REPORTER].prepare()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -138,8 +138,8 @@ def test_imports_make_no_circle(imports: Mapping[str, set[str]]) -> None:
     ("room", "others"),
     [
         ("pytest_imu.core", ("pytest", "_pytest", "IPython")),
-        ("pytest_imu.report", ("pytest_imu.isolation", "pytest_imu.simulation")),
-        ("pytest_imu.recording", ("pytest_imu.workers", "pytest_imu.report")),
+        ("pytest_imu.report", ("pytest_imu.isolation", "pytest_imu.simulation", "pytest_imu.why")),
+        ("pytest_imu.recording", ("pytest_imu.workers", "pytest_imu.report", "pytest_imu.why")),
         *((f"pytest_imu.{room}", ("pytest_imu.plugin",)) for room in ("core", "recording", "report")),
         ("pytest_imu", ("ipython_hooks",)),
     ],

@@ -24,19 +24,21 @@ class Alone:
     """Why there was no such run, or it tells nothing."""
     imported: Mapping[str, int] = field(default_factory=dict)
     """The bytes that each package took which was imported for this run, before it was measured."""
+    lines: Mapping[str, Any] | None = None
+    """The lines of the run, in plain form, where they were asked for."""
     imports_start_threads: bool = False
     """Whether importing them started threads that a fork does not copy."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plain form, which goes to the process of an isolated test."""
         phases = {phase: measurement.to_dict() for phase, measurement in self.phases.items()}
-        return {"phases": phases, "reason": self.reason}
+        return {"phases": phases, "reason": self.reason, "lines": self.lines}
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Alone:
         """Rebuild from the plain form what it has."""
         phases = {phase: Measurement.from_dict(one) for phase, one in plain["phases"].items()}
-        return cls(phases=phases, reason=plain["reason"])
+        return cls(phases=phases, reason=plain["reason"], lines=plain["lines"])
 
 
 def is_doubtful(verdict: Verdict) -> bool:

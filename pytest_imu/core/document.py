@@ -64,6 +64,7 @@ def plain_test(
     blocks: Iterable[Block],
     verdicts: Iterable[Verdict],
     teardown_kept_bytes: int | None = None,
+    why: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return one of the document's tests."""
     return {
@@ -77,6 +78,7 @@ def plain_test(
         "teardown_kept_bytes": teardown_kept_bytes,
         "blocks": [block.to_dict() for block in blocks],
         "budgets": [verdict.to_dict() for verdict in verdicts],
+        "why": why,
     }
 
 

@@ -146,12 +146,14 @@ class Child:
             while waits and token not in self._channel.receive():
                 continue  # an answer that a child before this one did not live to read
 
-    def _measure_again(self, item: pytest.Item, first_ns: int, modules: Sequence[str]) -> Alone:
+    def _measure_again(
+        self, item: pytest.Item, first_ns: int, modules: Sequence[str] = (), **rest: Message
+    ) -> Alone:
         """Have the session run the test once more, in a process that has imported these modules."""
         if self._channel is None or not self._channel.is_mine:
             return Alone(reason="the test has forked")
         with timeouts_paused(item):
-            self._send("again", first_ns=first_ns, modules=[*modules])
+            self._send("again", first_ns=first_ns, modules=[*modules], rest=rest)
             while True:
                 for answer in self._channel.receive():
                     if isinstance(answer, dict):

@@ -60,6 +60,11 @@ class CleanChild:
         self._memory.begin_in_child()
         imported = import_modules(task["modules"])
         starts_threads = bool(unsafe_threads())
+        follower = None
+        if task["lines"] is not None:
+            from pytest_imu.why.phases import ProfiledPhases
+
+            follower = ProfiledPhases(folder=self._folder, **task["lines"])
         self._memory.clean()
         item = self._session.items[task["number"]]
         if item.nodeid != task["nodeid"]:
@@ -68,6 +73,8 @@ class CleanChild:
         self._use_own_folder(item.config)
         recorder: Recorder = item.config.pluginmanager.get_plugin("imu-recorder")
         recorder.begin_alone()
+        if follower is not None:
+            item.config.pluginmanager.register(follower, "imu-lines")
         left = run_protocol(item)
         if left is not None:
             self._failure = self._failure or f"was left by {left['by']}"
@@ -77,6 +84,7 @@ class CleanChild:
                 "phases": phases,
                 "failure": self._failure,
                 "imported": imported,
+                "lines": None if follower is None else follower.plain(),
                 "starts_threads": starts_threads,
             }
         )

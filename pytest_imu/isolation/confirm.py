@@ -34,9 +34,9 @@ def run_alone_for(session: pytest.Session, *, always: bool = False) -> Callable[
     *always* is for all tests, and not only for those with a budget on memory.
     """
     if running_tool() is not None:
-        return lambda *_: Alone(reason="under valgrind no memory is measured")
+        return lambda *_, **__: Alone(reason="under valgrind no memory is measured")
     if sys.platform != "linux":
-        return lambda *_: Alone(reason="only Linux can fork a clean process")
+        return lambda *_, **__: Alone(reason="only Linux can fork a clean process")
     runs = CleanRuns(session, always=always)
     # Before the recorder is: what comes later is called first, and it measures before the fork.
     session.config.pluginmanager.register(runs, "imu-clean-runs")
@@ -81,10 +81,19 @@ class CleanRuns:
         """End the process that forks, where the session did not come to its own end."""
         self._close()
 
-    def run(self, item: pytest.Item, duration_ns: int, modules: Iterable[str] = ()) -> Alone:
+    def run(
+        self,
+        item: pytest.Item,
+        duration_ns: int,
+        modules: Iterable[str] = (),
+        *,
+        lines: Message = None,
+        limit_s: int = 0,
+    ) -> Alone:
         """Run a test once more and return what it measured; it took *duration_ns* the first time.
 
-        *modules* are imported before, from now on, besides those that this process has.
+        *modules* are imported before, from now on, besides those that this process has. *lines* says
+        which lines are to be followed: the arguments of `why.phases.ProfiledPhases`.
         """
         self._given.update(dict.fromkeys(modules))
         server = self._server
@@ -94,10 +103,11 @@ class CleanRuns:
             return Alone(reason=self._why_not or "it was not collected with the others")
         if not server.is_mine or server.is_lost:
             return Alone(reason=LOST)
-        looks = max(LEAST_LIMIT_S, TIMES_THE_FIRST * duration_ns // NANOSECONDS_PER_SECOND)
+        looks = max(limit_s or LEAST_LIMIT_S, TIMES_THE_FIRST * duration_ns // NANOSECONDS_PER_SECOND)
         with timeouts_paused(item):
             number = self._session.items.index(item)
-            server.begin({"number": number, "nodeid": item.nodeid, "modules": self._modules()})
+            task = {"number": number, "nodeid": item.nodeid, "modules": self._modules()}
+            server.begin({**task, "lines": lines})
             return self._hear(server, looks)
 
     def _is_wanted(self) -> bool:
@@ -132,6 +142,7 @@ class CleanRuns:
             phases=phases,
             reason=reason,
             imported=told["imported"],
+            lines=told["lines"],
             imports_start_threads=told["starts_threads"],
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 
@@ -23,9 +24,9 @@ class Imports:
         """What each child imports by itself: importing it starts threads that a fork does not copy."""
         self.sizes: dict[str, int] = {}
 
-    def run_again(self, item: pytest.Item, first_ns: int, modules: Sequence[str]) -> Alone:
+    def run_again(self, item: pytest.Item, first_ns: int, modules: Sequence[str], **rest: Any) -> Alone:
         """Run a test once more that has imported these modules and took *first_ns*."""
-        alone = self._run_again(item, first_ns, modules)
+        alone = self._run_again(item, first_ns, modules, **rest)
         for package, size_bytes in alone.imported.items():
             if size_bytes >= WORTH_BYTES:
                 self.sizes.setdefault(package, size_bytes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -39,7 +39,7 @@ class IsolatedTest:
         item: pytest.Item,
         server: ForkServer,
         patience: Patience,
-        run_again: Callable[[int, Sequence[str]], Alone],
+        run_again: Callable[..., Alone],
         *,
         measured: bool,
     ) -> None:
@@ -136,7 +136,8 @@ class IsolatedTest:
             case "hook":
                 self._call_hook(message["name"], message["arguments"])
             case "again":
-                self._server.answer(self._run_again(message["first_ns"], message["modules"]).to_dict())
+                alone = self._run_again(message["first_ns"], message["modules"], **message["rest"])
+                self._server.answer(alone.to_dict())
             case "left":
                 self._left = message
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -19,6 +19,7 @@ from pytest_imu.core.meter import Meter
 from pytest_imu.core.model import Block, Measurement, Phase
 from pytest_imu.core.system import System
 
+T = TypeVar("T")
 NOT_TO_ITS_END = "the test did not run to its end"
 
 
@@ -29,6 +30,15 @@ class TeardownKept:
     nodeid: str
     attempt: int
     kept_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Why:
+    """The lines behind a test's numbers, from another run of it."""
+
+    text: str
+    plain: Mapping[str, Any]
+    """As it stands in the JSON file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +55,7 @@ class PhaseRecord:
     """Whether the test runs in a process of its own."""
     failed_by_budget: bool = False
     """Whether all that failed so far is a budget: the test ran to its end."""
+    why: Why | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plain form, which crosses from an xdist worker to its controller."""
@@ -56,6 +67,7 @@ class PhaseRecord:
             "before": None if self.before is None else asdict(self.before),
             "isolated": self.isolated,
             "failed_by_budget": self.failed_by_budget,
+            "why": None if self.why is None else asdict(self.why),
         }
 
     @classmethod
@@ -69,6 +81,7 @@ class PhaseRecord:
             before=None if plain["before"] is None else TeardownKept(**plain["before"]),
             isolated=plain["isolated"],
             failed_by_budget=plain["failed_by_budget"],
+            why=None if plain["why"] is None else Why(**plain["why"]),
         )
 
 
@@ -110,6 +123,7 @@ class TestRecord:
         self.outcome: str | None = None
         self.new_blocks: tuple[Block, ...] = ()
         self.new_verdicts: tuple[Verdict, ...] = ()
+        self.new_why: Why | None = None
         self.setup_meter: Meter | None = None
 
     @property
@@ -130,7 +144,7 @@ class TestRecord:
             measurement = replace(measurement, had_children=had_children)
         self.phases["setup"] = measurement
 
-    def timed_alone(self, run: Callable[[int], Alone]) -> Alone:
+    def timed_alone(self, run: Callable[[int], T]) -> T:
         """Return what one more run told, which gets the time of the first; its own is noted."""
         begin_ns = System.perf_counter_ns()
         alone = run(sum(measurement.duration_ns for measurement in self.phases.values()))
@@ -194,7 +208,7 @@ class TestRecord:
     def take(self) -> PhaseRecord:
         """Return what is new since the last report."""
         has_phases = len(self.phases) > self.phases_taken
-        if not (has_phases or self.new_blocks or self.new_verdicts or self.before):
+        if not (has_phases or self.new_blocks or self.new_verdicts or self.before or self.new_why):
             return nothing_new(self.attempt, isolated=self.isolated)
         phases = tuple(self.phases.items())[self.phases_taken :]
         taken = PhaseRecord(
@@ -205,9 +219,10 @@ class TestRecord:
             before=self.before,
             isolated=self.isolated,
             failed_by_budget=self.failed_by_budget,
+            why=self.new_why,
         )
         self.phases_taken = len(self.phases)
-        self.new_blocks, self.new_verdicts, self.before = (), (), None
+        self.new_blocks, self.new_verdicts, self.before, self.new_why = (), (), None, None
         return taken
 
 

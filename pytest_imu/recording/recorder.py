@@ -16,7 +16,7 @@ from pytest_imu.core.meter import Meter
 from pytest_imu.core.system import System
 from pytest_imu.core.units import NANOSECONDS_PER_SECOND
 from pytest_imu.markers import BUDGETS
-from pytest_imu.recording.judge import Judge, RunAgain, RunAlone
+from pytest_imu.recording.judge import Explains, Judge, RunAgain, RunAlone
 from pytest_imu.recording.location import point_at_test
 from pytest_imu.recording.noise import NoiseFloor
 from pytest_imu.recording.properties import set_properties
@@ -42,12 +42,13 @@ class Recorder:
         log: RunLog | None,
         counters: CounterSource | None = None,
         run_alone: RunAlone | None = None,
+        explainer: Explains | None = None,
     ) -> None:
         self._settings = settings
         self._log = log
         self._counters = counters
         self._noise = NoiseFloor(lambda: Meter(trim=settings.trim, gc=settings.gc))
-        self.judge = Judge(settings, self._noise, run_alone)
+        self.judge = Judge(settings, self._noise, run_alone, explainer)
         self._item: pytest.Item | None = None
         self._record: TestRecord | None = None
         self._last = 0, ""
@@ -92,6 +93,8 @@ class Recorder:
         self._end_call(item, record, meter)
         if record.open_budgets:
             self.judge.enforce(item, record, last=False)
+        if record.passed:
+            self.judge.explain_passed(item, record)
         return result
 
     @pytest.hookimpl(wrapper=True)
@@ -138,6 +141,7 @@ class Recorder:
         *run_again* measures it once more where it was the first to import much.
         """
         self._run_again = run_again
+        self.judge.run_again_by(run_again)
         self._modules_before = count_modules()
         self._isolated = self.judge.isolated = True
         if self._log is not None:
@@ -233,6 +237,8 @@ class Recorder:
         if record.alone_ns:
             report.duration -= record.alone_ns / NANOSECONDS_PER_SECOND
             record.alone_ns = 0
+        if record.new_why is not None:
+            report.sections.append(("imu: why", record.new_why.text))
         report.__dict__["imu"] = taken = record.take()
         if self._log is not None:
             self._log.took(taken)

@@ -7,6 +7,7 @@ import errno
 import os
 import stat
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +53,7 @@ class RunLog:
         self._held: tuple[int, os.stat_result] | None = None
         self._blocks: tuple[Block, ...] = ()
         self._verdicts: tuple[Verdict, ...] = ()
+        self._why: Mapping[str, Any] | None = None
         self.error: Exception | None = None
         """Why the first line that could not be written was not; None where all could."""
 
@@ -92,13 +94,14 @@ class RunLog:
 
     def started(self, nodeid: str, *, attempt: int) -> None:
         """Write that a test starts, before its setup."""
-        self._blocks, self._verdicts = (), ()
+        self._blocks, self._verdicts, self._why = (), (), None
         self._add(event="start", nodeid=nodeid, attempt=attempt, worker=self._worker)
 
     def took(self, taken: PhaseRecord) -> None:
         """Keep for the test's end what one of its reports took home."""
         self._blocks += taken.blocks
         self._verdicts += taken.verdicts
+        self._why = self._why if taken.why is None else taken.why.plain
 
     def ended(self, nodeid: str, record: TestRecord) -> None:
         """Write that a test has ended, with all that the JSON file would have of it."""
@@ -115,6 +118,7 @@ class RunLog:
                 phases=record.phases,
                 blocks=self._blocks,
                 verdicts=self._verdicts,
+                why=self._why,
             ),
             peak_bytes=None if call is None else call.peak_bytes,
             delta_bytes=None if call is None else call.delta_bytes,

@@ -11,7 +11,7 @@ import pytest
 from pytest_imu.core.budgets import Verdict
 from pytest_imu.core.document import plain_test
 from pytest_imu.core.model import PHASES, Block, Measurement, Phase
-from pytest_imu.recording.record import PhaseRecord, TeardownKept, combined_outcome
+from pytest_imu.recording.record import PhaseRecord, TeardownKept, Why, combined_outcome
 
 
 @dataclass(slots=True, kw_only=True)
@@ -32,6 +32,7 @@ class Row:
     verdicts: tuple[Verdict, ...] = ()
     teardown_kept_bytes: int | None = None
     """What stayed between its call's end and the next test's beginning, where that is worth a word."""
+    why: Why | None = None
     properties: list[tuple[str, object]] = field(default_factory=list)
     """Those of the call's report, which its teardown's has too."""
 
@@ -54,6 +55,7 @@ class Row:
         self.verdicts += record.verdicts
         for phase, measurement in record.phases:
             setattr(self, phase, measurement)
+        self.why = record.why or self.why
         # From an xdist worker each report brings a copy of its own, and pytest keeps all reports.
         if report.user_properties == self.properties:
             report.user_properties = self.properties
@@ -72,6 +74,7 @@ class Row:
             blocks=self.blocks,
             verdicts=self.verdicts,
             teardown_kept_bytes=self.teardown_kept_bytes,
+            why=None if self.why is None else self.why.plain,
         )
 
     @classmethod

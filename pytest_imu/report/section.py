@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pytest_imu.core.budgets import Verdict
-from pytest_imu.core.checks import REUSED, event_reason
-from pytest_imu.core.growth import GrowthLimit
+from pytest_imu.core.checks import event_reason
 from pytest_imu.core.memory.reusable import likely_reused
 from pytest_imu.core.memory.source import SIMULATED
 from pytest_imu.core.units import MIB, encodable, format_mib, plural, printable
 from pytest_imu.history.compare import Comparison
 from pytest_imu.history.load import LOST
+from pytest_imu.report.budget_lines import (
+    broken_lines,
+    kept_alone_lines,
+    unchecked_lines,
+    unreliable_lines,
+)
 from pytest_imu.report.compared import compared_lines
 from pytest_imu.report.names import folded_below
 from pytest_imu.report.overall import growth_lines, quiet_lines
@@ -81,6 +85,7 @@ def lines(
         shown += [Line(text) for text in first_imports_lines(first_imports or {})]
         shown += [Line(text) for text in kept_alone_lines(rows)]
     if verbosity >= 0:
+        shown += [Line(text) for text in why_lines(rows)]
         shown += [Line(text, "yellow") for text in unreliable_lines(rows, noise_bytes)]
     if settings.suggest and not settings.off:
         shown += [Line(text) for text in suggestion_lines(rows, settings, noise_bytes)]
@@ -220,76 +225,17 @@ def killed_lines(rows: Sequence[Row]) -> list[str]:
     return [f"{printable(row.nodeid)}: its end is missing" for row in rows if row.outcome == LOST]
 
 
-def broken_lines(rows: Sequence[Row]) -> list[str]:
-    """Return every broken budget, a line each."""
-    return [
-        f"{printable(row.nodeid)}: {verdict.reason}"
-        for row in rows
-        for verdict in row.verdicts
-        if verdict.outcome == "broken"
-    ]
-
-
-WAYS_OUT = {REUSED: "--imu-isolate=budgets runs these tests where there is none"}
-
-
-def unchecked_lines(rows: Sequence[Row]) -> list[str]:
-    """Return every budget that nothing could be held against although its test passed, by reason."""
-    named: dict[str, list[str]] = {}
-    for row, verdict in _verdicts_of_passed(rows):
-        # What is unsure beside an earlier run is told there.
-        if verdict.outcome == "unchecked" and not isinstance(verdict.budget, GrowthLimit):
-            names = named.setdefault(verdict.reason or "", [])
-            names.append(f"  {printable(row.nodeid)}: {verdict.budget}{_reached(verdict)}")
-    lines = []
-    for reason, names in named.items():
-        way_out = f"; {WAYS_OUT[reason]}" if reason in WAYS_OUT else ""
-        lines += [f"{plural(len(names), 'budget')} not checked: {printable(reason)}{way_out}", *names]
-    return lines
-
-
 def first_imports_lines(sizes: Mapping[str, int]) -> list[str]:
     """Return what the packages took that isolated tests were the first to import: in no row."""
     named = [f"{printable(package)} {format_mib(size)}" for package, size in sizes.items()]
     return [f"first imports: {', '.join(named)}"] if named else []
 
 
-def kept_alone_lines(rows: Sequence[Row]) -> list[str]:
-    """Return every budget that a run of the test alone has decided to be kept, with both numbers."""
-    names = [
-        f"{printable(row.nodeid)}: {verdict.budget}: {format_mib(verdict.actual_bytes)} alone, "
-        f"{format_mib(verdict.first_bytes)} after earlier tests"
-        for row, verdict in _verdicts_of_passed(rows)
-        if verdict.decided_by == "alone" and verdict.outcome == "kept"
-    ]
-    if len(names) == 1:
-        return [f"1 budget kept alone: {names[0]}"]
-    return [f"{len(names)} budgets kept alone:", *(f"  {name}" for name in names)] if names else []
-
-
-def unreliable_lines(rows: Sequence[Row], noise_bytes: int | None) -> list[str]:
-    """Return every budget that noise decides: its number is nearer to the limit than that."""
-    names = [
-        f"  {printable(row.nodeid)}: {verdict.budget} {verdict.outcome}{_reached(verdict)}"
+def why_lines(rows: Sequence[Row]) -> list[str]:
+    """Return the lines behind the tests that have not failed: else their failures show them."""
+    return [
+        line
         for row in rows
-        for verdict in row.verdicts
-        if verdict.unreliable
+        if row.why is not None and row.outcome in ("passed", "xpassed")
+        for line in (f"{printable(row.nodeid)}:", *row.why.text.splitlines())
     ]
-    if not names:
-        return []
-    noise = f"the noise of {format_mib(noise_bytes)} MiB"
-    return [f"{plural(len(names), 'budget')} unreliable, nearer to the limit than {noise}:", *names]
-
-
-def _verdicts_of_passed(rows: Sequence[Row]) -> Iterator[tuple[Row, Verdict]]:
-    for row in rows:
-        if row.outcome in ("passed", "xpassed"):
-            for verdict in row.verdicts:
-                yield row, verdict
-
-
-def _reached(verdict: Verdict) -> str:
-    """Return how far the number came, where there is one."""
-    if verdict.actual_bytes is None:
-        return ""
-    return f" at {format_mib(verdict.actual_bytes, decimals=2)} MiB"

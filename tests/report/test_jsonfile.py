@@ -34,6 +34,7 @@ TEST_KEYS = [
     "teardown_kept_bytes",
     "blocks",
     "budgets",
+    "why",
 ]
 MEASUREMENT_KEYS = [
     "before_bytes",

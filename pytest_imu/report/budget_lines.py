@@ -1,0 +1,80 @@
+"""What the section says of budgets: broken, unchecked, kept by a run alone, or decided by noise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from pytest_imu.core.budgets import Verdict
+from pytest_imu.core.checks import REUSED
+from pytest_imu.core.growth import GrowthLimit
+from pytest_imu.core.units import format_mib, plural, printable
+from pytest_imu.report.rows import Row
+
+
+def broken_lines(rows: Sequence[Row]) -> list[str]:
+    """Return every broken budget, a line each."""
+    return [
+        f"{printable(row.nodeid)}: {verdict.reason}"
+        for row in rows
+        for verdict in row.verdicts
+        if verdict.outcome == "broken"
+    ]
+
+
+WAYS_OUT = {REUSED: "--imu-isolate=budgets runs these tests where there is none"}
+
+
+def unchecked_lines(rows: Sequence[Row]) -> list[str]:
+    """Return every budget that nothing could be held against although its test passed, by reason."""
+    named: dict[str, list[str]] = {}
+    for row, verdict in _verdicts_of_passed(rows):
+        # What is unsure beside an earlier run is told there.
+        if verdict.outcome == "unchecked" and not isinstance(verdict.budget, GrowthLimit):
+            names = named.setdefault(verdict.reason or "", [])
+            names.append(f"  {printable(row.nodeid)}: {verdict.budget}{_reached(verdict)}")
+    lines = []
+    for reason, names in named.items():
+        way_out = f"; {WAYS_OUT[reason]}" if reason in WAYS_OUT else ""
+        lines += [f"{plural(len(names), 'budget')} not checked: {printable(reason)}{way_out}", *names]
+    return lines
+
+
+def kept_alone_lines(rows: Sequence[Row]) -> list[str]:
+    """Return every budget that a run of the test alone has decided to be kept, with both numbers."""
+    names = [
+        f"{printable(row.nodeid)}: {verdict.budget}: {format_mib(verdict.actual_bytes)} alone, "
+        f"{format_mib(verdict.first_bytes)} after earlier tests"
+        for row, verdict in _verdicts_of_passed(rows)
+        if verdict.decided_by == "alone" and verdict.outcome == "kept"
+    ]
+    if len(names) == 1:
+        return [f"1 budget kept alone: {names[0]}"]
+    return [f"{len(names)} budgets kept alone:", *(f"  {name}" for name in names)] if names else []
+
+
+def unreliable_lines(rows: Sequence[Row], noise_bytes: int | None) -> list[str]:
+    """Return every budget that noise decides: its number is nearer to the limit than that."""
+    names = [
+        f"  {printable(row.nodeid)}: {verdict.budget} {verdict.outcome}{_reached(verdict)}"
+        for row in rows
+        for verdict in row.verdicts
+        if verdict.unreliable
+    ]
+    if not names:
+        return []
+    noise = f"the noise of {format_mib(noise_bytes)} MiB"
+    return [f"{plural(len(names), 'budget')} unreliable, nearer to the limit than {noise}:", *names]
+
+
+def _verdicts_of_passed(rows: Sequence[Row]) -> Iterator[tuple[Row, Verdict]]:
+    for row in rows:
+        if row.outcome in ("passed", "xpassed"):
+            for verdict in row.verdicts:
+                yield row, verdict
+
+
+def _reached(verdict: Verdict) -> str:
+    """Return how far the number came, where there is one."""
+    if verdict.actual_bytes is None:
+        return ""
+    return f" at {format_mib(verdict.actual_bytes, decimals=2)} MiB"

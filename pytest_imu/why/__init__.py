@@ -1,0 +1,1 @@
+"""The lines behind a peak: what each line of a run kept and needed."""
