@@ -24,6 +24,7 @@ from pytest_imu.why.readings import (
     ThreadReadings,
     clock_ns,
 )
+from pytest_imu.why.result import profile_of
 
 OURS = str(Path(__file__).parents[1])
 LIBRARIES = ("site-packages", "dist-packages")
@@ -132,7 +133,7 @@ class LineProfiler(memory_profiler.LineProfiler):  # type: ignore[misc]  # it ha
 
     def profile(self) -> LineProfile:
         """Return what was read, once it has ended."""
-        return self._readings.profile()
+        return profile_of(self._readings)
 
     def trace_memory_usage(
         self,

@@ -13,7 +13,6 @@ from typing import Any
 
 from pytest_imu.core.memory.window import PeakSource
 from pytest_imu.core.system import System
-from pytest_imu.why.profile import LineCost, LineProfile, text_of
 
 EXACT_HITS = 100
 """So often a line is read at each hit, however short it is."""
@@ -67,7 +66,8 @@ class Readings:
         self.fault: Exception | None = None
         self._threads: dict[int, ThreadReadings] = {}
         self._whole: Any = None  # Any: what the source gave is its own business
-        self._whole_sizes: Any = None
+        self.whole: Any = None
+        """What the source says of the whole run, once it has ended."""
 
     def begin(self) -> None:
         """Begin to read; raises OSError or ValueError where memory cannot be read."""
@@ -94,7 +94,7 @@ class Readings:
         """Read no more."""
         for thread in self._threads.values():
             thread.end()
-        self._whole_sizes = self.source.close(self._whole)
+        self.whole = self.source.close(self._whole)
 
     def thread(self) -> ThreadReadings:
         """Return the readings of this thread."""
@@ -108,47 +108,6 @@ class Readings:
         """Take in what RSS did between two windows: it is this profiler's, unless there are others."""
         if size_bytes and not self._other_threads():
             self.own_bytes += size_bytes
-
-    def profile(self) -> LineProfile:
-        """Return what was read."""
-        sizes = self._whole_sizes
-        start_bytes = sizes.before_bytes
-        outside_bytes = sizes.rss_peak_bytes - self.own_bytes
-        is_chain_at_peak = bool(self.chain) and outside_bytes - self.highest_bytes < 2**20
-        highest_bytes = self.highest_bytes if is_chain_at_peak else outside_bytes
-        names = {id(lines): file for file, lines in self.files.items()}
-        return LineProfile(
-            label=self.source.label,
-            is_exact=self.source.resolution_bytes is not None and sizes.source == "kernel",
-            start_bytes=start_bytes,
-            peak_bytes=max(0, highest_bytes - start_bytes),
-            kept_bytes=sizes.after_bytes - self.own_bytes - start_bytes,
-            chain=tuple(
-                _cost(names[id(lines)], line, peak_bytes) for lines, line, peak_bytes in self.chain
-            ),
-            is_chain_at_peak=is_chain_at_peak,
-            fault=None if self.fault is None else f"{type(self.fault).__name__}: {self.fault}",
-            lines=tuple(
-                _cost(file, line, line.peak_bytes)
-                for file, lines in sorted(self.files.items())
-                for _, line in sorted(lines.items())
-            ),
-        )
-
-
-def _cost(file: str, line: Line, peak_bytes: int) -> LineCost:
-    return LineCost(
-        file=file,
-        line=line.number,
-        hits=line.hits,
-        has_more_hits=line.is_off,
-        kept_bytes=line.kept_bytes,
-        most_kept_bytes=line.most_kept_bytes or 0,
-        shared_bytes=line.shared_bytes,
-        peak_bytes=peak_bytes,
-        total_bytes=line.total_bytes,
-        text=text_of(file, line.number),
-    )
 
 
 class ThreadReadings:
