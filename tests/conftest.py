@@ -147,7 +147,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
     """Give whole files to the workers, since some files' tests share a kernel or a run that is slow."""
-    from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]  # it has no types
+    from xdist.scheduler import LoadFileScheduling
 
     return LoadFileScheduling(config, log) if config.getoption("dist") == "load" else None
 
