@@ -52,7 +52,7 @@ class CleanChild:
         return import_modules(names)
 
     def close(self) -> None:
-        """Remove the folder that children have had for `tmp_path`."""
+        """Remove the folder that children have had for `tmp_path`, unless they have."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def work(self, task: Message, channel: Channel) -> None:
@@ -88,6 +88,7 @@ class CleanChild:
                 "starts_threads": starts_threads,
             }
         )
+        self.close()
 
     def _use_own_folder(self, config: pytest.Config) -> None:
         """Let `tmp_path` be in a folder that goes with this process: the session's are numbered."""
