@@ -183,6 +183,7 @@ class _Reader:
                 "teardown_kept_bytes": None,
                 "blocks": [],
                 "budgets": [],
+                "why": None,
             }
 
     def _next_line(self, limit: int) -> str:

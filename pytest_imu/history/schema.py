@@ -63,6 +63,7 @@ TEST = Form(
         "teardown_kept_bytes": WHOLE | NONE,
         "blocks": LIST,
         "budgets": LIST,
+        "why": OBJECT | NONE,
     }
 )
 PHASES_OF_TEST = Form(dict.fromkeys(PHASES, OBJECT | NONE))
