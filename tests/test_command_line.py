@@ -87,7 +87,7 @@ def test_doctor_under_mimalloc() -> None:
     done = run("doctor", "--json", PYTHONMALLOC="mimalloc")
     checks = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
     assert not checks["reusable"]["ok"]
-    assert checks["reusable"]["value"].startswith("this Python's allocator does not tell")
+    assert checks["reusable"]["value"].startswith("this Python's allocator does not report")
 
 
 @pytest.mark.needs_perf
