@@ -4,97 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
 
 from running import run_here
-
-CACHES = "I1=32768,8,64 D1=32768,8,64 LL=8388608,16,64"
-SUITE = """
-    import os
-    import subprocess
-    import sys
-
-    import pytest
-
-    CALLS = []
-    ENVIRONMENT = ["PYTHONHASHSEED", "LD_LIBRARY_PATH", "PYTEST_IMU_SIMULATED", "IMU_TEST"]
-
-    @pytest.mark.max_cache_misses(1_000_000, warmup=2)
-    def test_kept(imu):
-        CALLS.append(1)
-        with imu.measure("half"):
-            assert bytearray(2**19).count(1) == 0
-
-    @pytest.mark.max_events("L1-dcache-load-misses", 10)
-    def test_broken():
-        assert bytearray(2**20).count(1) == 0
-
-    @pytest.mark.max_events("page-faults", 10)
-    @pytest.mark.max_events("branch-misses", 1_000_000)
-    def test_unknown():
-        pass
-
-    @pytest.mark.max_peak_mib(10)
-    def test_memory():
-        assert [1, 1, 1] == CALLS
-
-    def test_environment():
-        script = f"import os; print([os.environ.get(name) for name in {ENVIRONMENT}])"
-        seen = [os.environ.get(name) for name in ENVIRONMENT]
-        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-        assert str(seen) + "\\n" == done.stdout
-        print("environment", seen, hash("imu"))
-"""
-
-
-@pytest.fixture(autouse=True)
-def few_plugins(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Load no other plugin, which takes seconds under valgrind; keep temporary files in one place."""
-    monkeypatch.delenv("PYTHONHASHSEED", raising=False)
-    temporary = pytester.path / "temporary"
-    temporary.mkdir()
-    monkeypatch.setenv("TMPDIR", str(temporary))
-
-
-def command(*args: str) -> list[str]:
-    """Return the command line of a simulated run."""
-    plugins = ["-p", "imu", "-p", "no:cacheprovider"]
-    return [sys.executable, "-B", "-m", "pytest", *plugins, *args]
-
-
-def simulate(pytester: pytest.Pytester, *args: str) -> pytest.RunResult:
-    """Run pytest under `--imu-simulate` in a process of its own, and see its temporary files go."""
-    result = pytester.run(*command(*args), timeout=300)
-    assert_nothing_left(pytester)
-    return result
-
-
-def assert_nothing_left(pytester: pytest.Pytester) -> None:
-    """Wait for the janitor, which sees the end of the run only when that is over."""
-    temporary = pytester.path / "temporary"
-    for _ in range(1_000_000):
-        if not list(temporary.glob("imu-*")):
-            break
-    assert [] == list(temporary.glob("imu-*"))
-    assert [] == list(pytester.path.glob("*callgrind*"))
-
-
-def by_name(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the tests of the JSON file by their names."""
-    return {test["nodeid"].rpartition("::")[2]: test for test in document["tests"]}
-
-
-def count(test: dict[str, Any], event: str) -> float:
-    """Return what a test's call counted."""
-    value: float = test["phases"]["call"]["counters"][event]["value"]
-    return value
+from simulating import CACHES, SUITE, assert_nothing_left, by_name, command, count, simulate
 
 
 @pytest.mark.needs_valgrind
@@ -174,92 +92,6 @@ def test_workers_are_simulated(pytester: pytest.Pytester) -> None:
     assert {"test_kept", "test_broken", "test_unknown"} == tests.keys()
     assert {"gw0", "gw1"} == {test["worker"] for test in tests.values()}
     assert 2**20 / 64 < count(tests["test_broken"], "cache-misses") < 2**20 / 64 + 10_000
-
-
-@pytest.mark.needs_valgrind
-@pytest.mark.usefixtures("interrupts_are_heard")
-@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_signals_reach_the_run(pytester: pytest.Pytester, ending: signal.Signals) -> None:
-    """The process that was started is the one that runs the tests: a signal ends it as ever."""
-    pytester.makepyfile(
-        """
-        import os
-
-        def test_waits():
-            os.write(int(os.environ["READY"]), b"x")
-            while True:  # a signal that comes before a sleep does not end it
-                pass
-        """
-    )
-    reading, writing = os.pipe()
-    with subprocess.Popen(
-        command("--imu-simulate"),
-        cwd=pytester.path,
-        env={**os.environ, "READY": str(writing)},
-        pass_fds=[writing],
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        os.close(writing)
-        assert b"x" == os.read(reading, 1)
-        os.close(reading)
-        process.send_signal(ending)
-        try:
-            output, _ = process.communicate(timeout=100)
-        finally:
-            process.kill()  # it has ended, unless the test has failed
-    expected = pytest.ExitCode.INTERRUPTED if ending == signal.SIGINT else -ending
-    assert expected == process.returncode
-    assert (ending == signal.SIGINT) == ("KeyboardInterrupt" in output)
-    assert_nothing_left(pytester)
-
-
-REMOVE_DUMPS = "[shutil.rmtree(one) for one in glob.glob(f'{tempfile.gettempdir()}/imu-*')]"
-HOSTILE = """
-    import glob
-    import os
-    import shutil
-    import tempfile
-
-    import pytest
-
-    pytestmark = pytest.mark.max_events("instructions", 10**9)
-
-    def test_before(): pass
-
-    def test_hostile():
-        {}
-
-    def test_after(): pass
-"""
-CANNOT_WRITE = "callgrind cannot write into * any more: No such file or directory"
-
-
-@pytest.mark.needs_valgrind
-@pytest.mark.parametrize(
-    ("hostile", "reason"),
-    [
-        (f"os.closerange(3, 256); {REMOVE_DUMPS}", None),
-        ("shutil.rmtree(tempfile.gettempdir())", CANNOT_WRITE),
-    ],
-    ids=["closes all descriptors, removes the dumps' folder", "removes all temporary files"],
-)
-def test_what_a_test_does_to_valgrinds_files(
-    pytester: pytest.Pytester, hostile: str, reason: str | None
-) -> None:
-    """The run goes on to its own end; what could be counted was, and for the rest it is said why not."""
-    pytester.makepyfile(HOSTILE.format(hostile))
-    # These hold descriptors of their own, which they miss at the end.
-    without = ("-s", "-p", "no:logging", "-p", "no:faulthandler")
-    result = simulate(pytester, *without, "--imu-json=out.json", "--imu-simulate")
-    result.assert_outcomes(passed=3)
-    assert pytest.ExitCode.OK == result.ret
-    tests = by_name(json.loads((pytester.path / "out.json").read_text(encoding="utf-8")))
-    names = ("test_before", "test_hostile", "test_after")
-    verdicts = [tests[name]["budgets"][0]["verdict"] for name in names]
-    assert ["kept", *["unchecked" if reason else "kept"] * 2] == verdicts
-    if reason:
-        result.stdout.fnmatch_lines([f"2 budgets not checked: instructions: {reason}"])
 
 
 @pytest.mark.needs_valgrind
