@@ -51,7 +51,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(reporter, "imu-reporter")
         # Without xdist nobody calls its hooks; whether it will is not known yet, for it configures last.
         config.pluginmanager.register(workers.Controller(settings, reporter), "imu-workers")
-        if settings.report and not settings.off and config.get_verbosity() > 0:
+        if settings.report and not settings.off and config.getoption("verbose", 0) > 0:
             from pytest_imu.report.progress import PeakBehindOutcome
 
             config.pluginmanager.register(PeakBehindOutcome(config), "imu-progress")

@@ -37,7 +37,7 @@ class Explainer:
         self._settings = settings
         has_terminal = config.pluginmanager.has_plugin("terminalreporter")  # a worker has none
         self._width = config.get_terminal_writer().fullwidth if has_terminal else USUAL_WIDTH
-        self._is_verbose = config.get_verbosity() > 0
+        self._is_verbose = config.getoption("verbose", 0) > 0
         self._no_memray = "--memray uses memray already" if config.getoption("memray", None) else None
         self.run_again = run_again
 
