@@ -276,7 +276,8 @@ def test_own_memory_is_in_no_line() -> None:
     exec(compile(source, __file__, "exec"), namespace)  # noqa: S102 - written above
     profile = profiled(namespace["work"])
     assert 10_000 == len(profile.lines)
-    assert sum(abs(one.kept_bytes) for one in profile.lines) <= BOUND_MIB * MIB
+    # Ups and downs of a page, in the process of a whole suite, add up over so many lines.
+    assert sum(abs(one.kept_bytes) for one in profile.lines) <= MIB
     assert abs(profile.kept_bytes) <= BOUND_MIB * MIB
 
 
