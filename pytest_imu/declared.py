@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     from pytest_imu.core.tolerance import Tolerance
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# Settings makes what is to be had of a dataclass: to make it here too would take a start of pytest 2 ms.
+@dataclass(frozen=True, slots=True, kw_only=True, init=False, repr=False, eq=False)
 class Declared:
     """What the user may ask for."""
 

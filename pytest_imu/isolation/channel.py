@@ -84,7 +84,7 @@ class Channel:
 
     def __init__(self, descriptor: int) -> None:
         """Take over a descriptor, under a high number."""
-        self.descriptor = _moved_high(descriptor)
+        self.descriptor = moved_high(descriptor)
         self._identity = _identity(self.descriptor)
         self._unread = bytearray()
         self.adopt()
@@ -158,7 +158,8 @@ def channel() -> tuple[Channel, Channel]:
     return Channel(one), Channel(other)
 
 
-def _moved_high(descriptor: int) -> int:
+def moved_high(descriptor: int) -> int:
+    """Put a descriptor under a high number, where one is free; return the number it has now."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     start = (HIGHEST_DESCRIPTOR if limit < 0 else min(limit, HIGHEST_DESCRIPTOR)) - SPARE
     try:

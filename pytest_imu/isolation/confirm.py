@@ -93,8 +93,17 @@ class CleanRuns:
         """Run a test once more and return what it measured; it took *duration_ns* the first time.
 
         *modules* are imported before, from now on, besides those that this process has. *lines* says
-        which lines are to be followed: the arguments of `why.phases.ProfiledPhases`.
+        which lines are to be followed: the arguments of `why.phases.ProfiledPhases`. Whatever fails is
+        the reason why there are no numbers.
         """
+        try:
+            return self._run(item, duration_ns, modules, lines, limit_s or LEAST_LIMIT_S)
+        except Exception as error:  # noqa: BLE001 - no fault of ours decides about a test
+            return Alone(reason=f"{type(error).__name__}: {error}")
+
+    def _run(
+        self, item: pytest.Item, duration_ns: int, modules: Iterable[str], lines: Message, least_s: int
+    ) -> Alone:
         self._given.update(dict.fromkeys(modules))
         server = self._server
         if item.get_closest_marker(NO_RERUN) is not None:
@@ -103,7 +112,7 @@ class CleanRuns:
             return Alone(reason=self._why_not or "it was not collected with the others")
         if not server.is_mine or server.is_lost:
             return Alone(reason=LOST)
-        looks = max(limit_s or LEAST_LIMIT_S, TIMES_THE_FIRST * duration_ns // NANOSECONDS_PER_SECOND)
+        looks = max(least_s, TIMES_THE_FIRST * duration_ns // NANOSECONDS_PER_SECOND)
         with timeouts_paused(item):
             number = self._session.items.index(item)
             task = {"number": number, "nodeid": item.nodeid, "modules": self._modules()}
@@ -116,12 +125,9 @@ class CleanRuns:
 
     def _modules(self) -> list[str]:
         """Return what was imported since the clean process was forked, in that order."""
-        own = [
-            name
-            for name, module in list(sys.modules.items())
-            if name not in self._known and getattr(module, "__spec__", None) is not None
-        ]
-        return [*own, *self._given]
+        modules = list(sys.modules.items())
+        own = (name for name, module in modules if name not in self._known and _was_imported(module))
+        return [*map(str, own), *self._given]
 
     def _hear(self, server: ForkServer, looks: int) -> Alone:
         told: Message = None
@@ -151,6 +157,14 @@ class CleanRuns:
         if server is not None:
             server.close()
             helper_pids().difference_update((server.pid,))
+
+
+def _was_imported(module: object) -> bool:
+    """Whether a module came by an import, and was not put there by a test."""
+    try:
+        return getattr(module, "__spec__", None) is not None
+    except Exception:  # noqa: BLE001 - a lazy module raises what it likes
+        return False
 
 
 def _kill(server: ForkServer) -> None:

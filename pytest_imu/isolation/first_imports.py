@@ -20,6 +20,7 @@ class Imports:
         self._run_again = run_again
         self._modules: dict[str, None] = {}
         self._waiting: list[str] = []
+        self._server_told: ForkServer | None = None
         self.in_children: list[str] = []
         """What each child imports by itself: importing it starts threads that a fork does not copy."""
         self.sizes: dict[str, int] = {}
@@ -44,5 +45,3 @@ class Imports:
         if self._waiting:
             server.import_modules(self._waiting)
             self._waiting = []
-
-    _server_told: ForkServer | None = None

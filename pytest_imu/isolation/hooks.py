@@ -33,7 +33,7 @@ KEEPERS = {
 }
 """Plugins that gather in memory, for the end of the run, what the tests with their fixtures did."""
 
-MARKED = {"dependency": "pytest-dependency", "incremental": "what skips the rest of incremental tests"}
+MARKED = {"dependency": "pytest-dependency", "incremental": "the hooks that skip incremental tests"}
 """Markers of what decides about a test by how others ended, as it was noted in their own processes."""
 
 
@@ -121,13 +121,12 @@ class Isolation:
                 )
         for marker, name in MARKED.items():
             if any(item.get_closest_marker(marker) for item in self._numbers):
-                self._warn(f"{name} does not see how isolated tests end: it looks in their processes")
+                self._warn(f"{name} cannot see how isolated tests end")
 
     def _warn_of_threads(self) -> None:
         """Name the libraries that may wait for ever, in a child, for threads that it does not have."""
         if threads := unsafe_threads():
-            text = f"isolated tests are forked beside threads that they will lack: {in_words(threads)}"
-            self._warn(text)
+            self._warn(f"isolated tests may hang: a fork does not copy threads ({in_words(threads)})")
 
     def _warn(self, text: str) -> None:
         record_warning(self._session.config.hook, text, when="config")

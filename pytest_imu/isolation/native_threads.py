@@ -27,6 +27,7 @@ LOOK_S = 0.005
 SYSTEM_LIBRARIES = ("c", "pthread", "m", "gcc_s", "stdc++", "ld")
 """Their code lies on every stack, and starts no threads of its own."""
 
+_MAPPING = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) ", re.MULTILINE)
 _CODE = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) r-xp \S+ \S+ \d+ +(/.*)$", re.MULTILINE)
 
 
@@ -68,6 +69,7 @@ class Code:
             for start, end, path in _CODE.findall(maps)
         )
         self._starts = [start for start, _, _ in self._places]
+        self._mappings = [(int(start, 16), int(end, 16)) for start, end in _MAPPING.findall(maps)]
 
     def library_at(self, address: int) -> str | None:
         """Return the library whose code stands at an address; None where there is none."""
@@ -76,6 +78,10 @@ class Code:
             return None
         _, end, library = self._places[place]
         return library if address < end else None
+
+    def stack_bytes(self, pointer: int) -> int:
+        """Return how much there is from a stack's pointer to its end; 0 where it points nowhere."""
+        return next((end - pointer for start, end in self._mappings if start <= pointer < end), 0)
 
 
 def library_name(path: str) -> str:
@@ -90,7 +96,7 @@ def _library_of(task: int, code: Code) -> str | None:
         stack_pointer = _stack_pointer(task)
         with Path("/proc/self/mem").open("rb", buffering=0) as memory:
             memory.seek(stack_pointer)
-            stack = memory.read(STACK_BYTES)
+            stack = memory.read(min(STACK_BYTES, code.stack_bytes(stack_pointer)))
     except FileNotFoundError:
         return None
     except (OSError, ValueError):  # it runs on, or may not be read

@@ -56,8 +56,6 @@ class Judge:
         self._run_alone = run_alone
         self._explainer = explainer
         self._is_silent = False
-        self.isolated = False
-        """Whether this process was forked for one test."""
 
     def be_silent(self) -> None:
         """Decide nothing in this process: it was forked to measure one test once more."""
@@ -68,15 +66,15 @@ class Judge:
         if self._explainer is not None:
             self._explainer.run_again = run_again
 
-    def terms(self) -> Terms:
-        """Return what holds for all budgets now."""
+    def terms(self, record: TestRecord) -> Terms:
+        """Return what holds for all budgets of a test now."""
         return Terms(
             tolerance=self._settings.tolerance or EXACT,
             noise_bytes=self._noise.floor_bytes or 0,
             counts_required=self._settings.perf_required,
             unknown_reuse=why_unknown(),
             resolution_bytes=resolution_bytes(),
-            isolated=self.isolated,
+            isolated=record.isolated,
         )
 
     def enforce(self, item: pytest.Item, record: TestRecord, *, last: bool) -> None:
@@ -87,7 +85,7 @@ class Judge:
         # A unittest.TestCase keeps its failures for its report.
         may_run = self._run_alone is not None and not getattr(item, "_excinfo", None)
         run_alone = functools.partial(self._alone, item, record) if may_run else None
-        broken = record.judge(last=last, terms=self.terms(), run_alone=run_alone)
+        broken = record.judge(last=last, terms=self.terms(record), run_alone=run_alone)
         if not broken:
             return
         self._explain(item, record, broken)

@@ -87,7 +87,7 @@ class Recorder:
         except BaseException:
             record.passed = False
             self._end_call(item, record, meter)
-            for verdict in record.judge(last=False, terms=self.judge.terms()):
+            for verdict in record.judge(last=False, terms=self.judge.terms(record)):
                 item.add_report_section("call", "imu", f"{verdict.reason}\n")
             raise
         self._end_call(item, record, meter)
@@ -143,7 +143,7 @@ class Recorder:
         self._run_again = run_again
         self.judge.run_again_by(run_again)
         self._modules_before = count_modules()
-        self._isolated = self.judge.isolated = True
+        self._isolated = True
         if self._log is not None:
             self._log.begin_in_isolated_child()
         if self._counters is not None:
@@ -233,7 +233,7 @@ class Recorder:
         if is_last:
             self._item = None
             if record.open_budgets:
-                record.judge(last=True, terms=self.judge.terms())
+                record.judge(last=True, terms=self.judge.terms(record))
         if record.alone_ns:
             report.duration -= record.alone_ns / NANOSECONDS_PER_SECOND
             record.alone_ns = 0

@@ -21,7 +21,7 @@ def broken_lines(rows: Sequence[Row]) -> list[str]:
     ]
 
 
-WAYS_OUT = {REUSED: "--imu-isolate=budgets runs these tests where there is none"}
+WAYS_OUT = {REUSED: "; --imu-isolate=budgets runs these tests where there is none"}
 
 
 def unchecked_lines(rows: Sequence[Row]) -> list[str]:
@@ -30,13 +30,14 @@ def unchecked_lines(rows: Sequence[Row]) -> list[str]:
     for row, verdict in _verdicts_of_passed(rows):
         # What is unsure beside an earlier run is told there.
         if verdict.outcome == "unchecked" and not isinstance(verdict.budget, GrowthLimit):
-            names = named.setdefault(verdict.reason or "", [])
+            way_out = "" if row.isolated else WAYS_OUT.get(verdict.reason or "", "")
+            names = named.setdefault(f"{printable(verdict.reason or '')}{way_out}", [])
             names.append(f"  {printable(row.nodeid)}: {verdict.budget}{_reached(verdict)}")
-    lines = []
-    for reason, names in named.items():
-        way_out = f"; {WAYS_OUT[reason]}" if reason in WAYS_OUT else ""
-        lines += [f"{plural(len(names), 'budget')} not checked: {printable(reason)}{way_out}", *names]
-    return lines
+    return [
+        line
+        for reason, names in named.items()
+        for line in (f"{plural(len(names), 'budget')} not checked: {reason}", *names)
+    ]
 
 
 def kept_alone_lines(rows: Sequence[Row]) -> list[str]:

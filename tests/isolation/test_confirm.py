@@ -292,6 +292,13 @@ def test_mocks_timeouts_and_a_killed_process(pytester: pytest.Pytester) -> None:
     result, tests = run_suite(
         pytester,
         """
+    class Name(str):
+        pass
+
+    class Lazy:
+        def __getattr__(self, name):
+            raise RuntimeError(name)
+
     @pytest.mark.max_peak_mib(40)
     def test_mocked(monkeypatch):
         grow()
@@ -299,6 +306,7 @@ def test_mocks_timeouts_and_a_killed_process(pytester: pytest.Pytester) -> None:
             monkeypatch.setattr(os, name, lambda *_: 1 / 0)
         monkeypatch.setattr(time, "monotonic", lambda: 1 / 0)
         monkeypatch.setattr(signal, "setitimer", lambda *_: 1 / 0)
+        monkeypatch.setitem(sys.modules, Name("lazy"), Lazy())
 
     @pytest.mark.timeout(3, method="signal")
     @pytest.mark.max_peak_mib(40)

@@ -142,10 +142,58 @@ def test_plugins_that_look_at_earlier_results_are_named(pytester: pytest.Pyteste
     result.assert_outcomes(passed=1, warnings=2)
     result.stdout.fnmatch_lines(
         [
-            "*imu: pytest-dependency does not see how isolated tests end*",
-            "*imu: what skips the rest of incremental tests does not see how isolated tests end*",
+            "*imu: pytest-dependency cannot see how isolated tests end",
+            "*imu: the hooks that skip incremental tests cannot see how isolated tests end",
         ]
     )
+
+
+@pytest.mark.needs_proc
+def test_threads_that_a_fork_does_not_copy(pytester: pytest.Pytester) -> None:
+    """A library's own thread is named before tests are isolated, and no verdict is taken from a fork."""
+    pytester.makepyfile(
+        """
+        import ctypes
+
+        import pytest
+
+        libc = ctypes.CDLL(None)
+        libc.pthread_create(ctypes.byref(ctypes.c_ulong()), None, libc.pause, None)
+
+        @pytest.mark.max_peak_mib(5)
+        def test_over():
+            bytearray(10 * 2**20)
+        """
+    )
+
+    one = pytester.runpytest_subprocess("-p", "imu", "-p", "no:cacheprovider")
+    isolated = pytester.runpytest_subprocess("-p", "imu", "-p", "no:cacheprovider", "--imu-isolate=all")
+
+    one.assert_outcomes(failed=1)
+    threads = "1 of an unknown library"
+    one.stdout.fnmatch_lines(
+        [f"peak * MiB *; not run alone: threads that a fork does not copy were running: {threads}"]
+    )
+    isolated.assert_outcomes(failed=1, warnings=1)
+    isolated.stdout.fnmatch_lines(
+        [f"*imu: isolated tests may hang: a fork does not copy threads ({threads})"]
+    )
+
+
+@pytest.mark.needs_proc
+def test_stacks_leave_a_file_alone_that_a_test_has_put_there(stacks: Stacks, tmp_path: Path) -> None:
+    """A test may close the descriptor and have a file of its own under the number."""
+    number = stacks._file.number()
+    os.close(number)
+    with (tmp_path / "file").open("w+b") as file:
+        file.write(b"the test's")
+        file.flush()
+        os.dup2(file.fileno(), number)
+        stacks.ask(os.getpid())
+        assert "" == stacks.read()
+        stacks.close()
+        assert b"the test's" == os.pread(number, 100, 0)
+        os.close(number)
 
 
 def test_names_of_libraries() -> None:
@@ -169,5 +217,6 @@ def test_names_of_libraries() -> None:
         1 << 62,
     )
     assert ["python3", None, "gomp", "c", None, None, None] == [*map(code.library_at, addresses)]
+    assert [0x800, 0, 0] == [*map(code.stack_bytes, (0x7F0000001800, 0x7F0000002000, 0))]
     assert "scipy_openblas64_" == library_name("/x/libscipy_openblas64_-99.so (deleted)")
     assert "1 of an unknown library, 3 of gomp" == in_words({"gomp": 3, "an unknown library": 1})
