@@ -12,28 +12,13 @@ import pytest
 
 from pytest_imu.core.memory.source import peak_source
 from pytest_imu.report.compared import NOTHING_COMPARED
+from suites import SUITE
 
 if TYPE_CHECKING:
     from tests.history.conftest import Documents
 
 Run = Callable[..., pytest.RunResult]
 FILE = "test_it.py"
-SUITE = """
-    import mmap
-
-    PRIVATE = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
-
-    def touch(mib):
-        block = mmap.mmap(-1, mib << 20, **PRIVATE)
-        block[::4096] = b"x" * (mib << 8)
-        block.close()
-
-    def test_large():
-        touch(30)
-
-    def test_small():
-        touch(5)
-"""
 
 
 @pytest.fixture

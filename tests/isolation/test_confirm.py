@@ -8,7 +8,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from running import Test, run_and_read
+from running import JSON, Test, read_tests, run, run_and_read
 
 pytestmark = [
     pytest.mark.needs_kernel_peaks,
@@ -355,3 +355,37 @@ def test_off(pytester: pytest.Pytester) -> None:
     assert ("broken", "first", None) == tuple(
         verdict[key] for key in ("verdict", "decided_by", "not_alone")
     )
+
+
+def test_other_plugins_see_one_run(pytester: pytest.Pytester) -> None:
+    """Coroutines are run alone too; reruns, -x and --lf see the failure of the test's own call alone."""
+    for package in ("pytest_asyncio", "pytest_rerunfailures"):
+        pytest.importorskip(package)
+    tests = """
+    @pytest.mark.asyncio
+    @pytest.mark.max_peak_mib(40)
+    async def test_coroutine():
+        grow()
+
+    @pytest.mark.flaky(reruns=1)
+    @pytest.mark.max_peak_mib(20)
+    def test_broken():
+        with open("ran", "a") as file:
+            print("again" if is_second() else "here", file=file)
+        grow()
+
+    def test_never():
+        pass
+    """
+    pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function")
+    pytester.makepyfile(test_it=GROWS + tests)
+
+    result = run(pytester, "-p", "asyncio", "-p", "rerunfailures", "-x", JSON)
+
+    assert {"passed": 2, "failed": 1, "rerun": 1} == result.parseoutcomes()
+    _, coroutine, *attempts = [test["budgets"] for test in read_tests(pytester)]
+    assert ("kept", "alone") == (coroutine[0]["verdict"], coroutine[0]["decided_by"])
+    assert [("broken", "alone")] * 2 == [(one["verdict"], one["decided_by"]) for [one] in attempts]
+    assert ["here", "again"] * 2 == Path("ran").read_text(encoding="utf-8").split()
+    last = run(pytester, "-p", "asyncio", "--lf", "--collect-only", "-q")
+    assert ["test_it.py::test_broken"] == [line for line in last.outlines if "::" in line]
