@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+import sys
 from collections.abc import Collection
 from typing import Any
 
@@ -43,9 +44,12 @@ def _capture_anew(config: pytest.Config) -> None:
 
 
 def _disable_plugins(config: pytest.Config) -> None:
-    """Let nobody debug here, and no file but the null device get the log."""
+    """Let nobody debug here, nothing be attached, and no file but the null device get the log."""
     for name in ("pdbinvoke", "pdbtrace", "allure_listener"):
         config.pluginmanager.unregister(name=name)
+    allure: Any = sys.modules.get("allure_commons")
+    for plugin in () if allure is None else allure.plugin_manager.get_plugins():
+        allure.plugin_manager.unregister(plugin)
     logging: Any = config.pluginmanager.get_plugin("logging-plugin")
     if logging is not None:
         with contextlib.suppress(OSError, ValueError):

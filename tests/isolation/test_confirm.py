@@ -389,3 +389,25 @@ def test_other_plugins_see_one_run(pytester: pytest.Pytester) -> None:
     assert ["here", "again"] * 2 == Path("ran").read_text(encoding="utf-8").split()
     last = run(pytester, "-p", "asyncio", "--lf", "--collect-only", "-q")
     assert ["test_it.py::test_broken"] == [line for line in last.outlines if "::" in line]
+
+
+def test_allure_gets_one_attachment(pytester: pytest.Pytester) -> None:
+    """What the second run attaches to allure's report goes nowhere."""
+    pytest.importorskip("allure_pytest")
+    tests = """
+    import allure
+
+    @pytest.mark.max_peak_mib(40)
+    def test_attaches():
+        allure.attach("text", "of the test")
+        grow()
+    """
+
+    result, found = run_suite(pytester, tests, "-p", "allure_pytest", "--alluredir=allure")
+
+    result.assert_outcomes(passed=2)
+    assert "alone" == found["test_attaches"]["budgets"][0]["decided_by"]
+    written = [path.name for path in Path("allure").iterdir()]
+    assert 2 == sum(name.endswith("-result.json") for name in written)
+    texts = [path.read_text(encoding="utf-8") for path in Path("allure").glob("*-attachment*")]
+    assert 1 == texts.count("text")

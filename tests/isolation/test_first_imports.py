@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -90,3 +92,18 @@ def test_what_counts_as_heavy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert ("imu_heavy",) == imported(count, 0, MIB)
     assert () == imported(count, 0, MIB - 1) == imported(count, None, None)
     assert () == imported(count_modules(), 0, MIB)
+
+
+def test_what_stands_among_the_modules_may_be_anything(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lazy module that raises, or a name that is none, is no package; nothing reaches the block."""
+
+    class Lazy:
+        def __getattr__(self, name: str) -> object:
+            raise RuntimeError(name)
+
+    count = count_modules()
+    modules: dict[Any, Any] = sys.modules
+    monkeypatch.setitem(modules, "imu_lazy", Lazy())
+    assert () == imported(count, 0, MIB)
+    monkeypatch.setitem(modules, 7, Lazy())
+    assert () == imported(count, 0, MIB)
