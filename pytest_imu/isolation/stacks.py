@@ -26,7 +26,7 @@ class Stacks:
 
     def be_askable(self) -> None:
         """Let this process, and what it forks, write its stacks when it is asked."""
-        with contextlib.suppress(RuntimeError, ValueError, OSError, AttributeError):
+        with contextlib.suppress(RuntimeError, ValueError, OSError, AttributeError, ClosedError):
             faulthandler.register(ASKED_BY, file=self._file.number(), all_threads=True)
 
     def ask(self, pid: int) -> None:

@@ -99,7 +99,7 @@ def test_broken_budgets(pytester: pytest.Pytester) -> None:
             r"   0\.0   1[12]\d\.\d  test_it\.py:\d+  merge\(left\)",
             r"   0\.0   1[12]\d\.\d  helper\.py:5    return len\(left \+ block\(40\)\)",
             r"what kept the most, in a second run \(kept 40\.\d\):",
-            r"  40\.0    40\.0  .*:\d+ +.*block.*",
+            r"  40\.\d    40\.\d  .*:\d+ +.*block.*",
         ]
     )
     assert [("merge(left)", 0, 120), ("return len(left + block(40))", 0, 120)] == chain(
@@ -109,6 +109,10 @@ def test_broken_budgets(pytester: pytest.Pytester) -> None:
         assert phase == tests[name]["why"]["phase"]
         assert "return len(left + block(40))" == chain(tests[name])[-1][0]
     assert "delta" == tests["test_kept"]["why"]["metric"]
+    lines = tests["test_kept"]["why"]["profile"]["lines"]
+    [kept] = [line for line in lines if line["text"] == "kept = block(40)"]
+    for key in ("kept_bytes", "peak_bytes"):  # as exact as the kernel's mark is
+        assert abs(kept[key] - 40 * 2**20) <= 2**19
     assert None is tests["test_within"]["why"]
     # Its own run, the one that decides, and the one whose lines are followed.
     assert "xxx" == Path("runs").read_text(encoding="utf-8")
