@@ -166,7 +166,10 @@ def _follower(
         if event == "line":
             line = find(frame.f_lasti)
             if line is None:
+                thread.close_window()  # what it takes to note a place is not the running line's
                 line = lines[frame.f_lasti] = function.line_at(frame.f_lineno)
+                if line is function.line:
+                    thread.open_window()
             if line is function.line:  # a loop in one line: it goes on
                 return
             if line.hits >= EXACT_HITS and clock_ns() < thread.due_ns:

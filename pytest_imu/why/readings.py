@@ -149,7 +149,9 @@ class ThreadReadings:
         is_quiet = found == (self._after_bytes, self._after_bytes)
         self.gap_ns = min(2 * self.gap_ns, QUIET_NS) if is_quiet else SHORT_NS
         self._after_bytes = found[0]
-        self.net_bytes = found[0] - readings.own_bytes
+        net_bytes = found[0] - readings.own_bytes
+        if net_bytes != self.net_bytes:  # one number for all lines that it holds for, not one each
+            self.net_bytes = net_bytes
         highest_bytes = found[1] - readings.own_bytes
         top = self.running[-1]
         top.highest_bytes = max(top.highest_bytes, highest_bytes)
@@ -231,9 +233,13 @@ class Running:
         self.before_bytes = self.highest_bytes = net_bytes
 
     def line_at(self, number: int) -> Line:
-        """Return what is known of a line."""
+        """Return what is known of a line.
+
+        One that is new ends the window first: what it takes to note it is not the running line's.
+        """
         line = self.lines.get(number)
         if line is None:
+            self.thread.close_window()
             line = self.lines[number] = Line(number)
         return line
 
