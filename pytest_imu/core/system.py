@@ -7,6 +7,7 @@ the names of every module, and replace there what they find.
 from __future__ import annotations
 
 import gc
+import importlib
 import os
 import threading
 import time
@@ -34,7 +35,8 @@ class System:
     write = os.write
     listdir = os.listdir
     stat = os.stat
-    getpid = os.getpid
+    # From the C module under os: a plugin may have replaced it before we came.
+    getpid: Callable[[], int] = importlib.import_module(os.name).getpid
     collect = gc.collect
     perf_counter_ns = time.perf_counter_ns
     thread_time_ns = time.thread_time_ns
@@ -44,3 +46,15 @@ class System:
     getrusage: Callable[[int], Any] = getattr(resource, "getrusage", _missing)
     RUSAGE_SELF: int = getattr(resource, "RUSAGE_SELF", 0)
     RUSAGE_CHILDREN: int = getattr(resource, "RUSAGE_CHILDREN", -1)
+
+
+class OwnProcess:
+    """Remembers the process that made an object: a test may fork, and its child has a copy of all."""
+
+    def __init__(self) -> None:
+        self.pid = System.getpid()
+
+    @property
+    def is_current(self) -> bool:
+        """Whether that process is the one that asks."""
+        return System.getpid() == self.pid

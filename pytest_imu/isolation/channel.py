@@ -18,6 +18,8 @@ import select
 from collections.abc import Iterator
 from typing import Any
 
+from pytest_imu.core import system
+
 Message = Any
 """What marshal knows: None, numbers, text, bytes, and tuples, lists and dicts of them."""
 
@@ -47,24 +49,20 @@ def _unpatched_poll() -> Any:
     return module.poll
 
 
-class System:
-    """What isolation calls of the system."""
+class System(system.System):
+    """What isolation calls of the system, beside what all measuring does."""
 
     IGNORE = _signal.SIG_IGN
-    close = staticmethod(posix.close)
     exit_now = staticmethod(posix._exit)  # noqa: SLF001 - its name is the system's
     fcntl = staticmethod(fcntl.fcntl)
     fork = staticmethod(posix.fork)
     fstat = staticmethod(posix.fstat)
-    getpid = staticmethod(posix.getpid)
     kill = staticmethod(posix.kill)
     poll = staticmethod(_unpatched_poll())
-    read = staticmethod(posix.read)
     set_handler = staticmethod(_signal.signal)
     set_signal_mask = staticmethod(_signal.pthread_sigmask)
     set_wakeup_fd = staticmethod(_signal.set_wakeup_fd)
     waitpid = staticmethod(posix.waitpid)
-    write = staticmethod(posix.write)
     dump = staticmethod(marshal.dumps)
     load = staticmethod(marshal.loads)
 
@@ -91,12 +89,12 @@ class Channel:
 
     def adopt(self) -> None:
         """Make it this process's own, after a fork."""
-        self._owner = System.getpid()
+        self._owner = system.OwnProcess()
 
     @property
     def is_mine(self) -> bool:
         """Whether this is the process that it belongs to, and not one that a test has forked."""
-        return System.getpid() == self._owner
+        return self._owner.is_current
 
     @property
     def is_open(self) -> bool:

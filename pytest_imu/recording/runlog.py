@@ -17,6 +17,7 @@ from pytest_imu.core.counters.callgrind.command import running_tool
 from pytest_imu.core.document import SCHEMA, encode, now, plain_test
 from pytest_imu.core.memory import platforms
 from pytest_imu.core.outfile import CLOEXEC, NO_READER, NO_READING, PATIENCE_S, wait_for_reader
+from pytest_imu.core.system import OwnProcess
 
 try:
     import fcntl
@@ -32,7 +33,7 @@ APPENDING = os.O_APPEND | CLOEXEC | getattr(os, "O_NONBLOCK", 0) | getattr(os, "
 """Without waiting for the reader of a pipe, and without taking a terminal over."""
 # Bound here, before any test runs: one that replaces them shall not reach the log.
 _open, _read_at, _write, _close = os.open, getattr(os, "pread", None), os.write, os.close
-_fstat, _seek, _truncate, _getpid = os.fstat, os.lseek, os.ftruncate, os.getpid
+_fstat, _seek, _truncate = os.fstat, os.lseek, os.ftruncate
 _flock, _sleep = getattr(fcntl, "flock", None), time.sleep
 LOCK_TRIES, LOCK_PAUSE_S = 200, 0.005
 """How often, and with what pauses, the file is asked for while another process writes its line."""
@@ -44,7 +45,7 @@ class RunLog:
     def __init__(self, path: Path, *, worker: str | None) -> None:
         self._path = str(path)
         self._worker = worker
-        self._pid = _getpid()
+        self._process = OwnProcess()
         self._is_simulated = running_tool() is not None  # the RSS would be valgrind's
         self._is_file = not path.exists() or path.is_file()
         self._flags = APPENDING | (os.O_RDWR if self._is_file else os.O_WRONLY)
@@ -65,7 +66,7 @@ class RunLog:
 
     def begin_in_isolated_child(self) -> None:
         """Write from this process, which was forked to run one of the run's tests."""
-        self._pid = _getpid()
+        self._process = OwnProcess()
 
     def begin_file(self, environment: dict[str, Any]) -> None:
         """Create the file, or empty it, and describe the run; raises OSError where that is refused."""
@@ -125,12 +126,12 @@ class RunLog:
         )
 
     def _add(self, **fields: Any) -> None:
-        if _getpid() != self._pid:  # a test forked: the child's tests are not this run's
+        if not self._process.is_current:  # a test forked: the child's tests are not this run's
             return
         try:
             line = {
                 **fields,
-                "pid": self._pid,
+                "pid": self._process.pid,
                 "time": now().isoformat(timespec="milliseconds"),
                 "rss_bytes": self._rss_bytes(),
             }

@@ -15,6 +15,7 @@ import pytest
 from pytest_imu.comparing import BASE, missing_base, ran_whole_suite
 from pytest_imu.core import outfile
 from pytest_imu.core.outfile import STDOUT
+from pytest_imu.core.system import OwnProcess
 from pytest_imu.core.units import plural
 from pytest_imu.kinds import STEP_SUMMARY
 from pytest_imu.recording.warning import FaultsAsWarnings, record_warning
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 REPORTER: pytest.StashKey[Reporter] = pytest.StashKey()
 """Where the reporter is kept, on the config of the controlling process."""
-_getpid = os.getpid  # bound here: a test may replace it and not put it back
 RUN_PHASES = ("setup", "call", "teardown")
 
 
@@ -41,7 +41,7 @@ class Reporter:
         self._config = config
         self._settings = settings
         self._rows: Rows | None = None
-        self._pid = _getpid()
+        self._process = OwnProcess()
         self._began_ns = time.time_ns()
         self._stdout = sys.stdout
         self._environment: dict[str, Any] = {}
@@ -123,7 +123,7 @@ class Reporter:
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Compare the run, and write its files, unless this is a child that a test forked."""
         nothing_ran = self._settings.off or self._config.option.collectonly
-        if nothing_ran or _getpid() != self._pid:
+        if nothing_ran or not self._process.is_current:
             return
         with FaultsAsWarnings(self._config.hook, "the run could not be compared"):
             self._compare(session)

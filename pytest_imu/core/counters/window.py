@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import atexit
-import os
 import threading
 from collections.abc import Callable, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from pytest_imu.core.counters.source import CannotCountError, LostError, check_event, uncounted
 from pytest_imu.core.model import CountedBy, CounterReading
+from pytest_imu.core.system import OwnProcess
 
 STOPPED = "the counting was stopped inside the window"
 Piece = TypeVar("Piece")
@@ -55,9 +55,6 @@ class Counters(Generic[Piece]):
     starts it again. It takes a thread, so a test run goes without.
     """
 
-    # Bound before any test runs: one that replaces it shall not seem to be a forked child.
-    _getpid = staticmethod(os.getpid)
-
     def __init__(self, back_end: BackEnd[Piece], *, idle_s: float | None = None) -> None:
         self.back_end = back_end
         self.open_windows: list[Window[Piece]] = []
@@ -67,7 +64,7 @@ class Counters(Generic[Piece]):
         self._is_counting = False
         self._was_lost = False
         self._reason: str | None = None
-        self._pid = os.getpid()
+        self._process = OwnProcess()
         self._lock = threading.RLock()
 
     def prepare(self) -> None:
@@ -90,13 +87,13 @@ class Counters(Generic[Piece]):
         """Close some windows, whose counts are lost, and end the back end if no others are open."""
         timer = self._idle_timer
         self._safely(self._stop, *windows)
-        if timer is not None and self._getpid() == self._pid:
+        if timer is not None and self._process.is_current:
             timer.join()  # not while the lock is held, which it may be waiting for
 
     def _safely(self, step: Callable[..., None], *windows: Window[Piece]) -> None:
         """Take a step; no fault in it reaches the block that is measured."""
         # Asked before the lock is: in a child its holder may be a thread that is not there.
-        if self._getpid() != self._pid:
+        if not self._process.is_current:
             for window in windows:
                 window.fault = f"{self.back_end.name} counts the process that forked this one"
             return
