@@ -6,6 +6,8 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
+from suites import make_odd_tests
+
 BOUND_MIB = 0.5
 """How far a peak may be off on Linux."""
 
@@ -143,24 +145,7 @@ def test_last_attempt(pytester: pytest.Pytester) -> None:
 def test_odd_ids(pytester: pytest.Pytester) -> None:
     """Ids of any characters leave the file well-formed, and each test has its numbers."""
     odd = ['"quoted" <&>', "\x1b[31mred\x07\x00\n", "é \u2028 ]]> \U0001f40d", "lone \udcff"]
-    pytester.makeconftest(
-        f"""
-        import pytest
-
-        class OddItem(pytest.Item):
-            def runtest(self):
-                pass
-
-        class OddFile(pytest.File):
-            def collect(self):
-                return [OddItem.from_parent(self, name=name) for name in {odd!a}]
-
-        def pytest_collect_file(file_path, parent):
-            if file_path.suffix == ".odd":
-                return OddFile.from_parent(parent, path=file_path)
-        """
-    )
-    pytester.makefile(".odd", ids="")
+    make_odd_tests(pytester, odd)
 
     # pytest's own cache cannot write lone surrogates.
     properties = run(pytester, "-p", "no:cacheprovider")

@@ -14,6 +14,7 @@ import pytest
 
 from pytest_imu.history.source import digest
 from running import run, run_here
+from suites import make_odd_tests
 
 needs_no_root = pytest.mark.skipif(
     not hasattr(os, "geteuid") or os.geteuid() == 0,
@@ -237,24 +238,7 @@ def test_odd_ids(pytester: pytest.Pytester) -> None:
         "lone \udcff",
         "[a-b]::c",
     ]
-    pytester.makeconftest(
-        f"""
-        import pytest
-
-        class OddItem(pytest.Item):
-            def runtest(self):
-                pass
-
-        class OddFile(pytest.File):
-            def collect(self):
-                return [OddItem.from_parent(self, name=name) for name in {names!a}]
-
-        def pytest_collect_file(file_path, parent):
-            if file_path.suffix == ".odd":
-                return OddFile.from_parent(parent, path=file_path)
-        """
-    )
-    pytester.makefile(".odd", ids="")
+    make_odd_tests(pytester, names)
 
     # pytest's own cache cannot write lone surrogates.
     result = run(pytester, "-p", "no:cacheprovider", "--imu", "--imu-json=run.json")

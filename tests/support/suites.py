@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import pytest
+
 SUITE = """
 import mmap
 
@@ -19,3 +23,25 @@ def test_small():
     touch(5)
 """
 """One test that touches 30 MiB, and one that touches 5."""
+
+
+def make_odd_tests(pytester: pytest.Pytester, names: Sequence[str]) -> None:
+    """Make a suite of tests that pass, named by any text."""
+    pytester.makeconftest(
+        f"""
+        import pytest
+
+        class OddItem(pytest.Item):
+            def runtest(self):
+                pass
+
+        class OddFile(pytest.File):
+            def collect(self):
+                return [OddItem.from_parent(self, name=name) for name in {names!a}]
+
+        def pytest_collect_file(file_path, parent):
+            if file_path.suffix == ".odd":
+                return OddFile.from_parent(parent, path=file_path)
+        """
+    )
+    pytester.makefile(".odd", ids="")

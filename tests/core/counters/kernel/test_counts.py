@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from counting import assert_windows_are_exact, counting_script
 from pytest_imu.core.counters.kernel.call import EventDescriptor, can_count, perf_event_open, why_refused
 from pytest_imu.core.counters.kernel.counts import UNKNOWN, Kernel
 from pytest_imu.core.counters.kernel.names import EXCLUDE_KERNEL, INHERIT_THREAD, Attr
@@ -62,53 +63,14 @@ def faults_in(source: Kernel, body: Callable[[], object]) -> float:
     return reading.value
 
 
-# In a process of its own: the one that runs the tests has pages that a fork has left write-protected, a
-# garbage collection that may come in any window, and threads of xdist's.
-SCRIPT = """
-import functools, gc, json, mmap, resource, sys, threading
-from pytest_imu.core.meter import Meter
-from pytest_imu.core.counters.kernel.counts import Kernel
-
-gc.disable()
-source = Kernel(["page-faults"])
-
-def touch_pages(pages):
-    with mmap.mmap(-1, pages * mmap.PAGESIZE) as block:
-        for start in range(0, pages * mmap.PAGESIZE, mmap.PAGESIZE):
-            block[start] = 1
-
-def counted(body):
-    with Meter(counters=source) as meter:
-        body()
-    [reading] = meter.measurement.counters
-    return reading.reason or reading.value
-"""
-EXACT = """
-def nested():
-    touch_pages(1000)
-    inner.append(counted(functools.partial(touch_pages, 500)))
-    touch_pages(1000)
-
-inner = []
-for body in (functools.partial(touch_pages, 10), nested):
-    counted(body)  # first use of the code above has faults of its own
-windows = [counted(functools.partial(touch_pages, pages) if pages else int)  # int() touches nothing
-           for pages in (0, 1, 100, 0, 1000, 5000)]
-outer = counted(nested)
-source.stop()
-print(json.dumps([windows, inner[-1], outer]))
-"""
+SCRIPT = counting_script(Kernel)
 
 
 def test_windows_are_exact(run_python: Callable[..., Any]) -> None:
     """Pages touched in a window are its page faults; an inner window has its own alone, the outer one
     those of both.
     """
-    windows, inner, outer = run_python(SCRIPT + EXACT)
-    for pages, value in zip((0, 1, 100, 0, 1000, 5000), windows, strict=True):
-        assert 0 <= value - pages <= 2
-    assert 0 <= inner - 500 <= 2
-    assert 0 <= outer - 2500 <= 20  # the script's own lists and calls are in it
+    assert_windows_are_exact(run_python, SCRIPT)
 
 
 def test_threads_whenever_they_start(counting: Callable[..., Kernel]) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from counting import assert_windows_are_exact, counting_script
 from pytest_imu.core.counters.perf.command import PerfCommand, find_perf
 from pytest_imu.core.counters.perf.output import NOT_BELIEVED, EventSample, parse
 from pytest_imu.core.counters.perf.stat import PerfStat, reading_of
@@ -54,52 +55,12 @@ def counted(source: PerfStat, body: Callable[[], object]) -> dict[str, CounterRe
     return {reading.event: reading for reading in meter.measurement.counters}
 
 
-# In a process of its own: the one that runs the tests has pages that a fork has left write-protected, a
-# garbage collection that may come in any window, and threads of xdist's.
-EXACT = """
-import functools, gc, json, mmap
-from pytest_imu.core.meter import Meter
-from pytest_imu.core.counters.perf.stat import PerfStat
-
-gc.disable()
-source = PerfStat(["page-faults"])
-
-def touch_pages(pages):
-    with mmap.mmap(-1, pages * mmap.PAGESIZE) as block:
-        for start in range(0, pages * mmap.PAGESIZE, mmap.PAGESIZE):
-            block[start] = 1
-
-def counted(body):
-    with Meter(counters=source) as meter:
-        body()
-    return meter.measurement.counters[0].value
-
-def nested():
-    touch_pages(1000)
-    inner.append(counted(functools.partial(touch_pages, 500)))
-    touch_pages(1000)
-
-inner = []
-for body in (functools.partial(touch_pages, 10), nested):
-    counted(body)  # first use of the code above has faults of its own
-windows = [counted(functools.partial(touch_pages, pages) if pages else int)  # int() touches nothing
-           for pages in (0, 1000, 0, 5000, 1000)]
-outer = counted(nested)
-source.stop()
-print(json.dumps([windows, inner[-1], outer]))
-"""
-
-
 @pytest.mark.needs_perf
 def test_windows_are_exact(run_python: Callable[..., Any]) -> None:
     """Pages touched in a window are its page faults, to within 2 of an empty window's; an inner window
     has its own faults alone, the outer one those of both.
     """
-    windows, inner, outer = run_python(EXACT)
-    for pages, value in zip((0, 1000, 0, 5000, 1000), windows, strict=True):
-        assert 0 <= value - pages <= 2
-    assert 0 <= inner - 500 <= 2
-    assert 0 <= outer - 2500 <= 20  # the script's own lists and calls are in it
+    assert_windows_are_exact(run_python, counting_script(PerfStat))
 
 
 @pytest.mark.needs_perf
