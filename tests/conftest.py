@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import gc
 import importlib.util
 import json
 import mmap
@@ -216,6 +217,15 @@ def only_named_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     for name in ("PYTEST_ADDOPTS", "CI", "BUILD_NUMBER"):  # on CI pytest's summary is another one
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def no_collections() -> Iterator[None]:
+    """Let no garbage of earlier tests be collected, and megabytes given back, while a test measures."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
 
 
 @pytest.fixture

@@ -12,7 +12,11 @@ import pytest
 from pytest_imu import measure
 from pytest_imu.core.meter import Meter
 
-pytestmark = [pytest.mark.needs_kernel_peaks, pytest.mark.needs_fork]
+pytestmark = [
+    pytest.mark.needs_kernel_peaks,
+    pytest.mark.needs_fork,
+    pytest.mark.usefixtures("no_collections"),
+]
 
 MIB = 2**20
 BOUND_MIB = 0.5

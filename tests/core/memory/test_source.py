@@ -30,6 +30,8 @@ from pytest_imu.core.units import MIB
 
 InFork = Callable[[Callable[[], object]], Any]
 RunPython = Callable[..., Any]
+pytestmark = pytest.mark.usefixtures("no_collections")
+
 BOUND_MIB = 0.5
 """How far the kernel's numbers may be off."""
 
