@@ -15,7 +15,7 @@ from pytest_imu.core.meter import Meter
 pytestmark = [
     pytest.mark.needs_kernel_peaks,
     pytest.mark.needs_fork,
-    pytest.mark.usefixtures("no_collections"),
+    pytest.mark.usefixtures("steady_memory"),
 ]
 
 MIB = 2**20

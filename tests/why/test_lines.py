@@ -27,7 +27,7 @@ from pytest_imu.why.table import chain_lines
 pytestmark = [
     pytest.mark.needs_kernel_peaks,
     pytest.mark.needs_malloc_trim,
-    pytest.mark.usefixtures("no_collections"),
+    pytest.mark.usefixtures("steady_memory"),
 ]
 
 BLOCK_MIB = 40

@@ -30,7 +30,7 @@ from pytest_imu.core.units import MIB
 
 InFork = Callable[[Callable[[], object]], Any]
 RunPython = Callable[..., Any]
-pytestmark = pytest.mark.usefixtures("no_collections")
+pytestmark = pytest.mark.usefixtures("steady_memory")
 
 BOUND_MIB = 0.5
 """How far the kernel's numbers may be off."""
