@@ -138,7 +138,8 @@ def test_report_prints_the_section_again(
     for line in (
         "10.0 5.0 5.0 1.00s b.py::test_b",
         "2 of 2 tests, largest peak first",
-        "kernel peaks, to 0.5; noise of an empty window ± 0.1 MiB",
+        "kernel peaks, to 0.5",
+        "noise of an empty window ± 0.1 MiB",
         documents.budget()["reason"],
     ):
         assert "".join(line.split()) in told
