@@ -95,7 +95,7 @@ def test_nothing_compared_is_no_pass(documents: Documents, capsys: Capture) -> N
     """Two runs without a common test prove nothing."""
     paths = [documents.write(f"{name}.json", documents.test(name)) for name in "ab"]
     assert 1 == main(["compare", *paths])
-    assert "pytest-imu: no test could be compared, so nothing is proved\n" == capsys.readouterr().err
+    assert "pytest-imu: no test could be compared, so the comparison fails\n" == capsys.readouterr().err
 
 
 @pytest.mark.parametrize("verb", [["compare"], ["report"], ["report", "--base"]])
