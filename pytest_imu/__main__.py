@@ -1,4 +1,4 @@
-"""The command line: `pytest-imu VERB`, or `python -m pytest_imu VERB`."""
+"""Ask this machine what it can measure, or work on files of pytest --imu-json."""
 
 from __future__ import annotations
 
@@ -43,17 +43,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="pytest-imu", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    doctor = commands.add_parser("doctor", help="show what can be measured on this machine")
+    doctor = commands.add_parser("doctor", help="show what can be measured, and how to fix the rest")
     doctor.add_argument("--json", action="store_true", help="print JSON")
-    doctor.set_defaults(run=lambda options: _doctor(as_json=options.json))
-    perf = commands.add_parser("perf", help="count one event and print the samples")
+    doctor.set_defaults(run=_doctor)
+    perf = commands.add_parser("perf", help="count one event with perf stat")
     perf.add_argument(
-        "--event", type=_event, default="cache-misses", help="the event (default: cache-misses)"
+        "--event", type=_event, default="cache-misses", help="the event to count (default: cache-misses)"
     )
-    perf.add_argument("--seconds", type=_seconds, default=1.0, help="for how long (default: 1)")
-    perf.add_argument("--pid", type=_pid, help="count another process (default: this one, kept busy)")
-    perf.set_defaults(run=lambda options: _perf(options.event, seconds=options.seconds, pid=options.pid))
+    perf.add_argument("--seconds", type=_seconds, default=1.0, help="how long to count (default: 1)")
+    perf.add_argument("--pid", type=_pid, help="the process to count (default: this one, kept busy)")
+    perf.set_defaults(run=_perf)
     add_verbs(commands)
+    for verb in commands.choices.values():
+        verb.description = verb.get_default("run").__doc__
     return parser
 
 
@@ -72,30 +74,34 @@ def _seconds(text: str) -> float:
     except ValueError:
         seconds = math.nan
     if not 0 < seconds < math.inf:
-        raise argparse.ArgumentTypeError(str(InvalidValueError(text, "a number of seconds over 0")))
+        raise argparse.ArgumentTypeError(
+            str(InvalidValueError(text, "a number of seconds, more than 0"))
+        )
     return seconds
 
 
 def _pid(text: str) -> int:
     if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(str(InvalidValueError(text, "the number of a process")))
+        raise argparse.ArgumentTypeError(str(InvalidValueError(text, "the id of a process")))
     return int(text)
 
 
-def _doctor(*, as_json: bool) -> int:
+def _doctor(options: argparse.Namespace) -> int:
+    """Try what this machine can measure, and say how to fix what it cannot."""
     import json
 
     from pytest_imu.doctor import checks as doctor
 
     checks = list(doctor.examine())
-    if as_json:
+    if options.json:
         print(json.dumps(doctor.document(checks), indent=1))
     else:
         print("\n".join(doctor.text_lines(checks)))
     return 0 if doctor.memory_can_be_measured(checks) else 1
 
 
-def _perf(event: str, *, seconds: float, pid: int | None) -> int:
+def _perf(options: argparse.Namespace) -> int:
+    """Count one event with perf stat, and print the samples and the rate."""
     if sys.platform != "linux":
         print(f"perf is part of Linux, and this is {sys.platform}", file=sys.stderr)
         return 1
@@ -103,7 +109,8 @@ def _perf(event: str, *, seconds: float, pid: int | None) -> int:
     from pytest_imu.doctor.perf_trial import trial
 
     try:
-        trial(event, seconds=seconds, pid=pid, emit=functools.partial(print, flush=True))
+        emit = functools.partial(print, flush=True)
+        trial(options.event, seconds=options.seconds, pid=options.pid, emit=emit)
     except CannotCountError as error:
         print(f"perf: {error}", file=sys.stderr)
         return 1

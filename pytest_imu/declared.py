@@ -164,14 +164,14 @@ class Declared:
     why_keep: Path | None = option(
         "imu_why_keep",
         FILE,
-        "Keep memray's file of each such run in the folder PATH, for `memray flamegraph`.",
+        "Keep memray's file of each run of --imu-why in the folder PATH, for `memray flamegraph`.",
         default=None,
         in_ini=False,
     )
     why_timeout_s: int = option(
         "imu_why_timeout",
         SECONDS,
-        "End that run after N seconds, or ten times the first run's time if that is longer.",
+        "End such a run after N seconds, or ten times the first run's time if that is longer.",
         default=30,
         on_command_line=False,
     )
@@ -188,7 +188,7 @@ class Declared:
     confirm: bool = option(
         "imu_confirm",
         FLAG,
-        "Where earlier tests may have decided about a memory budget, run the test once more, alone.",
+        "Run a test once more, alone, if earlier tests may have decided about its memory budget.",
         default=True,
         on_command_line=False,
     )
@@ -203,7 +203,7 @@ class Declared:
     compare_if_exists: bool = option(
         "imu_compare_if_exists",
         FLAG,
-        "Run without comparing where the file of --imu-compare does not exist.",
+        "Run without comparing if the file of --imu-compare does not exist.",
         default=False,
         in_ini=False,
     )
@@ -224,7 +224,7 @@ class Declared:
     summary_path: Path | None = option(
         "imu_summary",
         SUMMARY,
-        "Append a summary in Markdown to PATH; --imu-summary alone to $GITHUB_STEP_SUMMARY.",
+        "Append a Markdown summary to PATH, or with --imu-summary alone to $GITHUB_STEP_SUMMARY.",
         default=None,
         in_ini=False,
         bare=STEP_SUMMARY,

@@ -109,7 +109,7 @@ SUMMARY = Kind(
     takes_paths=True,
 )
 INCREASES = Kind(
-    expected="a share, a number of MiB or both, such as 10%, 2 or delta:10%+2",
+    expected="a percentage, a number of MiB or both, such as 10%, 2 or delta:10%+2",
     parse=_parse_increases,
     metavar="INCREASE",
 )

@@ -29,8 +29,8 @@ DELTA_LINE = (
 )
 CACHE_LINE = (
     "max_cache_misses(limit, *, warmup=0): fail the test if it has more than limit cache misses, as "
-    "counted by perf or --imu-simulate. Its body is called warmup times first, uncounted. None removes "
-    "limits set farther away."
+    "counted by this machine or --imu-simulate. Its body is called warmup times first, uncounted. None "
+    "removes limits set farther away."
 )
 EVENTS_LINE = (
     "max_events(event, limit, *, warmup=0): like max_cache_misses, for any event: "

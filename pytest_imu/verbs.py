@@ -23,57 +23,58 @@ if TYPE_CHECKING:
 
 FAILED, UNUSABLE = 1, 2
 """What a verb exits with where a comparison failed, and where it cannot do what was asked."""
-FILES = "a file of --imu-json, several, a pattern, or - for standard input"
+FILES = "files of --imu-json, patterns, or - for standard input"
+TOP = "show the first N rows; 0 shows all (default: 10)"
 Options = argparse.Namespace
 
 
 def add_verbs(commands: Any) -> None:  # Any: argparse has no public type for it
     """Declare the verbs, each with the function that runs it."""
     compare = commands.add_parser("compare", help="compare a run with an earlier one")
-    compare.add_argument("base", help=f"the earlier run: {FILES}")
+    compare.add_argument("base", help="the earlier run: a file of --imu-json, a pattern, or -")
     compare.add_argument("files", nargs="+", metavar="now", help=f"the later run: {FILES}")
     _add_increase(compare)
-    compare.add_argument("--top", type=_count, default=10, help="rows to show (default: 10; 0: all)")
+    compare.add_argument("--top", type=_count, default=10, metavar="N", help=TOP)
     compare.add_argument("--json", action="store_true", help="print JSON")
     compare.set_defaults(run=run_compare)
-    report = commands.add_parser("report", help="print the section of a run, or of a run log")
-    report.add_argument("files", nargs="+", help=f"{FILES}, or of --imu-log")
-    report.add_argument("--base", help="the earlier run to compare it with")
+    report = commands.add_parser("report", help="print the section of a run again, or that of a run log")
+    report.add_argument("files", nargs="+", help=f"{FILES}; also files of --imu-log")
+    report.add_argument("--base", help="the earlier run to compare with")
     _add_increase(report)
-    report.add_argument("--top", type=_count, default=10, help="rows to show (default: 10; 0: all)")
-    report.add_argument("--sort", choices=_sort_keys(), default="peak", help="default: peak")
+    report.add_argument("--top", type=_count, default=10, metavar="N", help=TOP)
+    report.add_argument("--sort", choices=_sort_keys(), default="peak", help="(default: peak)")
     report.set_defaults(run=run_report)
-    merge = commands.add_parser("merge", help="make one file of those of several machines")
+    merge = commands.add_parser("merge", help="merge the files of several runs into one")
     merge.add_argument("files", nargs="+", help=FILES)
     merge.add_argument("-o", "--output", required=True, metavar="PATH", help="the file to write")
-    merge.add_argument("--expect", type=_count, metavar="N", help="how many files there must be")
+    merge.add_argument("--expect", type=_count, metavar="N", help="fail unless there are N files")
     merge.set_defaults(run=run_merge)
-    summary = commands.add_parser("summary", help="print a run in Markdown")
+    summary = commands.add_parser("summary", help="print a summary of a run in Markdown")
     summary.add_argument("files", nargs="+", help=FILES)
-    summary.add_argument("--base", help="the earlier run to compare it with")
+    summary.add_argument("--base", help="the earlier run to compare with")
     _add_increase(summary)
     summary.set_defaults(run=run_summary)
-    approve = commands.add_parser("approve", help="put a run's numbers into the limits of its tests")
+    approve = commands.add_parser("approve", help="raise broken limits to a run's numbers")
     approve.add_argument("files", nargs="+", help=FILES)
-    approve.add_argument("--write", action="store_true", help="change the files; else print a diff")
+    approve.add_argument("--write", action="store_true", help="change the files, not only print a diff")
     approve.add_argument(
         "--headroom",
         type=_percent,
         default=25.0,
-        metavar="25%%",
-        help="above the number (default: 25%%)",
+        metavar="PERCENT",
+        help="the room above each number (default: 25%%)",
     )
-    approve.add_argument("--tighten", action="store_true", help="lower limits that are far too wide")
-    approve.add_argument("--add", action="store_true", help="add a limit where a large test has none")
+    approve.add_argument("--tighten", action="store_true", help="also lower limits that are too wide")
+    approve.add_argument("--add", action="store_true", help="also add limits to large tests without one")
     approve.add_argument(
-        "--min-mib", type=_mib, default=5.0, metavar="MIB", help="what is large (default: 5)"
+        "--min-mib", type=_mib, default=5.0, metavar="MIB", help="what a large test takes (default: 5)"
     )
-    approve.add_argument("--only", metavar="PATTERN", help="only tests whose id has this in it")
+    approve.add_argument("--only", metavar="PATTERN", help="only tests whose id contains PATTERN")
     approve.set_defaults(run=run_approve)
 
 
 def run_compare(options: Options) -> int:
-    """Print how a run differs from an earlier one; with `--fail-increase`, fail for what grew."""
+    """Print how a run differs from an earlier one; with --fail-increase, fail for what grew."""
     from pytest_imu.history.compare import compare_runs, read_side
     from pytest_imu.history.load import named_files
 
@@ -104,12 +105,12 @@ def _comparison_lines(comparison: Comparison, *, top: int) -> list[str]:
 
 def _status(comparison: Comparison) -> int:
     if not comparison.compared:
-        print("pytest-imu: no test could be compared, so nothing is proved", file=sys.stderr)
+        print("pytest-imu: no test could be compared, so the comparison fails", file=sys.stderr)
     return FAILED if comparison.failed or not comparison.compared else 0
 
 
 def run_report(options: Options) -> int:
-    """Print what a run's section says."""
+    """Print the section "imu" of a run again, or that of a run log, as a killed run leaves it."""
     from pytest_imu.history.load import named_files
     from pytest_imu.history.merge import joined_environment
     from pytest_imu.history.wording import failed_lines
@@ -139,7 +140,7 @@ def run_report(options: Options) -> int:
 
 
 def run_summary(options: Options) -> int:
-    """Print a run in Markdown."""
+    """Print a summary of a run in Markdown: broken budgets, what grew, the largest tests."""
     from pytest_imu.history.load import named_files
     from pytest_imu.report.rows import last_attempts
     from pytest_imu.report.summary import MAX_BYTES, cut, markdown
@@ -177,17 +178,17 @@ def _settings(environment: dict[str, Any], options: Options) -> Settings:
 
 
 def run_merge(options: Options) -> int:
-    """Write one file of several."""
+    """Merge the files of several runs, such as shards, into one."""
     from pytest_imu.core import document
     from pytest_imu.history import merge
     from pytest_imu.history.load import UnusableFileError, named_files, read
 
     names, output = named_files(options.files), Path(options.output)
     if options.expect is not None and len(names) != options.expect:
-        print(f"pytest-imu: {len(names)} files, and --expect={options.expect}", file=sys.stderr)
+        print(f"pytest-imu: found {len(names)} files, expected {options.expect}", file=sys.stderr)
         return UNUSABLE
     if output != STDOUT and any(_is_same(output, name) for name in names):
-        raise UnusableFileError(options.output, "another file to write than those to read")
+        raise UnusableFileError(options.output, "a file that is not read as well")
     check_writable(output)
     runs = [read(name, merge.attempt_of) for name in names]
     for line in merge.disagreements(runs):
@@ -201,7 +202,7 @@ def run_merge(options: Options) -> int:
 
 
 def run_approve(options: Options) -> int:
-    """Print what a run changes in its tests' sources, or change it."""
+    """Raise the limits of markers that a run broke: print the diff, or with --write change the files."""
     from pytest_imu.core.outfile import replace_all
     from pytest_imu.history import approve, wishes
     from pytest_imu.history.load import named_files, read
@@ -231,7 +232,7 @@ def run_approve(options: Options) -> int:
             sys.stdout.writelines(file.diff(path, edited[path]))
     for line in planned.left_alone:
         print(line, file=sys.stderr)
-    done = "changed" if options.write else "to change; --write does it"
+    done = "changed" if options.write else "to change; --write changes them"
     print(f"{plural(len(edited), 'file')} {done}", file=sys.stderr)
     return 0
 
@@ -251,7 +252,7 @@ def _add_increase(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=_increases,
         metavar="INCREASE",
-        help="fail where a test grew by more, as 10%%+2 or delta:10%%; may be repeated",
+        help="fail if a test grew by more, such as 10%%+2 or delta:10%%; may be repeated",
     )
 
 

@@ -20,7 +20,7 @@ SIZES: Mapping[str, Callable[[Numbers], int | None]] = {
     DELTA: lambda numbers: numbers.delta_bytes,
 }
 LIMIT_NAME = "imu_fail_increase"
-EXPECTED = "a share, a number of MiB or both, such as 10%, 2 or delta:10%+2"
+EXPECTED = "a percentage, a number of MiB or both, such as 10%, 2 or delta:10%+2"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

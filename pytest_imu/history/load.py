@@ -50,7 +50,7 @@ def named_files(names: Sequence[str]) -> list[str]:
         is_pattern = name != str(STDOUT) and not Path(name).exists() and glob.has_magic(name)
         matches = sorted(glob.glob(name)) if is_pattern else [name]  # noqa: PTH207 - any pattern, from /
         if not matches:
-            raise UnusableFileError(name, "a pattern that some file matches")
+            raise UnusableFileError(name, "a pattern that matches a file")
         found += matches
     if len(set(found)) < len(found):
         twice = next(name for name in found if found.count(name) > 1)

@@ -20,7 +20,7 @@ from pytest_imu.report.budget_lines import (
     unreliable_lines,
 )
 from pytest_imu.report.compared import compared_lines
-from pytest_imu.report.names import folded_below
+from pytest_imu.report.names import INDENT, folded_below
 from pytest_imu.report.overall import growth_lines, quiet_lines
 from pytest_imu.report.rows import Row
 from pytest_imu.report.suggestions import suggestion_lines
@@ -120,7 +120,7 @@ def report_lines(
         return lines + unmeasured_lines(entries)
     return [
         *lines,
-        *([] if quiet else [legend_line(entries, noise_bytes, resolution_bytes)]),
+        *([] if quiet else legend_lines(entries, noise_bytes, resolution_bytes, width=width)),
         *growth_lines(rows, settings),
         *reused_lines(entries),
         *unmeasured_lines(entries),
@@ -137,16 +137,27 @@ SOURCE_LEGENDS = {
 }
 
 
-def legend_line(
-    entries: Sequence[Entry], noise_bytes: int | None = None, resolution_bytes: int | None = None
-) -> str:
-    """Return the line that says what the columns mean and where the peaks come from."""
+def legend_lines(
+    entries: Sequence[Entry],
+    noise_bytes: int | None = None,
+    resolution_bytes: int | None = None,
+    *,
+    width: int,
+) -> list[str]:
+    """Return what the columns mean and where the peaks come from, in lines that fit."""
     used = {entry.measurement.source for entry in entries}
     # Rounded up: 0.25 is not "to 0.2".
     exact = "" if not resolution_bytes else f", to {math.ceil(resolution_bytes / MIB * 10) / 10}"
     sources = [text.format(exact) for source, text in SOURCE_LEGENDS.items() if source in used]
     noise = [] if noise_bytes is None else [f"noise of an empty window ± {format_mib(noise_bytes)} MiB"]
-    return "; ".join(["RSS in MiB: peak above start, delta kept, total at end", *sources, *noise])
+    lines = ["RSS in MiB: peak above start, delta kept, total at end"]
+    for part in [*sources, *noise]:
+        longer = f"{lines[-1]}; {part}"
+        if len(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(INDENT + part)
+    return lines
 
 
 def unmeasured_lines(entries: Sequence[Entry]) -> list[str]:

@@ -396,7 +396,7 @@ def test_the_suite_passes_after_it(
     assert ["--- a/test_it.py", "+++ b/test_it.py", "-@pytest.mark.max_peak_mib(2)"] == [
         line for line in told.out.splitlines() if re.match(r"---|\+\+\+|-", line)
     ]
-    assert "1 file to change; --write does it\n" == told.err
+    assert "1 file to change; --write changes them\n" == told.err
     assert before == path.read_bytes()
     assert 0 == main(["approve", "imu.json", "--write", "--headroom=50%"])
     assert ("", "1 file changed\n") == capsys.readouterr()

@@ -170,7 +170,7 @@ def test_files_that_are_not_there(documents: Documents, tmp_path: Path) -> None:
     assert "invalid file FILE: expected a file that exists" == refusal(str(tmp_path / "x.json"))
     assert "(Is a directory)" in refusal(str(tmp_path))
     assert "invalid file" in refusal("x" * 100_000)
-    with pytest.raises(UnusableFileError, match="a pattern that some file matches"):
+    with pytest.raises(UnusableFileError, match="a pattern that matches a file"):
         named_files([str(tmp_path / "*.json")])
     first, second = documents.write("a-1.json"), documents.write("a-2.json")
     assert [first, second, "-"] == named_files([str(tmp_path / "a-*.json"), "-"])

@@ -93,12 +93,12 @@ def test_what_shards_differ_in_is_named(
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["--expect=3"], "2 files, and --expect=3"),
+        (["--expect=3"], "found 2 files, expected 3"),
         (["x.json"], "invalid file 'x.json': expected a file that exists"),
         (["bad.json"], "invalid file 'bad.json': expected what --imu-json writes, but it is no JSON *"),
         (["newer.json"], "invalid file 'newer.json': expected what --imu-json writes in schema 1, *"),
         (["1.json"], "invalid file '1.json': expected each file once"),
-        (["-o", "1.json"], "invalid file '1.json': expected another file to write than those to read"),
+        (["-o", "1.json"], "invalid file '1.json': expected a file that is not read as well"),
         (["-o", "."], "'.': it is a folder"),
     ],
 )

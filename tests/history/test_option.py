@@ -159,7 +159,7 @@ def test_a_missing_file_is_an_error(run: Run, tmp_path: Path) -> None:
         (["--imu-compare-if-exists"], "--imu-compare-if-exists needs --imu-compare=PATH, the file*"),
         (
             ["--imu-fail-increase=5%,x"],
-            "invalid value 'x' for --imu-fail-increase: expected a share, a number of MiB or both, *",
+            "invalid value 'x' for --imu-fail-increase: expected a percentage, a number of MiB *",
         ),
         (["-o", "imu_fail_increase=-1"], "invalid value '-1' for -o imu_fail_increase: expected *"),
         (

@@ -112,7 +112,8 @@ def test_noise_is_measured_and_printed(pytester: pytest.Pytester) -> None:
 
     result.stdout.re_match_lines(
         [
-            r"RSS in MiB: .*; noise of an empty window ± 0\.\d MiB",
+            r"RSS in MiB: .*",
+            r"  noise of an empty window ± 0\.\d MiB",
             r"1 budget unreliable, nearer to the limit than the noise of 0\.\d MiB:",
             r"  test_it.py::test_near: max_delta_mib\(0.05\) kept at -?0\.\d\d MiB",
         ]

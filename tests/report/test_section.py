@@ -137,13 +137,11 @@ def test_whole_section_reads_as_documented(run: Run, pytester: pytest.Pytester) 
         "   #      #      #     #s  test_mixed.py::test_first_user",
         "   #      #      #     #s  test_mixed.py::test_second_user",
     ] == table
-    assert re.fullmatch(r"the run grew from \d+ to \d+ MiB", text.pop(2))
+    assert re.fullmatch(r"the run grew from \d+ to \d+ MiB", text.pop(3))
     assert [
         "4 of 4 rows (3 tests, 1 setup), largest peak first",
-        (
-            "RSS in MiB: peak above start, delta kept, total at end; kernel peaks, to #; "
-            "noise of an empty window ± # MiB"
-        ),
+        "RSS in MiB: peak above start, delta kept, total at end; kernel peaks, to #",
+        "  noise of an empty window ± # MiB",
         (
             "test_mixed.py::test_over: peak # MiB is over max_peak_mib(#) by # MiB (# %); "
             "started at # MiB, kernel high-water mark"
@@ -610,9 +608,53 @@ def test_sampled_rows_carry_a_tilde_that_the_legend_explains(settings: Settings)
         "~1.0    0.0  100.0  0.25s  bound",
     ] == mixed[:3]
     meaning = "RSS in MiB: peak above start, delta kept, total at end"
-    assert f"{meaning}; kernel peaks, to 0.3; ~ sampled, a lower bound" == mixed[-1]
+    assert [f"{meaning}; kernel peaks, to 0.3", "  ~ sampled, a lower bound"] == mixed[-2:]
     assert f"{meaning}; ~ sampled, a lower bound" == sampled[-1]
     assert f"{meaning}; kernel peaks, to 0.3" == kernel[-1]
+
+
+@pytest.mark.parametrize(
+    ("width", "lines"),
+    [
+        (
+            200,
+            [
+                (
+                    "RSS in MiB: peak above start, delta kept, total at end; kernel peaks, to 0.5; "
+                    "~ sampled, a lower bound; noise of an empty window ± 0.1 MiB"
+                )
+            ],
+        ),
+        (
+            80,
+            [
+                "RSS in MiB: peak above start, delta kept, total at end; kernel peaks, to 0.5",
+                "  ~ sampled, a lower bound; noise of an empty window ± 0.1 MiB",
+            ],
+        ),
+        (
+            40,
+            [
+                "RSS in MiB: peak above start, delta",
+                "  kept, total at end",
+                "  kernel peaks, to 0.5",
+                "  ~ sampled, a lower bound",
+                "  noise of an empty window ± 0.1 MiB",
+            ],
+        ),
+    ],
+)
+def test_legend_fits_the_terminal(width: int, lines: list[str], settings: Settings) -> None:
+    """What does not fit on the legend's line stands on the next one, in whole parts."""
+    rows = [row("exact", measured(2.0)), row("bound", measured(1.0, source="sampled"))]
+
+    said = section.lines(
+        rows, settings, width=width, verbosity=0, noise_bytes=MIB // 10, resolution_bytes=MIB // 2
+    )
+
+    texts = [line.text for line in said]
+    assert lines == texts[texts.index("2 of 2 tests, largest peak first") + 1 :]
+    assert max(map(len, texts)) <= width
 
 
 def test_worker_column_appears_where_a_row_has_a_worker(settings: Settings) -> None:
