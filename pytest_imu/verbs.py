@@ -74,7 +74,8 @@ def add_verbs(commands: Any) -> None:  # Any: argparse has no public type for it
 
 def run_compare(options: Options) -> int:
     """Print how a run differs from an earlier one; with `--fail-increase`, fail for what grew."""
-    from pytest_imu.history.compare import compare_runs, read_side
+    from pytest_imu.history.compare import compare_runs
+    from pytest_imu.history.entries import read_side
     from pytest_imu.history.load import named_files
 
     base, now = (read_side(*named_files(names)) for names in ([options.base], options.files))
@@ -152,7 +153,8 @@ def run_summary(options: Options) -> int:
 
 
 def _compared_with(options: Options, names: Sequence[str]) -> Comparison | None:
-    from pytest_imu.history.compare import compare_runs, read_side
+    from pytest_imu.history.compare import compare_runs
+    from pytest_imu.history.entries import read_side
     from pytest_imu.history.load import named_files
 
     if options.base is None:

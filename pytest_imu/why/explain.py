@@ -106,8 +106,7 @@ def _subject(record: TestRecord, broken: Sequence[Verdict]) -> tuple[str, Budget
     if not broken:
         return "peak", "call", record.phases["call"].peak_bytes
     verdict = broken[0]
-    metric = "delta" if verdict.budget.name == "max_delta_mib" else "peak"
-    return metric, verdict.budget.phase, verdict.actual_bytes
+    return verdict.budget.metric, verdict.budget.phase, verdict.actual_bytes
 
 
 def _about(profile: LineProfile, first_bytes: int | None, second_bytes: int) -> list[str]:

@@ -77,6 +77,7 @@ def test_compare_prints_json(two_runs: list[str], capsys: Capture) -> None:
         "change": 10 * 2**20,
         "increase": "10%",
         "reason": None,
+        "alone": False,
     } == document["tests"][0]["compared"][0]
 
 
