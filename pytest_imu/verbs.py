@@ -131,11 +131,12 @@ def run_report(options: Options) -> int:
         noise_bytes=environment["noise_floor_bytes"],
         resolution_bytes=environment["peak_resolution_bytes"],
         comparison=comparison,
+        failures_shown=False,
     )
     texts = [*(line.text for line in lines), *section.killed_lines(rows)]
     # A run that was compared as it ran has said some of it already.
-    texts += [] if comparison is None else failed_lines(comparison)
-    print("\n".join(dict.fromkeys(texts)))
+    grown = [] if comparison is None else failed_lines(comparison)
+    print("\n".join([*texts, *(line for line in grown if line not in texts)]))
     return 0 if comparison is None else _status(comparison)
 
 

@@ -32,13 +32,8 @@ class TeardownKept:
     kept_bytes: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Why:
-    """The lines behind a test's numbers, from another run of it."""
-
-    text: str
-    plain: Mapping[str, Any]
-    """As it stands in the JSON file."""
+Why = Mapping[str, Any]
+"""The lines behind a test's numbers, from another run of it, as they stand in the JSON file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +62,7 @@ class PhaseRecord:
             "before": None if self.before is None else asdict(self.before),
             "isolated": self.isolated,
             "failed_by_budget": self.failed_by_budget,
-            "why": None if self.why is None else asdict(self.why),
+            "why": self.why,
         }
 
     @classmethod
@@ -81,7 +76,7 @@ class PhaseRecord:
             before=None if plain["before"] is None else TeardownKept(**plain["before"]),
             isolated=plain["isolated"],
             failed_by_budget=plain["failed_by_budget"],
-            why=None if plain["why"] is None else Why(**plain["why"]),
+            why=plain["why"],
         )
 
 

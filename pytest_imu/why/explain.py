@@ -52,8 +52,13 @@ class Explainer:
         except Exception as error:  # noqa: BLE001 - no fault of ours decides about a test
             alone = Alone(reason=f"{type(error).__name__}: {error}")
             said = self._said(alone, metric, first_bytes)
-        plain = {"metric": metric, "phase": phase, "reason": alone.reason, "profile": alone.lines}
-        return Why(text="\n".join(said), plain=plain)
+        return {
+            "metric": metric,
+            "phase": phase,
+            "reason": alone.reason,
+            "text": "\n".join(said),
+            "profile": alone.lines,
+        }
 
     def _followed(self, item: pytest.Item, first_ns: int, phase: BudgetPhase) -> Alone:
         return self.run_again(

@@ -161,6 +161,34 @@ def test_report_of_a_killed_run_names_what_ran(documents: Documents, capsys: Cap
     assert r"b\n: its end is missing" == lines[-1]
 
 
+@pytest.mark.parametrize("form", ["document", "log"])
+def test_report_prints_the_lines_behind_a_peak(documents: Documents, capsys: Capture, form: str) -> None:
+    """Those of passed tests and of failed ones, whose failures are shown nowhere else; escaped."""
+    why = {"metric": "peak", "phase": "call", "reason": None, "profile": None}
+    text = "where the peak was reached:\n  kept    peak\n   0.0    10.0  a.py:1  {}"
+    tests = [
+        documents.test(name, outcome=outcome, why={**why, "text": text.format(line)})
+        for name, outcome, line in (("a", "passed", "x = 1"), ("b", "failed", "\x1b[2Jy"))
+    ]
+    if form == "log":
+        path = documents.log("imu.jsonl", *({"event": "end", **test} for test in tests))
+    else:
+        path = documents.write("imu.json", *tests)
+    assert 0 == main(["report", path])
+    lines = capsys.readouterr().out.splitlines()
+    head = ["where the peak was reached:", "  kept    peak"]
+    assert [
+        *("a:", *head, "   0.0    10.0  a.py:1  x = 1"),
+        *("b:", *head, r"   0.0    10.0  a.py:1  \x1b[2Jy"),
+    ] == lines[-8:]
+
+
+def test_lines_behind_a_peak_of_another_form_are_refused(documents: Documents, capsys: Capture) -> None:
+    """As every other part of a document is."""
+    assert 2 == main(["report", documents.write("imu.json", documents.test("a", why={"text": 1}))])
+    assert "but has no 'metric'" in capsys.readouterr().err
+
+
 def test_report_with_a_base_has_its_columns(two_runs: list[str], capsys: Capture) -> None:
     """An earlier run can be put beside it."""
     assert 1 == main(["report", two_runs[1], "--base", two_runs[0], "--fail-increase=10%"])
