@@ -12,7 +12,7 @@ from pytest_imu.markers import BUDGETS
 from pytest_imu.settings import SETTINGS, Settings
 
 if TYPE_CHECKING:
-    from pytest_imu.history.compare import Side
+    from pytest_imu.history.entries import Side
 
 FLAG = "--imu-compare"
 BASE: pytest.StashKey[Side] = pytest.StashKey()
@@ -32,7 +32,7 @@ def read_base(config: pytest.Config, settings: Settings) -> None:
         return
     if settings.off or (settings.compare_if_exists and not path.exists()):
         return
-    from pytest_imu.history.compare import read_side
+    from pytest_imu.history.entries import read_side
     from pytest_imu.history.load import UnusableFileError
 
     if not path.exists():

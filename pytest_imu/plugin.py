@@ -101,7 +101,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         # Under valgrind there is no memory to keep apart, and a forked child is not counted.
         if running_tool() is None:
             # Before the recorder: what comes later is called first, and it measures before the fork.
-            run_again = run_alone_for(session, always=True)
+            run_again = run_alone_for(session)
             config.pluginmanager.register(Isolation(session, settings, run_again), "imu-isolation")
     # Behind the isolation, which is for budgets: what a test was compared with makes it no other test.
     comparing.add_limits(config, session.items)
@@ -120,12 +120,12 @@ def _record(
     from pytest_imu.recording.recorder import Recorder, SetupEnd, counter_source
     from pytest_imu.recording.teardown import TeardownRecorder
 
-    confirms = settings.confirm and settings.isolate == "off" and bool(budgets)
-    if run_again is None and (confirms or settings.why != "off"):
+    run_alone = None
+    if run_again is None and _may_run_again(session, settings):
         from pytest_imu.isolation.confirm import run_alone_for
 
-        run_again = run_alone_for(session, always=settings.why == "all")
-    run_alone = run_again if confirms else None
+        run_again = run_alone_for(session)
+        run_alone = run_again if settings.confirm else None
     explainer = None
     if settings.why != "off" and run_again is not None:
         from pytest_imu.why.explain import Explainer
@@ -143,6 +143,16 @@ def _record(
         config.pluginmanager.register(AllureReport(config), "imu-allure")
     if not workers.is_worker(config):
         config.stash[REPORTER].prepare()
+
+
+def _may_run_again(session: pytest.Session, settings: Settings) -> bool:
+    """Tell whether any test may have to run once more: to decide about it, or to explain it."""
+    from pytest_imu.core.alone import can_decide, can_explain
+
+    budgets = [budget for item in session.items for budget in item.stash.get(BUDGETS, ())]
+    if settings.why != "off" and (settings.why == "all" or any(map(can_explain, budgets))):
+        return True
+    return settings.confirm and any(map(can_decide, budgets))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -75,7 +75,8 @@ def add_verbs(commands: Any) -> None:  # Any: argparse has no public type for it
 
 def run_compare(options: Options) -> int:
     """Print how a run differs from an earlier one; with --fail-increase, fail for what grew."""
-    from pytest_imu.history.compare import compare_runs, read_side
+    from pytest_imu.history.compare import compare_runs
+    from pytest_imu.history.entries import read_side
     from pytest_imu.history.load import named_files
 
     base, now = (read_side(*named_files(names)) for names in ([options.base], options.files))
@@ -131,11 +132,12 @@ def run_report(options: Options) -> int:
         noise_bytes=environment["noise_floor_bytes"],
         resolution_bytes=environment["peak_resolution_bytes"],
         comparison=comparison,
+        failures_shown=False,
     )
     texts = [*(line.text for line in lines), *section.killed_lines(rows)]
     # A run that was compared as it ran has said some of it already.
-    texts += [] if comparison is None else failed_lines(comparison)
-    print("\n".join(dict.fromkeys(texts)))
+    grown = [] if comparison is None else failed_lines(comparison)
+    print("\n".join([*texts, *(line for line in grown if line not in texts)]))
     return 0 if comparison is None else _status(comparison)
 
 
@@ -153,7 +155,8 @@ def run_summary(options: Options) -> int:
 
 
 def _compared_with(options: Options, names: Sequence[str]) -> Comparison | None:
-    from pytest_imu.history.compare import compare_runs, read_side
+    from pytest_imu.history.compare import compare_runs
+    from pytest_imu.history.entries import read_side
     from pytest_imu.history.load import named_files
 
     if options.base is None:

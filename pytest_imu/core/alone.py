@@ -1,4 +1,4 @@
-"""Verdicts in doubt, and how one more run of the test, alone in a clean process, decides them."""
+"""One more run of a test, alone in a clean process, and how it decides a verdict in doubt."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pytest_imu.core.budgets import Budget, Verdict
-from pytest_imu.core.checks import REUSED, Terms, check
+from pytest_imu.core.budgets import AnyBudget, Budget, Verdict
+from pytest_imu.core.checks import Terms, check
+from pytest_imu.core.growth import GrowthLimit
 from pytest_imu.core.model import Measurement, Phase
 from pytest_imu.core.units import MIB, format_mib
 
@@ -41,17 +42,26 @@ class Alone:
         return cls(phases=phases, reason=plain["reason"], lines=plain["lines"])
 
 
-def is_doubtful(verdict: Verdict) -> bool:
-    """Whether what ran before the test may have made this verdict."""
-    is_memory = isinstance(verdict.budget, Budget)
-    return is_memory and (verdict.outcome == "broken" or verdict.reason == REUSED)
+def can_decide(budget: AnyBudget) -> bool:
+    """Whether a run alone can decide about a budget."""
+    if isinstance(budget, GrowthLimit):
+        return budget.clean is not None
+    return isinstance(budget, Budget)
+
+
+def can_explain(budget: AnyBudget) -> bool:
+    """Whether the lines of a run alone can explain how a budget was broken."""
+    if isinstance(budget, GrowthLimit):
+        return budget.increase.is_memory
+    return isinstance(budget, Budget)
 
 
 def decided(first: Verdict, alone: Alone, terms: Terms) -> Verdict:
     """Return the verdict by the run alone; by the first, with the reason, where that told nothing."""
     if alone.reason is not None:
         return _undecided(first, alone.reason)
-    clean = check(first.budget, alone.phases, terms)
+    budget = first.budget.alone() if isinstance(first.budget, GrowthLimit) else first.budget
+    clean = check(budget, alone.phases, replace(terms, isolated=True))
     if clean.outcome == "unchecked":
         return _undecided(first, clean.reason or "not measured")
     first_bytes = first.actual_bytes or 0

@@ -54,6 +54,11 @@ class EventBudget:
         """The marker's name: "max_cache_misses", or "max_events" for every other event."""
         return "max_cache_misses" if self.event == CACHE_MISSES else "max_events"
 
+    @property
+    def metric(self) -> str:
+        """What is limited: the event."""
+        return self.event
+
     def __str__(self) -> str:
         event = "" if self.event == CACHE_MISSES else f'"{self.event}", '
         limit = f"{self.limit:_.0f}" if self.limit == int(self.limit) else repr(self.limit)

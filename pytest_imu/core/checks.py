@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pytest_imu.core.budgets import AnyBudget, Budget, EventBudget, Outcome, Verdict
+from pytest_imu.core.comparable import Numbers
 from pytest_imu.core.counters.choice import source_text
-from pytest_imu.core.growth import GrowthLimit, Numbers, grown_line
+from pytest_imu.core.growth import GrowthLimit, grown_line
 from pytest_imu.core.model import PHASES, Measurement, Phase, Source
 from pytest_imu.core.tolerance import EXACT, Tolerance
 from pytest_imu.core.units import MIB, format_mib
@@ -42,6 +43,11 @@ class Terms:
     """How far a peak may be off."""
     isolated: bool = False
     """Whether the tests of this process run in it alone."""
+
+    @property
+    def floor_bytes(self) -> int:
+        """What cannot be told apart."""
+        return self.noise_bytes + self.resolution_bytes
 
 
 NO_TERMS = Terms()
@@ -90,8 +96,8 @@ def _check_events(budget: EventBudget, call: Measurement, tolerance: Tolerance) 
 
 
 def _check_growth(limit: GrowthLimit, call: Measurement, terms: Terms) -> Verdict:
-    now = Numbers.of(call, isolated=terms.isolated, counted_by=source_text([call]))
-    change = limit.hold(now, floor_bytes=terms.noise_bytes + terms.resolution_bytes)
+    now = _numbers_of(call, terms)
+    change = limit.hold(now, floor_bytes=terms.floor_bytes)
     outcomes: Mapping[str, Outcome] = {"grew": "broken", "same": "kept", "shrank": "kept"}
     outcome = outcomes.get(change.status, "unchecked")
     in_bytes = limit.increase.is_memory
@@ -102,6 +108,21 @@ def _check_growth(limit: GrowthLimit, call: Measurement, terms: Terms) -> Verdic
         actual_count=None if in_bytes else change.now,
         reason=grown_line(change, limit.origin) if outcome == "broken" else change.reason,
     )
+
+
+def _numbers_of(call: Measurement, terms: Terms) -> Numbers:
+    return Numbers.of(call, isolated=terms.isolated, counted_by=source_text([call]))
+
+
+def is_doubtful(verdict: Verdict, phases: Mapping[Phase, Measurement], terms: Terms) -> bool:
+    """Whether what ran before the test may have made this verdict."""
+    budget = verdict.budget
+    if isinstance(budget, GrowthLimit):
+        call = phases.get(budget.phase)
+        floor_bytes = terms.floor_bytes
+        return call is not None and budget.is_doubtful(_numbers_of(call, terms), floor_bytes=floor_bytes)
+    is_memory = isinstance(budget, Budget)
+    return is_memory and (verdict.outcome == "broken" or verdict.reason == REUSED)
 
 
 def event_reason(event: str, reason: str) -> str:

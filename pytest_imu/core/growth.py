@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from pytest_imu.core.comparable import PEAK, SIZES, Numbers
 from pytest_imu.core.counters.source import is_event
 from pytest_imu.core.invalid import InvalidValueError
-from pytest_imu.core.model import SOURCES, Measurement, Source
 from pytest_imu.core.units import MIB, format_limit
 
 Status = Literal["grew", "shrank", "same", "unsure", "not compared"]
-PEAK, DELTA = "peak", "delta"
-SIZES: Mapping[str, Callable[[Numbers], int | None]] = {
-    PEAK: lambda numbers: numbers.peak_bytes,
-    DELTA: lambda numbers: numbers.delta_bytes,
-}
 LIMIT_NAME = "imu_fail_increase"
 EXPECTED = "a percentage, a number of MiB or both, such as 10%, 2 or delta:10%+2"
 
@@ -79,53 +74,6 @@ def _number_or_nan(text: str) -> float:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Numbers:
-    """What of a test's call is compared with another run's, and what makes it comparable."""
-
-    peak_bytes: int | None
-    delta_bytes: int | None
-    reusable_bytes: int | None
-    source: Source
-    tracer: str | None = None
-    isolated: bool = False
-    counted_by: str | None = None
-    """"perf", or "callgrind" with the caches that it simulates."""
-    counts: Mapping[str, float | None] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, call: Measurement, *, isolated: bool, counted_by: str | None) -> Numbers:
-        """Return the numbers of a measurement."""
-        return cls(
-            peak_bytes=call.peak_bytes,
-            delta_bytes=call.delta_bytes,
-            reusable_bytes=call.reusable_bytes,
-            source=call.source,
-            tracer=call.tracer,
-            isolated=isolated,
-            counted_by=told_apart(counted_by, user_only=any(one.user_only for one in call.counters)),
-            counts={reading.event: reading.value for reading in call.counters},
-        )
-
-    def size_bytes(self, subject: str) -> int | None:
-        """Return the peak or the delta."""
-        return SIZES[subject](self)
-
-    def value(self, subject: str) -> float | None:
-        """Return the number that a subject is about."""
-        return self.size_bytes(subject) if subject in SIZES else self.counts.get(subject)
-
-    @classmethod
-    def from_plain(cls, plain: Mapping[str, Any]) -> Numbers:
-        """Rebuild it from what `dataclasses.asdict` made of it, as it goes to an xdist worker."""
-        return cls(**{**plain, "source": SOURCES[plain["source"]]})
-
-
-def told_apart(counted_by: str | None, *, user_only: bool) -> str | None:
-    """Return what counted, with whether it left the kernel's own share out."""
-    return f"{counted_by}, user space only" if counted_by and user_only else counted_by
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
     """One number of a test beside that of an earlier run."""
 
@@ -135,6 +83,8 @@ class Change:
     now: float | None
     reason: str | None = None
     """Why it is unsure, or was not compared."""
+    alone: bool = False
+    """Whether it is not the number of the test's own run, but that of one more in a clean process."""
 
     @property
     def by(self) -> float | None:
@@ -154,8 +104,18 @@ def compare(
     """Hold one number of a test against that of an earlier run.
 
     What is no more than *floor_bytes* apart cannot be told apart. Memory that was used again makes a
-    number too small by as much as was there: what that may change is unsure.
+    number too small by as much as was there: what that may change is unsure. Where the runs' own
+    numbers do not show that it has not grown, those of clean processes decide, if both runs have one.
     """
+    change = _compare(was, now, increase, base=base, floor_bytes=floor_bytes)
+    clean = was.clean_for(increase.subject), now.clean_for(increase.subject)
+    if change.status in ("same", "shrank") or clean[0] is None or clean[1] is None:
+        return change
+    change = _compare(clean[0], clean[1], increase, base=base, floor_bytes=floor_bytes)
+    return replace(change, alone=clean[1] is not now)
+
+
+def _compare(was: Numbers, now: Numbers, increase: Increase, *, base: str, floor_bytes: int) -> Change:
     before, after = was.value(increase.subject), now.value(increase.subject)
     reason = why_not(was, now, increase, base)
     if reason is not None or before is None or after is None:
@@ -249,6 +209,11 @@ class GrowthLimit:
         """The option's name, as a budget has its marker's."""
         return LIMIT_NAME
 
+    @property
+    def metric(self) -> str:
+        """What is limited: "peak", "delta" or the name of an event."""
+        return self.increase.subject
+
     def __str__(self) -> str:
         return f"{self.name}={self.increase}"
 
@@ -258,6 +223,25 @@ class GrowthLimit:
             return Change(increase=self.increase, status="not compared", was=self.was, now=None)
         floor_bytes = max(self.floor_bytes, floor_bytes)
         return compare(self.numbers, now, self.increase, base=self.origin, floor_bytes=floor_bytes)
+
+    @property
+    def clean(self) -> Numbers | None:
+        """What the earlier run has of the test from a clean process, where that has the number."""
+        return None if self.numbers is None else self.numbers.clean_for(self.increase.subject)
+
+    def alone(self) -> GrowthLimit:
+        """Return the limit that a run in a clean process is held to."""
+        clean = self.clean
+        was = None if clean is None else clean.value(self.increase.subject)
+        return self if was is None else replace(self, numbers=clean, was=was)
+
+    def is_doubtful(self, now: Numbers, *, floor_bytes: int) -> bool:
+        """Whether it seems to have grown, and one more run, in a clean process, can tell."""
+        was = self.numbers
+        if was is None or self.clean is None or now.isolated:
+            return False
+        seems = replace(self, numbers=replace(was, isolated=False)).hold(now, floor_bytes=floor_bytes)
+        return seems.status == "grew" or seems.reason == MAY_BE_REUSE
 
     def plain(self, actual: float | None) -> dict[str, Any]:
         """Return its own part of a verdict's plain form, in MiB as all budgets are, or in events."""

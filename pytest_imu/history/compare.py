@@ -4,125 +4,26 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from pytest_imu.core.comparable import Numbers
 from pytest_imu.core.growth import (
-    LIMIT_NAME,
     USUAL,
     USUAL_PERCENT_OF_EVENTS,
     Change,
     GrowthLimit,
     Increase,
-    Numbers,
     Status,
     compare,
-    told_apart,
 )
-from pytest_imu.core.model import SOURCES
-from pytest_imu.core.units import plural
-from pytest_imu.history.load import read
-from pytest_imu.history.merge import joined_environment
+from pytest_imu.history.entries import Entry, Side
 
 WORST_FIRST: Sequence[Status] = ("grew", "unsure", "shrank", "same", "not compared")
 """Which of several numbers decides what a test is said to be."""
 MACHINE = ("python", "implementation", "platform", "machine", "cpu_count", "pytest", "trim")
 """What of the environment is worth a word where it differs, besides the packages."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """What of one attempt at a test is compared."""
-
-    nodeid: str
-    attempt: int
-    worker: str | None
-    outcome: str
-    numbers: Numbers | None
-    """None where its call did not run to its end."""
-    grown: frozenset[str] = frozenset()
-    """The increases, as text, that it was held to as it ran and that it was over."""
-
-
-def entry_of(test: Mapping[str, Any], environment: Mapping[str, Any]) -> Entry:
-    """Return what is compared of one of a document's tests."""
-    call, outcome = test["phases"]["call"], test["outcome"]
-    ended = outcome in ("passed", "xpassed") or test["failed_by_budget"]
-    numbers = None
-    if call is not None and ended:
-        counters = call["counters"]
-        counted = told_apart(
-            environment.get("counter_source") if counters else None,
-            user_only=any(reading["user_only"] for reading in counters.values()),
-        )
-        numbers = Numbers(
-            peak_bytes=call["peak_bytes"],
-            delta_bytes=call["delta_bytes"],
-            reusable_bytes=call["reusable_bytes"],
-            source=SOURCES[call["source"]],
-            tracer=call["tracer"],
-            isolated=test["isolated"],
-            counted_by=counted,
-            counts={event: reading["value"] for event, reading in counters.items()},
-        )
-    return Entry(
-        nodeid=test["nodeid"],
-        attempt=test["attempt"],
-        worker=test["worker"],
-        outcome=outcome,
-        numbers=numbers,
-        grown=frozenset(
-            budget["increase"]
-            for budget in test["budgets"]
-            if budget["name"] == LIMIT_NAME and budget["verdict"] == "broken"
-        ),
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Side:
-    """One of the two runs: each of its tests once."""
-
-    name: str
-    environment: Mapping[str, Any]
-    entries: Mapping[str, Entry]
-
-    @property
-    def floor_bytes(self) -> int:
-        """What the run could not tell apart."""
-        noise = self.environment.get("noise_floor_bytes")
-        return (noise or 0) + (self.environment.get("peak_resolution_bytes") or 0)
-
-    def to_plain(self) -> dict[str, Any]:
-        """Return what limits are made of, as it goes to an xdist worker."""
-        numbers = {
-            nodeid: asdict(entry.numbers)
-            for nodeid, entry in self.entries.items()
-            if entry.numbers is not None
-        }
-        return {"name": self.name, "floor_bytes": self.floor_bytes, "numbers": numbers}
-
-
-def counting(entries: Iterable[Entry]) -> dict[str, Entry]:
-    """Return, by id, the last attempt at each test; of several processes' the largest peak's."""
-    found: dict[str, Entry] = {}
-    for entry in entries:
-        held = found.get(entry.nodeid)
-        if held is None or _counts_more(entry, held):
-            found[entry.nodeid] = entry
-    return found
-
-
-def _counts_more(entry: Entry, held: Entry) -> bool:
-    if entry.worker == held.worker:
-        return entry.attempt > held.attempt
-    return _peak_bytes(entry) > _peak_bytes(held)
-
-
-def _peak_bytes(entry: Entry) -> int:
-    return -1 if entry.numbers is None else entry.numbers.peak_bytes or 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -281,11 +182,3 @@ def differences(base: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 def _said(value: object) -> str:
     return "none" if value is None else str(value)
-
-
-def read_side(*names: str) -> Side:
-    """Read one side of a comparison from a file, or from several; raises UnusableFileError."""
-    runs = [read(name, entry_of) for name in names]
-    entries = (entry for run in runs for entry in run.tests)
-    name = Path(runs[0].name).name if len(runs) == 1 else plural(len(runs), "file")
-    return Side(name=name, environment=joined_environment(runs), entries=counting(entries))

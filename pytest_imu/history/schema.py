@@ -124,6 +124,15 @@ BUDGET = Form(
     }
 )
 GROWTH = Form({"was": NUMBER, "increase": TEXT, "origin": TEXT})
+WHY = Form(
+    {
+        "metric": TEXT,
+        "phase": TEXT,
+        "reason": TEXT | NONE,
+        "text": TEXT,
+        "profile": OBJECT | NONE,
+    }
+)
 ENVIRONMENT: Mapping[str, Types] = {
     "noise_floor_bytes": WHOLE | NONE,
     "peak_resolution_bytes": WHOLE | NONE,
@@ -165,6 +174,8 @@ def check_test(test: Plain) -> dict[str, Any]:
         _check_measurement(block)
     for budget in test["budgets"]:
         _check_budget(budget)
+    if test["why"] is not None:
+        WHY.check(test["why"])
     checked: dict[str, Any] = test
     return checked
 

@@ -162,6 +162,7 @@ def plain_changes(changes: Iterable[Change]) -> list[dict[str, Any]]:
             "change": change.by,
             "increase": str(change.increase),
             "reason": change.reason,
+            "alone": change.alone,
         }
         for change in changes
     ]

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable
 import pytest
 
 from pytest_imu.core.alone import Alone
-from pytest_imu.core.budgets import Budget
 from pytest_imu.core.children.census import helper_pids
 from pytest_imu.core.counters.callgrind.command import running_tool
 from pytest_imu.core.model import Measurement
@@ -20,7 +19,7 @@ from pytest_imu.isolation.forkserver import ForkServer
 from pytest_imu.isolation.messages import flush_output
 from pytest_imu.isolation.native_threads import in_words, unsafe_threads
 from pytest_imu.isolation.timeouts import timeouts_paused
-from pytest_imu.markers import BUDGETS, NO_RERUN
+from pytest_imu.markers import NO_RERUN
 
 LEAST_LIMIT_S = 30
 TIMES_THE_FIRST = 10
@@ -28,16 +27,13 @@ TIMES_THE_FIRST = 10
 LOST = "the clean process was lost"
 
 
-def run_alone_for(session: pytest.Session, *, always: bool = False) -> Callable[..., Alone]:
-    """Return what runs a test of the session once more: `CleanRuns.run`; registers what that takes.
-
-    *always* is for all tests, and not only for those with a budget on memory.
-    """
+def run_alone_for(session: pytest.Session) -> Callable[..., Alone]:
+    """Return what runs a test of the session once more: `CleanRuns.run`; registers what that takes."""
     if running_tool() is not None:
         return lambda *_, **__: Alone(reason="under valgrind no memory is measured")
     if sys.platform != "linux":
         return lambda *_, **__: Alone(reason="only Linux can fork a clean process")
-    runs = CleanRuns(session, always=always)
+    runs = CleanRuns(session)
     # Before the recorder is: what comes later is called first, and it measures before the fork.
     session.config.pluginmanager.register(runs, "imu-clean-runs")
     return runs.run
@@ -46,9 +42,8 @@ def run_alone_for(session: pytest.Session, *, always: bool = False) -> Callable[
 class CleanRuns:
     """The hooks around the process that forks, and the one more run of a test."""
 
-    def __init__(self, session: pytest.Session, *, always: bool) -> None:
+    def __init__(self, session: pytest.Session) -> None:
         self._session = session
-        self._always = always
         self._server: ForkServer | None = None
         self._known: frozenset[str] = frozenset()
         self._given: dict[str, None] = {}
@@ -58,7 +53,7 @@ class CleanRuns:
     def pytest_runtestloop(self, session: pytest.Session) -> None:
         """Fork the process that has run no test, before any runs here."""
         config = session.config
-        if config.option.collectonly or not self._is_wanted():
+        if config.option.collectonly:
             return
         threads = unsafe_threads()
         if threads:
@@ -118,10 +113,6 @@ class CleanRuns:
             task = {"number": number, "nodeid": item.nodeid, "modules": self._modules()}
             server.begin({**task, "lines": lines})
             return self._hear(server, looks)
-
-    def _is_wanted(self) -> bool:
-        budgets = (budget for item in self._session.items for budget in item.stash.get(BUDGETS, ()))
-        return self._always or any(isinstance(budget, Budget) for budget in budgets)
 
     def _modules(self) -> list[str]:
         """Return what was imported since the clean process was forked, in that order."""

@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 
 import pytest
 
-from pytest_imu.core.alone import Alone, decided, is_doubtful
+from pytest_imu.core.alone import Alone, decided
 from pytest_imu.core.budgets import AnyBudget, Budget, Verdict
-from pytest_imu.core.checks import NO_TERMS, Terms, check, unchecked
+from pytest_imu.core.checks import NO_TERMS, Terms, check, is_doubtful, unchecked
 from pytest_imu.core.children.census import CensusStart, process_census
 from pytest_imu.core.counters.source import CounterSource
 from pytest_imu.core.memory.reusable import NOTEWORTHY_BYTES
@@ -32,13 +32,8 @@ class TeardownKept:
     kept_bytes: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Why:
-    """The lines behind a test's numbers, from another run of it."""
-
-    text: str
-    plain: Mapping[str, Any]
-    """As it stands in the JSON file."""
+Why = Mapping[str, Any]
+"""The lines behind a test's numbers, from another run of it, as they stand in the JSON file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +62,7 @@ class PhaseRecord:
             "before": None if self.before is None else asdict(self.before),
             "isolated": self.isolated,
             "failed_by_budget": self.failed_by_budget,
-            "why": None if self.why is None else asdict(self.why),
+            "why": self.why,
         }
 
     @classmethod
@@ -81,7 +76,7 @@ class PhaseRecord:
             before=None if plain["before"] is None else TeardownKept(**plain["before"]),
             isolated=plain["isolated"],
             failed_by_budget=plain["failed_by_budget"],
-            why=None if plain["why"] is None else Why(**plain["why"]),
+            why=plain["why"],
         )
 
 
@@ -180,8 +175,9 @@ class TestRecord:
             verdict = check(budget, self.phases, terms)
             early = budget.phase == "all" and not last
             is_due = not early or (budget.name != "max_delta_mib" and verdict.outcome == "broken")
-            if is_due and self.passed and run_alone is not None and is_doubtful(verdict):
-                verdict = decided(verdict, run_alone(), terms)
+            if is_due and self.passed and run_alone is not None:
+                doubtful = is_doubtful(verdict, self.phases, terms)
+                verdict = decided(verdict, run_alone(), terms) if doubtful else verdict
             if not is_due or (early and verdict.outcome != "broken"):
                 still_open.append(budget)
             elif verdict.outcome == "kept" and not self.passed:

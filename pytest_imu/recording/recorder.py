@@ -238,7 +238,7 @@ class Recorder:
             report.duration -= record.alone_ns / NANOSECONDS_PER_SECOND
             record.alone_ns = 0
         if record.new_why is not None:
-            report.sections.append(("imu: why", record.new_why.text))
+            report.sections.append(("imu: why", record.new_why["text"]))
         report.__dict__["imu"] = taken = record.take()
         if self._log is not None:
             self._log.took(taken)

@@ -102,7 +102,7 @@ class RunLog:
         """Keep for the test's end what one of its reports took home."""
         self._blocks += taken.blocks
         self._verdicts += taken.verdicts
-        self._why = self._why if taken.why is None else taken.why.plain
+        self._why = taken.why or self._why
 
     def ended(self, nodeid: str, record: TestRecord) -> None:
         """Write that a test has ended, with all that the JSON file would have of it."""

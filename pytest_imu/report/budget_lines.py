@@ -41,16 +41,29 @@ def unchecked_lines(rows: Sequence[Row]) -> list[str]:
 
 
 def kept_alone_lines(rows: Sequence[Row]) -> list[str]:
-    """Return every budget that a run of the test alone has decided to be kept, with both numbers."""
-    names = [
-        f"{printable(row.nodeid)}: {verdict.budget}: {format_mib(verdict.actual_bytes)} alone, "
-        f"{format_mib(verdict.first_bytes)} after earlier tests"
-        for row, verdict in _verdicts_of_passed(rows)
-        if verdict.decided_by == "alone" and verdict.outcome == "kept"
+    """Return all that a run of the test alone has decided to be kept, with both numbers."""
+    budgets, same = [], []
+    for row, verdict in _verdicts_of_passed(rows):
+        if (verdict.decided_by, verdict.outcome) == ("alone", "kept"):
+            budget, name = verdict.budget, printable(row.nodeid)
+            first = f"{format_mib(verdict.first_bytes)} after earlier tests"
+            alone = f"{format_mib(verdict.actual_bytes)} alone"
+            if isinstance(budget, GrowthLimit):
+                was = f"was {format_mib(round(budget.was))} in {printable(budget.origin)}"
+                same.append(f"{name}: {budget.metric} {alone}, {was}; {first}")
+            else:
+                budgets.append(f"{name}: {budget}: {alone}, {first}")
+    return [
+        *_below(f"{plural(len(budgets), 'budget')} kept alone", budgets),
+        *_below(f"{plural(len(same), 'number')} did not grow alone", same),
     ]
-    if len(names) == 1:
-        return [f"1 budget kept alone: {names[0]}"]
-    return [f"{len(names)} budgets kept alone:", *(f"  {name}" for name in names)] if names else []
+
+
+def _below(heading: str, lines: Sequence[str]) -> list[str]:
+    """Return the lines under their heading, or behind it where there is only one."""
+    if len(lines) == 1:
+        return [f"{heading}: {lines[0]}"]
+    return [f"{heading}:", *(f"  {line}" for line in lines)] if lines else []
 
 
 def unreliable_lines(rows: Sequence[Row], noise_bytes: int | None) -> list[str]:

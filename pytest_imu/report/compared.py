@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pytest_imu.core.growth import GrowthLimit, Numbers
-from pytest_imu.history.compare import Comparison, Entry, Side, compare_runs, counting
+from pytest_imu.core.comparable import Numbers
+from pytest_imu.core.growth import GrowthLimit
+from pytest_imu.history.compare import Comparison, compare_runs
+from pytest_imu.history.entries import Entry, Side, clean_sizes, counting
 from pytest_imu.history.wording import counts_line, difference_lines, doubt_lines, grown_lines
 from pytest_imu.report.rows import Row
 from pytest_imu.settings import Settings
@@ -32,6 +34,8 @@ def _entry(row: Row, counted_by: str | None) -> Entry:
     if row.call is not None and ended:
         counted = counted_by if row.call.counters else None
         numbers = Numbers.of(row.call, isolated=row.isolated, counted_by=counted)
+        alone = [verdict.to_dict() for verdict in row.verdicts if verdict.decided_by == "alone"]
+        numbers = numbers.with_clean(clean_sizes(alone))
     return Entry(
         nodeid=row.nodeid,
         attempt=row.attempt,

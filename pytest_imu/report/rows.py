@@ -74,7 +74,7 @@ class Row:
             blocks=self.blocks,
             verdicts=self.verdicts,
             teardown_kept_bytes=self.teardown_kept_bytes,
-            why=None if self.why is None else self.why.plain,
+            why=self.why,
         )
 
     @classmethod
@@ -95,6 +95,7 @@ class Row:
             blocks=tuple(map(Block.from_dict, plain["blocks"])),
             verdicts=tuple(map(Verdict.from_dict, plain["budgets"])),
             teardown_kept_bytes=plain["teardown_kept_bytes"],
+            why=plain["why"],
         )
 
 

@@ -59,8 +59,12 @@ def lines(
     resolution_bytes: int | None = None,
     comparison: Comparison | None = None,
     whole: bool = True,
+    failures_shown: bool = True,
 ) -> list[Line]:
-    """Return what the section says; nothing at all where there is nothing to say."""
+    """Return what the section says; nothing at all where there is nothing to say.
+
+    Without *failures_shown* it says, too, what a test's failure has said before.
+    """
     reports = settings.report and not settings.off
     shown: list[Line] = []
     if reports and verbosity > VERY_QUIET:
@@ -85,7 +89,7 @@ def lines(
         shown += [Line(text) for text in first_imports_lines(first_imports or {})]
         shown += [Line(text) for text in kept_alone_lines(rows)]
     if verbosity >= 0:
-        shown += [Line(text) for text in why_lines(rows)]
+        shown += [Line(text) for text in why_lines(rows, of_failed=not failures_shown)]
         shown += [Line(text, "yellow") for text in unreliable_lines(rows, noise_bytes)]
     if settings.suggest and not settings.off:
         shown += [Line(text) for text in suggestion_lines(rows, settings, noise_bytes)]
@@ -242,11 +246,11 @@ def first_imports_lines(sizes: Mapping[str, int]) -> list[str]:
     return [f"first imports: {', '.join(named)}"] if named else []
 
 
-def why_lines(rows: Sequence[Row]) -> list[str]:
-    """Return the lines behind the tests that have not failed: else their failures show them."""
+def why_lines(rows: Sequence[Row], *, of_failed: bool) -> list[str]:
+    """Return the lines behind tests; of those that have failed, their failures may show them."""
     return [
         line
         for row in rows
-        if row.why is not None and row.outcome in ("passed", "xpassed")
-        for line in (f"{printable(row.nodeid)}:", *row.why.text.splitlines())
+        if row.why is not None and (of_failed or row.outcome in ("passed", "xpassed"))
+        for line in (f"{printable(row.nodeid)}:", *map(printable, row.why["text"].split("\n")))
     ]

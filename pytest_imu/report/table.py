@@ -204,7 +204,7 @@ def _was_columns(
 
 def _cells(test: Compared) -> tuple[str, str]:
     change = test.changes[0]
-    return was_text(change), change_text(change)
+    return was_text(change), change_text(change) + (" alone" if change.alone else "")
 
 
 def _peak_column(measured: Sequence[Measurement]) -> list[str]:

@@ -52,8 +52,13 @@ class Explainer:
         except Exception as error:  # noqa: BLE001 - no fault of ours decides about a test
             alone = Alone(reason=f"{type(error).__name__}: {error}")
             said = self._said(alone, metric, first_bytes)
-        plain = {"metric": metric, "phase": phase, "reason": alone.reason, "profile": alone.lines}
-        return Why(text="\n".join(said), plain=plain)
+        return {
+            "metric": metric,
+            "phase": phase,
+            "reason": alone.reason,
+            "text": "\n".join(said),
+            "profile": alone.lines,
+        }
 
     def _followed(self, item: pytest.Item, first_ns: int, phase: BudgetPhase) -> Alone:
         return self.run_again(
@@ -106,8 +111,7 @@ def _subject(record: TestRecord, broken: Sequence[Verdict]) -> tuple[str, Budget
     if not broken:
         return "peak", "call", record.phases["call"].peak_bytes
     verdict = broken[0]
-    metric = "delta" if verdict.budget.name == "max_delta_mib" else "peak"
-    return metric, verdict.budget.phase, verdict.actual_bytes
+    return verdict.budget.metric, verdict.budget.phase, verdict.actual_bytes
 
 
 def _about(profile: LineProfile, first_bytes: int | None, second_bytes: int) -> list[str]:

@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pytest_imu.core.alone import Alone, decided
 from pytest_imu.core.budgets import Verdict
 from pytest_imu.core.checks import Terms, check
+from pytest_imu.core.comparable import Numbers
 from pytest_imu.core.growth import (
     GrowthLimit,
     Increase,
-    Numbers,
     compare,
     grown_line,
     parse_increase,
@@ -276,3 +277,88 @@ def test_a_verdict_crosses_to_another_process() -> None:
         assert dataclasses.replace(verdict, budget=again.budget) == again
         assert plain == again.to_dict()
         assert Numbers.from_plain(json.loads(json.dumps(dataclasses.asdict(was)))) == was
+
+
+# --- clean numbers ------------------------------------------------------------------------------
+
+
+def clean(own: float, alone: float | None, **more: Any) -> Numbers:
+    """Return the numbers of a test: the peak of its own run, and that of another, alone."""
+    return numbers(own, **more).with_clean({} if alone is None else {"peak": round(alone * MIB)})
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "status", "by"),
+    [
+        (clean(100, 50), clean(150, 51), "same", 1),
+        (clean(100, 50), clean(150, 60), "grew", 10),
+        (clean(100, 50), clean(100, 60), "same", 0),  # like its own number: nobody ran it alone for that
+        (clean(100, None), clean(150, 51), "grew", 50),
+        (clean(100, 50), clean(150, None), "grew", 50),
+        (clean(100, 50, reusable=30), clean(120, 50), "same", 0),
+        (numbers(50, isolated=True), clean(150, 51), "same", 1),
+        (clean(100, 50), numbers(60, isolated=True), "grew", 10),
+        (numbers(50, isolated=True), clean(150, None), "not compared", None),
+        (clean(100, 50, source="sampled"), clean(150, 51), "not compared", None),
+        (clean(100, 50, tracer="coverage"), clean(150, 51), "not compared", None),
+    ],
+)
+def test_clean_numbers_are_compared_with_clean_ones(
+    was: Numbers, now: Numbers, status: str, by: float | None
+) -> None:
+    """Where the runs' own numbers do not settle it, and both have one from a clean process."""
+    change = compare(was, now, parse_increase("10%+2"), base="base.json")
+    assert (status, by) == (change.status, change.by and change.by / MIB)
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "text", "expected"),
+    [
+        (clean(100, 50), numbers(150), "10%", True),
+        (clean(100, 50), numbers(100), "10%", False),
+        (clean(100, 50), numbers(100, reusable=20), "10%", True),
+        (clean(100, 50), numbers(100, reusable=None), "10%", False),  # nor would it be known alone
+        (clean(100, None), numbers(150), "10%", False),
+        (clean(100, 50, delta_bytes=0), numbers(100, delta_bytes=9 * MIB), "delta:1", False),
+        (numbers(50, isolated=True), numbers(150), "10%", True),
+        (numbers(50, isolated=True), numbers(50), "10%", False),
+        (numbers(50, isolated=True), numbers(150, isolated=True), "10%", False),
+        (numbers(50, isolated=True), numbers(150, tracer="coverage"), "10%", False),
+    ],
+)
+def test_what_seems_to_have_grown_is_in_doubt(
+    was: Numbers, now: Numbers, text: str, expected: object
+) -> None:
+    """Where the earlier run has the clean number that one more run could be held against."""
+    assert expected is limit(was, text).is_doubtful(now, floor_bytes=0)
+
+
+def test_the_run_alone_decides() -> None:
+    """It is held to the clean number; where it tells nothing the first verdict stands, with why."""
+    own = limit(clean(100, 50))
+    first = check(own, {"call": measured(150)})
+    said = []
+    for alone in (
+        Alone(phases={"call": measured(60)}),
+        Alone(phases={"call": measured(51)}),
+        Alone(reason="it failed in its call"),
+    ):
+        verdict = decided(first, alone, Terms())
+        said.append((verdict.outcome, verdict.decided_by, verdict.to_dict()["was"], verdict.reason))
+    line = "peak {}.0 MiB, was {}.0 in base.json: grew {}.0 MiB ({} %), over 10%+2"
+    assert [
+        ("broken", "alone", 50, line.format(60, 50, 10, 20) + "; 150.0 after earlier tests"),
+        ("kept", "alone", 50, None),
+        (
+            "broken",
+            "first",
+            100,
+            line.format(150, 100, 50, 50) + "; not run alone: it failed in its call",
+        ),
+    ] == said
+
+
+def test_clean_numbers_go_to_workers() -> None:
+    """Their plain form is JSON and is read back whole."""
+    was = clean(100, 50)
+    assert was == Numbers.from_plain(json.loads(json.dumps(dataclasses.asdict(was))))

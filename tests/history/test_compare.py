@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_imu.core.growth import LIMIT_NAME, parse_increase
-from pytest_imu.history.compare import Comparison, compare_runs, differences, read_side
+from pytest_imu.history.compare import Comparison, compare_runs, differences
+from pytest_imu.history.entries import read_side
 from pytest_imu.history.wording import (
     WAY_OUT,
     counts_line,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_imu.__main__ import main
-from pytest_imu.history.compare import read_side
+from pytest_imu.history.entries import read_side
 
 if TYPE_CHECKING:
     from tests.history.conftest import Documents

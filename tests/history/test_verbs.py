@@ -77,6 +77,7 @@ def test_compare_prints_json(two_runs: list[str], capsys: Capture) -> None:
         "change": 10 * 2**20,
         "increase": "10%",
         "reason": None,
+        "alone": False,
     } == document["tests"][0]["compared"][0]
 
 
@@ -159,6 +160,34 @@ def test_report_of_a_killed_run_names_what_ran(documents: Documents, capsys: Cap
     lines = capsys.readouterr().out.splitlines()
     assert "10.0    5.0    5.0  1.00s  a" == lines[1]
     assert r"b\n: its end is missing" == lines[-1]
+
+
+@pytest.mark.parametrize("form", ["document", "log"])
+def test_report_prints_the_lines_behind_a_peak(documents: Documents, capsys: Capture, form: str) -> None:
+    """Those of passed tests and of failed ones, whose failures are shown nowhere else; escaped."""
+    why = {"metric": "peak", "phase": "call", "reason": None, "profile": None}
+    text = "where the peak was reached:\n  kept    peak\n   0.0    10.0  a.py:1  {}"
+    tests = [
+        documents.test(name, outcome=outcome, why={**why, "text": text.format(line)})
+        for name, outcome, line in (("a", "passed", "x = 1"), ("b", "failed", "\x1b[2Jy"))
+    ]
+    if form == "log":
+        path = documents.log("imu.jsonl", *({"event": "end", **test} for test in tests))
+    else:
+        path = documents.write("imu.json", *tests)
+    assert 0 == main(["report", path])
+    lines = capsys.readouterr().out.splitlines()
+    head = ["where the peak was reached:", "  kept    peak"]
+    assert [
+        *("a:", *head, "   0.0    10.0  a.py:1  x = 1"),
+        *("b:", *head, r"   0.0    10.0  a.py:1  \x1b[2Jy"),
+    ] == lines[-8:]
+
+
+def test_lines_behind_a_peak_of_another_form_are_refused(documents: Documents, capsys: Capture) -> None:
+    """As every other part of a document is."""
+    assert 2 == main(["report", documents.write("imu.json", documents.test("a", why={"text": 1}))])
+    assert "but has no 'metric'" in capsys.readouterr().err
 
 
 def test_report_with_a_base_has_its_columns(two_runs: list[str], capsys: Capture) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -109,6 +110,8 @@ def test_broken_budgets(pytester: pytest.Pytester) -> None:
         assert phase == tests[name]["why"]["phase"]
         assert "return len(left + block(40))" == chain(tests[name])[-1][0]
     assert "delta" == tests["test_kept"]["why"]["metric"]
+    again = pytester.run(sys.executable, "-m", "pytest_imu", "report", "run.json")
+    assert set(tests["test_kept"]["why"]["text"].splitlines()) <= set(again.outlines)
     lines = tests["test_kept"]["why"]["profile"]["lines"]
     [kept] = [line for line in lines if line["text"] == "kept = block(40)"]
     for key in ("kept_bytes", "peak_bytes"):  # as exact as the kernel's mark is
