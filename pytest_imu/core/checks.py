@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pytest_imu.core.budgets import AnyBudget, Budget, EventBudget, Outcome, Verdict
+from pytest_imu.core.budgets import AnyBudget, Budget, EventBudget, LeakBudget, Outcome, Verdict
 from pytest_imu.core.counters.choice import source_text
 from pytest_imu.core.growth import GrowthLimit, Numbers, grown_line
+from pytest_imu.core.leaks.growth import Growth
 from pytest_imu.core.model import PHASES, Measurement, Phase, Source
 from pytest_imu.core.tolerance import EXACT, Tolerance
 from pytest_imu.core.units import MIB, format_mib
@@ -22,6 +23,7 @@ SOURCE_WORDS: Mapping[Source, str] = {
 }
 
 
+NOT_TO_ITS_END = "the test did not run to its end"
 REUSED = "reused memory"
 """Why a number that kept its budget proves nothing: with what the test may have reused it would not."""
 
@@ -42,6 +44,8 @@ class Terms:
     """How far a peak may be off."""
     isolated: bool = False
     """Whether the tests of this process run in it alone."""
+    growth: Growth | str = NOT_TO_ITS_END
+    """What further calls of the test's body grew, or why there were none."""
 
 
 NO_TERMS = Terms()
@@ -64,6 +68,8 @@ def _check(budget: AnyBudget, phases: Mapping[Phase, Measurement], terms: Terms)
         return _check_events(budget, measured[0], terms.tolerance)
     if isinstance(budget, GrowthLimit):
         return _check_growth(budget, measured[0], terms)
+    if isinstance(budget, LeakBudget):
+        return _check_leak(budget, terms.growth)
     return _check_memory(budget, measured, terms)
 
 
@@ -101,6 +107,20 @@ def _check_growth(limit: GrowthLimit, call: Measurement, terms: Terms) -> Verdic
         actual_bytes=now.size_bytes(limit.increase.subject) if in_bytes else None,
         actual_count=None if in_bytes else change.now,
         reason=grown_line(change, limit.origin) if outcome == "broken" else change.reason,
+    )
+
+
+def _check_leak(budget: LeakBudget, growth: Growth | str) -> Verdict:
+    if isinstance(growth, str):
+        return unchecked(budget, growth)
+    parts = budget.parts(growth)
+    is_leak = bool(growth.grew(budget.limit_kib, parts=parts))
+    over = "" if budget.origin else str(budget)
+    return Verdict(
+        budget=budget,
+        outcome="broken" if is_leak else "kept",
+        actual_bytes=round(growth.bytes_a_call),
+        reason=growth.line(budget.limit_kib, over, parts=parts) if is_leak else None,
     )
 
 

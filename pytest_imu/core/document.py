@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from pytest_imu.core.budgets import Verdict
+from pytest_imu.core.leaks.growth import Growth
 from pytest_imu.core.memory import source as memory
 from pytest_imu.core.memory.trim import process_trimmer
 from pytest_imu.core.model import PHASES, Block, Measurement, Phase, Start
@@ -66,6 +67,7 @@ def plain_test(
     verdicts: Iterable[Verdict],
     teardown_kept_bytes: int | None = None,
     why: Mapping[str, Any] | None = None,
+    growth: Growth | None = None,
 ) -> dict[str, Any]:
     """Return one of the document's tests."""
     return {
@@ -82,6 +84,7 @@ def plain_test(
         "blocks": [block.to_dict() for block in blocks],
         "budgets": [verdict.to_dict() for verdict in verdicts],
         "why": why,
+        "growth": None if growth is None else growth.to_dict(),
     }
 
 

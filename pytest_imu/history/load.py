@@ -184,7 +184,7 @@ class _Reader:
                 "teardown_kept_bytes": None,
                 "blocks": [],
                 "budgets": [],
-                "why": None,
+                **dict.fromkeys(("why", "growth")),
             }
 
     def _next_line(self, limit: int) -> str:

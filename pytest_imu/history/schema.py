@@ -6,7 +6,7 @@ import operator
 from collections.abc import Collection, Mapping
 from typing import Any, NoReturn, get_args
 
-from pytest_imu.core.budgets import BUDGET_PHASES, DecidedBy, Outcome
+from pytest_imu.core.budgets import BUDGET_PHASES, LEAK_NAME, DecidedBy, Outcome
 from pytest_imu.core.document import SCHEMA
 from pytest_imu.core.growth import LIMIT_NAME, parse_increase
 from pytest_imu.core.invalid import shown
@@ -66,6 +66,7 @@ TEST = Form(
         "blocks": LIST,
         "budgets": LIST,
         "why": OBJECT | NONE,
+        "growth": OBJECT | NONE,
     }
 )
 PHASES_OF_TEST = Form(dict.fromkeys(PHASES, OBJECT | NONE))
@@ -126,6 +127,19 @@ BUDGET = Form(
         "not_alone": TEXT | NONE,
     }
 )
+SERIES = ("blocks", "block_bytes", "c_bytes", "descriptors", "threads")
+GROWTH_A_CALL = Form(
+    {
+        "warmup": WHOLE,
+        "calls": WHOLE,
+        "bytes_a_call": NUMBER,
+        "reason": TEXT | NONE,
+        "blocks": LIST,
+        "threads": LIST,
+        **dict.fromkeys(("block_bytes", "c_bytes", "descriptors"), LIST | NONE),
+        "why": OBJECT | NONE,
+    }
+)
 GROWTH = Form({"was": NUMBER, "increase": TEXT, "origin": TEXT})
 ENVIRONMENT: Mapping[str, Types] = {
     "noise_floor_bytes": WHOLE | NONE,
@@ -136,7 +150,7 @@ ENVIRONMENT: Mapping[str, Types] = {
     "sources": OBJECT,
 }
 COUNTED_BY, OUTCOMES, DECIDED_BY = map(get_args, (CountedBy, Outcome, DecidedBy))
-BUDGET_NAMES = ("max_peak_mib", "max_delta_mib", "max_cache_misses", "max_events", LIMIT_NAME)
+BUDGET_NAMES = ("max_peak_mib", "max_delta_mib", "max_cache_misses", "max_events", LIMIT_NAME, LEAK_NAME)
 
 
 def check_head(head: Plain) -> dict[str, Any]:
@@ -156,7 +170,7 @@ def check_head(head: Plain) -> dict[str, Any]:
 
 def check_test(test: Plain) -> dict[str, Any]:
     """Return one of a document's tests; raises UnusableError where it is of another form."""
-    _fill_in(test, "started_at", "started_ns")
+    _fill_in(test, "started_at", "started_ns", "growth")
     TEST.check(test)
     if test["attempt"] < 1:
         _refuse("attempt", test)
@@ -170,8 +184,20 @@ def check_test(test: Plain) -> dict[str, Any]:
         _check_measurement(block)
     for budget in test["budgets"]:
         _check_budget(budget)
+    if test["growth"] is not None:
+        _check_growth(test["growth"])
     checked: dict[str, Any] = test
     return checked
+
+
+def _check_growth(growth: Plain) -> None:
+    GROWTH_A_CALL.check(growth)
+    for name in SERIES:
+        changes = growth[name]
+        if changes is not None and (not changes or len(changes) != len(growth["blocks"])):
+            _refuse(name, growth)
+        for change in changes or ():
+            check_values({name: change}, {name: WHOLE})
 
 
 def _check_measurement(measurement: Plain) -> None:
@@ -199,6 +225,8 @@ def _check_budget(budget: Plain) -> None:
     is_of_events = budget["name"] in ("max_cache_misses", "max_events")
     if is_of_events and budget["event"] is None:
         _refuse("event", budget)
+    if budget["name"] == LEAK_NAME:
+        check_values(budget, {"calls": WHOLE})
     if budget["name"] == LIMIT_NAME:
         GROWTH.check(budget)
         try:

@@ -11,16 +11,16 @@ import pytest
 
 from pytest_imu.core.alone import Alone, decided, is_doubtful
 from pytest_imu.core.budgets import AnyBudget, Budget, Verdict
-from pytest_imu.core.checks import NO_TERMS, Terms, check, unchecked
+from pytest_imu.core.checks import NO_TERMS, NOT_TO_ITS_END, Terms, check, unchecked
 from pytest_imu.core.children.census import CensusStart, process_census
 from pytest_imu.core.counters.source import CounterSource
+from pytest_imu.core.leaks.growth import Growth
 from pytest_imu.core.memory.reusable import NOTEWORTHY_BYTES
 from pytest_imu.core.meter import Meter
 from pytest_imu.core.model import Block, Measurement, Phase, Start
 from pytest_imu.core.system import System
 
 T = TypeVar("T")
-NOT_TO_ITS_END = "the test did not run to its end"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +56,8 @@ class PhaseRecord:
     failed_by_budget: bool = False
     """Whether all that failed so far is a budget: the test ran to its end."""
     why: Why | None = None
+    growth: Growth | None = None
+    """What further calls of the test's body grew."""
     start: Start | None = None
     """When the test began; only with its first report."""
 
@@ -70,6 +72,7 @@ class PhaseRecord:
             "isolated": self.isolated,
             "failed_by_budget": self.failed_by_budget,
             "why": None if self.why is None else asdict(self.why),
+            "growth": None if self.growth is None else self.growth.to_dict(),
             "start": None if self.start is None else [*self.start],
         }
 
@@ -85,6 +88,7 @@ class PhaseRecord:
             isolated=plain["isolated"],
             failed_by_budget=plain["failed_by_budget"],
             why=None if plain["why"] is None else Why(**plain["why"]),
+            growth=None if plain["growth"] is None else Growth.from_dict(plain["growth"]),
             start=None if plain["start"] is None else Start(*plain["start"]),
         )
 
@@ -130,6 +134,8 @@ class TestRecord:
         self.new_blocks: tuple[Block, ...] = ()
         self.new_verdicts: tuple[Verdict, ...] = ()
         self.new_why: Why | None = None
+        self.growth: Growth | str | None = None
+        """What further calls of its body grew, or why there were none; None before there were any."""
         self.setup_meter: Meter | None = None
 
     @property
@@ -227,6 +233,7 @@ class TestRecord:
             isolated=self.isolated,
             failed_by_budget=self.failed_by_budget,
             why=self.new_why,
+            growth=self.growth if isinstance(self.growth, Growth) else None,
             start=self.new_start,
         )
         self.phases_taken = len(self.phases)

@@ -10,6 +10,7 @@ import pytest
 
 from pytest_imu.core.budgets import Verdict
 from pytest_imu.core.document import plain_test
+from pytest_imu.core.leaks.growth import Growth
 from pytest_imu.core.model import PHASES, Block, Measurement, Phase, Start
 from pytest_imu.recording.record import PhaseRecord, TeardownKept, Why, combined_outcome
 
@@ -35,6 +36,8 @@ class Row:
     teardown_kept_bytes: int | None = None
     """What stayed between its call's end and the next test's beginning, where that is worth a word."""
     why: Why | None = None
+    growth: Growth | None = None
+    """What further calls of its body grew."""
     properties: list[tuple[str, object]] = field(default_factory=list)
     """Those of the call's report, which its teardown's has too."""
 
@@ -58,6 +61,7 @@ class Row:
         for phase, measurement in record.phases:
             setattr(self, phase, measurement)
         self.why = record.why or self.why
+        self.growth = record.growth or self.growth
         self.start = record.start or self.start
         # From an xdist worker each report brings a copy of its own, and pytest keeps all reports.
         if report.user_properties == self.properties:
@@ -79,12 +83,13 @@ class Row:
             verdicts=self.verdicts,
             teardown_kept_bytes=self.teardown_kept_bytes,
             why=None if self.why is None else self.why.plain,
+            growth=self.growth,
         )
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Row:
         """Rebuild a row from its plain form."""
-        text = plain["started_at"]
+        text, growth = plain["started_at"], plain["growth"]
         taken = (plain["phases"][phase] for phase in PHASES)
         setup, call, teardown = (None if one is None else Measurement.from_dict(one) for one in taken)
         return cls(
@@ -101,6 +106,7 @@ class Row:
             blocks=tuple(map(Block.from_dict, plain["blocks"])),
             verdicts=tuple(map(Verdict.from_dict, plain["budgets"])),
             teardown_kept_bytes=plain["teardown_kept_bytes"],
+            growth=None if growth is None else Growth.from_dict(growth),
         )
 
 

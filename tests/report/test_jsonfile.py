@@ -37,6 +37,7 @@ TEST_KEYS = [
     "blocks",
     "budgets",
     "why",
+    "growth",
 ]
 MEASUREMENT_KEYS = [
     "before_bytes",
