@@ -17,6 +17,7 @@ from pytest_imu.kinds import (
     FLAG,
     INCREASES,
     ISOLATE,
+    LEAKS,
     ON_BREACH,
     SECONDS,
     SIZE,
@@ -184,6 +185,13 @@ class Declared:
         "Write a JSON line to PATH when a test starts and when it ends.",
         default=None,
         in_ini=False,
+    )
+    leaks: tuple[int, int] | None = option(
+        "imu_leaks",
+        LEAKS,
+        "Call each test's body again, WARMUP and CALLS times, and fail tests that grow with every call.",
+        default=None,
+        bare="3:8",
     )
     confirm: bool = option(
         "imu_confirm",

@@ -62,6 +62,17 @@ def _parse_increases(value: str) -> tuple[Increase, ...]:
     return tuple(parse_increase(part) for part in value.split(","))
 
 
+def _parse_leaks(value: str) -> tuple[int, int]:
+    warmup, colon, calls = value.partition(":")
+    if not (
+        colon and warmup.isdecimal() and calls.isdecimal() and max(len(warmup), len(calls)) < LONGEST
+    ):
+        raise ValueError
+    if int(warmup) < 1 or int(calls) < LEAST_CALLS:
+        raise ValueError
+    return int(warmup), int(calls)
+
+
 def _parse_summary(value: str) -> Path:
     path = _parse_path(value)
     if (
@@ -112,6 +123,12 @@ INCREASES = Kind(
     expected="a percentage, a number of MiB or both, such as 10%, 2 or delta:10%+2",
     parse=_parse_increases,
     metavar="INCREASE",
+)
+LEAST_CALLS, LONGEST = 2, 7
+LEAKS = Kind(
+    expected="WARMUP:CALLS, 1 or more and 2 or more, such as 3:8",
+    parse=_parse_leaks,
+    metavar="WARMUP:CALLS",
 )
 EVENTS = Kind(
     expected="events as `perf list` names them, separated by commas",

@@ -14,7 +14,7 @@ from pytest_imu.core.invalid import SHOWN_WIDTH, invalid, shown
 from pytest_imu.core.units import cut_middle, printable
 
 if TYPE_CHECKING:
-    from pytest_imu.core.budgets import AnyBudget, Budget, Metric
+    from pytest_imu.core.budgets import AnyBudget, Metric
 
 BUDGETS: pytest.StashKey[tuple[AnyBudget, ...]] = pytest.StashKey()
 """Where a test's budgets are kept, on the item."""
@@ -36,16 +36,24 @@ EVENTS_LINE = (
     "max_events(event, limit, *, warmup=0): like max_cache_misses, for any event: "
     'max_events("instructions", 1_000_000).'
 )
+GROWTH_LINE = (
+    "max_growth_kib(limit, /, *, calls=8, warmup=3): fail the test if each call of its body leaves more "
+    "than limit KiB behind, or descriptors or threads. It is called warmup times, and calls times more. "
+    "None removes limits set farther away."
+)
 NO_RERUN = "imu_no_rerun"
 NO_RERUN_LINE = f"{NO_RERUN}: never run the test a second time to decide about its budgets."
-MARKER_LINES = (PEAK_LINE, DELTA_LINE, CACHE_LINE, EVENTS_LINE, NO_RERUN_LINE)
+MARKER_LINES = (PEAK_LINE, DELTA_LINE, CACHE_LINE, EVENTS_LINE, GROWTH_LINE, NO_RERUN_LINE)
 METRICS: dict[str, Metric] = {"max_peak_mib": "peak", "max_delta_mib": "delta"}
+LEAST_CALLS, MOST_CALLS = 2, 1_000_000
+"""Two calls have two halves."""
 EVENT_MARKERS = ("max_cache_misses", "max_events")
-MARKER_NAMES = frozenset((*METRICS, *EVENT_MARKERS))
+GROWTH_MARKER = "max_growth_kib"
+MARKER_NAMES = frozenset((*METRICS, *EVENT_MARKERS, GROWTH_MARKER))
 
 
 def budgets_by_item(
-    items: Sequence[pytest.Item], defaults: Sequence[Budget], *, warmup: int = 0
+    items: Sequence[pytest.Item], defaults: Sequence[AnyBudget], *, warmup: int = 0
 ) -> dict[pytest.Item, tuple[AnyBudget, ...]]:
     """Return the budgets of every test that has any; pytest.UsageError lists all markers at fault.
 
@@ -65,7 +73,7 @@ def budgets_by_item(
 
 
 def budgets_of(
-    item: pytest.Item, defaults: Sequence[Budget], *, warmup: int = 0
+    item: pytest.Item, defaults: Sequence[AnyBudget], *, warmup: int = 0
 ) -> tuple[AnyBudget, ...]:
     """Return the budgets in force for a test; pytest.UsageError for a marker that makes no sense.
 
@@ -108,6 +116,8 @@ def _read(
     """Return what a marker is about, its budget, and whether it lifts all others of its name."""
     if mark.name in METRICS:
         return _read_size(item, mark)
+    if mark.name == GROWTH_MARKER:
+        return _read_growth(item, mark)
     return _read_count(item, mark, warmup)
 
 
@@ -144,10 +154,33 @@ def _read_count(
     if not _is_limit(limit):
         raise _refusal(item, mark, "a number, 0 or more, or None")
     warmup = mark.kwargs.get("warmup", warmup)
-    if not isinstance(warmup, int) or isinstance(warmup, bool) or warmup < 0:
+    if not _is_whole(warmup, least=0):
         raise _refusal(item, mark, "warmup to be a whole number, 0 or more")
     budget = None if limit is None else EventBudget(event=event, limit=float(limit), warmup=warmup)
     return ("max_events", event), budget, False
+
+
+def _read_growth(item: pytest.Item, mark: pytest.Mark) -> tuple[tuple[str, str], AnyBudget | None, bool]:
+    from pytest_imu.core.budgets import USUAL_CALLS, USUAL_WARMUP, LeakBudget
+
+    if len(mark.args) != 1 or not mark.kwargs.keys() <= {"calls", "warmup"}:
+        raise _refusal(item, mark, "one limit without a name, and optionally calls= and warmup=")
+    limit = mark.args[0]
+    if not _is_limit(limit):
+        raise _refusal(item, mark, "a number of KiB, 0 or more, or None")
+    calls, warmup = mark.kwargs.get("calls", USUAL_CALLS), mark.kwargs.get("warmup", USUAL_WARMUP)
+    if not _is_whole(calls, least=LEAST_CALLS) or calls > MOST_CALLS:
+        raise _refusal(item, mark, f"calls to be a whole number, {LEAST_CALLS} to {MOST_CALLS}")
+    if not _is_whole(warmup, least=1):
+        raise _refusal(item, mark, "warmup to be a whole number, 1 or more")
+    subject = GROWTH_MARKER, "call"
+    if limit is None:
+        return subject, None, True
+    return subject, LeakBudget(limit_kib=float(limit), calls=calls, warmup=warmup), False
+
+
+def _is_whole(value: object, *, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 def _refusal(item: pytest.Item, mark: pytest.Mark, expected: str) -> pytest.UsageError:

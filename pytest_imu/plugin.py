@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_imu import comparing, workers
-from pytest_imu.markers import BUDGETS, MARKER_LINES, budgets_by_item
+from pytest_imu.markers import BUDGETS, GROWTH_MARKER, MARKER_LINES, budgets_by_item
 from pytest_imu.options import add_options
 from pytest_imu.recording.fixture import imu
 from pytest_imu.report.paths import run_log
@@ -132,7 +132,21 @@ def _record(
 
         explainer = Explainer(config, settings, run_again)
     counters = counter_source(settings, budgets.values())
-    recorder = Recorder(settings, run_log(config, settings), counters, run_alone, explainer)
+    call_again = None
+    if any(budget.name == GROWTH_MARKER for own in budgets.values() for budget in own):
+        from pytest_imu.leaks.calls import Calls
+
+        calls = Calls(settings)
+        config.pluginmanager.register(calls, "imu-calls")
+        call_again = calls.count_growth
+    recorder = Recorder(
+        settings,
+        run_log(config, settings),
+        counters,
+        run_alone,
+        explainer=explainer,
+        call_again=call_again,
+    )
     config.pluginmanager.register(recorder, "imu-recorder")
     config.pluginmanager.register(SetupEnd(recorder), "imu-setup-end")
     if any(budget.phase == "all" for own in budgets.values() for budget in own):

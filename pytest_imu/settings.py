@@ -17,7 +17,7 @@ from pytest_imu.kinds import STEP_SUMMARY
 from pytest_imu.options import Option
 
 if TYPE_CHECKING:
-    from pytest_imu.core.budgets import Budget, Metric
+    from pytest_imu.core.budgets import AnyBudget, Metric
 
 SETTINGS: pytest.StashKey[Settings] = pytest.StashKey()
 """Where the settings are kept, on the config."""
@@ -27,7 +27,7 @@ SETTINGS: pytest.StashKey[Settings] = pytest.StashKey()
 class Settings(Declared):
     """What the user asked for, checked."""
 
-    default_budgets: tuple[Budget, ...] = ()
+    default_budgets: tuple[AnyBudget, ...] = ()
     """What every test is held to unless its own markers say otherwise."""
 
     @property
@@ -70,7 +70,7 @@ OPTIONS: dict[str, Option] = {
 """Every option, by its field's name."""
 
 
-def _default_budgets(config: pytest.Config, values: dict[str, Any]) -> Iterator[Budget]:
+def _default_budgets(config: pytest.Config, values: dict[str, Any]) -> Iterator[AnyBudget]:
     metrics: dict[str, Metric] = {"max_peak_mib": "peak", "max_delta_mib": "delta"}
     for name, metric in metrics.items():
         if values[name] is not None:
@@ -78,3 +78,9 @@ def _default_budgets(config: pytest.Config, values: dict[str, Any]) -> Iterator[
 
             origin = OPTIONS[name].source(config)
             yield Budget(metric=metric, limit_mib=values[name], origin=origin)
+    if values["leaks"] is not None:
+        from pytest_imu.core.budgets import LeakBudget
+
+        warmup, calls = values["leaks"]
+        origin = OPTIONS["leaks"].source(config)
+        yield LeakBudget(limit_kib=0, calls=calls, warmup=warmup, origin=origin)

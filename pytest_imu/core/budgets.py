@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pytest_imu.core.counters.source import CACHE_MISSES
 from pytest_imu.core.growth import LIMIT_NAME, GrowthLimit
+from pytest_imu.core.leaks.growth import KIB, Growth
 from pytest_imu.core.units import MIB, format_limit, mib
 
 Metric = Literal["peak", "delta"]
@@ -16,6 +17,10 @@ BUDGET_PHASES: tuple[BudgetPhase, ...] = ("call", "setup", "all")
 Outcome = Literal["kept", "broken", "unchecked"]
 DecidedBy = Literal["first", "alone"]
 """Which run decided: the test's own, or one more, alone in a clean process."""
+
+
+LEAK_NAME = "max_growth_kib"
+USUAL_CALLS, USUAL_WARMUP = 8, 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +71,29 @@ class EventBudget:
         return f"{self.name}({event}{limit}{warmup})"
 
 
-AnyBudget = Budget | EventBudget | GrowthLimit
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeakBudget:
+    """A limit on what a test's body may grow this process by in each call, in KiB."""
+
+    limit_kib: float
+    calls: int = USUAL_CALLS
+    """How many calls are counted."""
+    warmup: int = USUAL_WARMUP
+    """How many come before; the test's own call is the first."""
+    origin: str | None = None
+    phase: BudgetPhase = "call"
+
+    name = metric = LEAK_NAME
+
+    def parts(self, growth: Growth) -> int:
+        """Return in how many parts of the calls it has to grow: two, or four of twice as many calls."""
+        return 2 * growth.calls // self.calls
+
+    def __str__(self) -> str:
+        return f"{self.name}({format_limit(self.limit_kib)})"
+
+
+AnyBudget = Budget | EventBudget | GrowthLimit | LeakBudget
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +121,14 @@ class Verdict:
             plain |= {"event": budget.event, "limit": budget.limit, "actual": self.actual_count}
         elif isinstance(budget, GrowthLimit):
             plain |= budget.plain(self.actual_bytes if budget.increase.is_memory else self.actual_count)
+        elif isinstance(budget, LeakBudget):
+            actual_kib = None if self.actual_bytes is None else self.actual_bytes / KIB
+            plain |= {
+                "event": None,
+                "limit": budget.limit_kib,
+                "actual": actual_kib,
+                "calls": budget.calls,
+            }
         else:
             plain |= {
                 "event": None,
@@ -102,7 +137,7 @@ class Verdict:
             }
         return plain | {
             "phase": budget.phase,
-            "warmup": budget.warmup if isinstance(budget, EventBudget) else 0,
+            "warmup": getattr(budget, "warmup", 0),
             "origin": budget.origin,
             "verdict": self.outcome,
             "reason": self.reason,
@@ -120,6 +155,10 @@ class Verdict:
         if plain["name"] == LIMIT_NAME:
             budget, actual = GrowthLimit.from_plain(plain)
             actual_bytes, actual_count = (actual, None) if budget.increase.is_memory else (None, actual)
+        elif plain["name"] == LEAK_NAME:
+            calls, warmup = plain["calls"], plain["warmup"]
+            budget = LeakBudget(limit_kib=limit, calls=calls, warmup=warmup, origin=origin)
+            actual_bytes, actual_count = None if actual is None else round(actual * KIB), None
         elif plain["event"] is not None:
             warmup = plain["warmup"]
             budget = EventBudget(event=plain["event"], limit=limit, origin=origin, warmup=warmup)

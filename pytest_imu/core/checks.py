@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pytest_imu.core.budgets import AnyBudget, Budget, EventBudget, Outcome, Verdict
+from pytest_imu.core.budgets import AnyBudget, Budget, EventBudget, LeakBudget, Outcome, Verdict
 from pytest_imu.core.comparable import Numbers
 from pytest_imu.core.counters.choice import source_text
 from pytest_imu.core.growth import GrowthLimit, grown_line
+from pytest_imu.core.leaks.growth import Growth
 from pytest_imu.core.model import PHASES, Measurement, Phase, Source
 from pytest_imu.core.tolerance import EXACT, Tolerance
 from pytest_imu.core.units import MIB, format_mib
@@ -23,6 +24,7 @@ SOURCE_WORDS: Mapping[Source, str] = {
 }
 
 
+NOT_TO_ITS_END = "the test did not run to its end"
 REUSED = "reused memory"
 """Why a number that kept its budget proves nothing: with what the test may have reused it would not."""
 
@@ -43,6 +45,8 @@ class Terms:
     """How far a peak may be off."""
     isolated: bool = False
     """Whether the tests of this process run in it alone."""
+    growth: Growth | str = NOT_TO_ITS_END
+    """What further calls of the test's body grew, or why there were none."""
 
     @property
     def floor_bytes(self) -> int:
@@ -70,6 +74,8 @@ def _check(budget: AnyBudget, phases: Mapping[Phase, Measurement], terms: Terms)
         return _check_events(budget, measured[0], terms.tolerance)
     if isinstance(budget, GrowthLimit):
         return _check_growth(budget, measured[0], terms)
+    if isinstance(budget, LeakBudget):
+        return _check_leak(budget, terms.growth)
     return _check_memory(budget, measured, terms)
 
 
@@ -123,6 +129,20 @@ def is_doubtful(verdict: Verdict, phases: Mapping[Phase, Measurement], terms: Te
         return call is not None and budget.is_doubtful(_numbers_of(call, terms), floor_bytes=floor_bytes)
     is_memory = isinstance(budget, Budget)
     return is_memory and (verdict.outcome == "broken" or verdict.reason == REUSED)
+
+
+def _check_leak(budget: LeakBudget, growth: Growth | str) -> Verdict:
+    if isinstance(growth, str):
+        return unchecked(budget, growth)
+    parts = budget.parts(growth)
+    is_leak = bool(growth.grew(budget.limit_kib, parts=parts))
+    over = "" if budget.origin else str(budget)
+    return Verdict(
+        budget=budget,
+        outcome="broken" if is_leak else "kept",
+        actual_bytes=round(growth.bytes_a_call),
+        reason=growth.line(budget.limit_kib, over, parts=parts) if is_leak else None,
+    )
 
 
 def event_reason(event: str, reason: str) -> str:

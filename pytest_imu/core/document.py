@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from pytest_imu.core.budgets import Verdict
+from pytest_imu.core.leaks.growth import Growth
 from pytest_imu.core.memory import source as memory
 from pytest_imu.core.memory.trim import process_trimmer
-from pytest_imu.core.model import PHASES, Block, Measurement, Phase
+from pytest_imu.core.model import PHASES, Block, Measurement, Phase, Start
 from pytest_imu.core.outfile import writing
 
 SCHEMA = 1
@@ -58,6 +59,7 @@ def plain_test(
     attempt: int,
     worker: str | None,
     outcome: str | None,
+    start: Start | None = None,
     isolated: bool = False,
     failed_by_budget: bool = False,
     phases: Mapping[Phase, Measurement],
@@ -65,12 +67,15 @@ def plain_test(
     verdicts: Iterable[Verdict],
     teardown_kept_bytes: int | None = None,
     why: Mapping[str, Any] | None = None,
+    growth: Growth | None = None,
 ) -> dict[str, Any]:
     """Return one of the document's tests."""
     return {
         "nodeid": nodeid,
         "attempt": attempt,
         "worker": worker,
+        "started_at": None if start is None else start.text,
+        "started_ns": None if start is None else start.clock_ns,
         "outcome": outcome,
         "failed_by_budget": failed_by_budget,
         "isolated": isolated,
@@ -79,6 +84,7 @@ def plain_test(
         "blocks": [block.to_dict() for block in blocks],
         "budgets": [verdict.to_dict() for verdict in verdicts],
         "why": why,
+        "growth": None if growth is None else growth.to_dict(),
     }
 
 

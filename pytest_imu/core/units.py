@@ -113,6 +113,16 @@ def plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
+def format_amount(amount: float, noun: str) -> str:
+    """Return how many there are on average, with as many decimals as it takes.
+
+    >>> format_amount(1.0, "block"), format_amount(0.25, "thread"), format_amount(1200, "block")
+    ('1 block', '0.25 threads', '1,200 blocks')
+    """
+    number = f"{amount:,.2f}".rstrip("0").rstrip(".")
+    return f"{number} {noun}" if number == "1" else f"{number} {noun}s"
+
+
 def align_right(rows: Sequence[Sequence[str]]) -> list[str]:
     """Return each row's cells in right-aligned columns, two spaces between them."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -177,13 +177,14 @@ class _Reader:
             yield {
                 **dict(zip(("nodeid", "attempt", "worker"), key, strict=True)),
                 "outcome": LOST,
+                **dict.fromkeys(("started_at", "started_ns")),
                 "failed_by_budget": False,
                 "isolated": False,
                 "phases": phases,
                 "teardown_kept_bytes": None,
                 "blocks": [],
                 "budgets": [],
-                "why": None,
+                **dict.fromkeys(("why", "growth")),
             }
 
     def _next_line(self, limit: int) -> str:

@@ -6,11 +6,11 @@ import operator
 from collections.abc import Collection, Mapping
 from typing import Any, NoReturn, get_args
 
-from pytest_imu.core.budgets import BUDGET_PHASES, DecidedBy, Outcome
+from pytest_imu.core.budgets import BUDGET_PHASES, LEAK_NAME, DecidedBy, Outcome
 from pytest_imu.core.document import SCHEMA
 from pytest_imu.core.growth import LIMIT_NAME, parse_increase
 from pytest_imu.core.invalid import shown
-from pytest_imu.core.model import LABELS, PHASES, SOURCES, CountedBy
+from pytest_imu.core.model import LABELS, PHASES, SOURCES, CountedBy, Start
 
 Plain = Any  # Any: what comes out of JSON
 Types = frozenset[type]
@@ -56,6 +56,8 @@ TEST = Form(
         "nodeid": TEXT,
         "attempt": WHOLE,
         "worker": TEXT | NONE,
+        "started_at": TEXT | NONE,
+        "started_ns": WHOLE | NONE,
         "outcome": TEXT,
         "failed_by_budget": FLAG,
         "isolated": FLAG,
@@ -64,6 +66,7 @@ TEST = Form(
         "blocks": LIST,
         "budgets": LIST,
         "why": OBJECT | NONE,
+        "growth": OBJECT | NONE,
     }
 )
 PHASES_OF_TEST = Form(dict.fromkeys(PHASES, OBJECT | NONE))
@@ -76,6 +79,7 @@ MEASUREMENT = Form(
         "peak_bytes": WHOLE | NONE,
         "delta_bytes": WHOLE | NONE,
         "duration_ns": WHOLE,
+        "started_ns": WHOLE | NONE,
         "source": TEXT,
         "reason": TEXT | NONE,
         "reusable_bytes": WHOLE | NONE,
@@ -123,6 +127,19 @@ BUDGET = Form(
         "not_alone": TEXT | NONE,
     }
 )
+SERIES = ("blocks", "block_bytes", "c_bytes", "descriptors", "threads")
+GROWTH_A_CALL = Form(
+    {
+        "warmup": WHOLE,
+        "calls": WHOLE,
+        "bytes_a_call": NUMBER,
+        "reason": TEXT | NONE,
+        "blocks": LIST,
+        "threads": LIST,
+        **dict.fromkeys(("block_bytes", "c_bytes", "descriptors"), LIST | NONE),
+        "why": OBJECT | NONE,
+    }
+)
 GROWTH = Form({"was": NUMBER, "increase": TEXT, "origin": TEXT})
 WHY = Form(
     {
@@ -142,7 +159,7 @@ ENVIRONMENT: Mapping[str, Types] = {
     "sources": OBJECT,
 }
 COUNTED_BY, OUTCOMES, DECIDED_BY = map(get_args, (CountedBy, Outcome, DecidedBy))
-BUDGET_NAMES = ("max_peak_mib", "max_delta_mib", "max_cache_misses", "max_events", LIMIT_NAME)
+BUDGET_NAMES = ("max_peak_mib", "max_delta_mib", "max_cache_misses", "max_events", LIMIT_NAME, LEAK_NAME)
 
 
 def check_head(head: Plain) -> dict[str, Any]:
@@ -162,9 +179,11 @@ def check_head(head: Plain) -> dict[str, Any]:
 
 def check_test(test: Plain) -> dict[str, Any]:
     """Return one of a document's tests; raises UnusableError where it is of another form."""
+    _fill_in(test, "started_at", "started_ns", "growth")
     TEST.check(test)
     if test["attempt"] < 1:
         _refuse("attempt", test)
+    _check_start(test)
     PHASES_OF_TEST.check(test["phases"])
     for phase in PHASES:
         if test["phases"][phase] is not None:
@@ -176,11 +195,24 @@ def check_test(test: Plain) -> dict[str, Any]:
         _check_budget(budget)
     if test["why"] is not None:
         WHY.check(test["why"])
+    if test["growth"] is not None:
+        _check_growth(test["growth"])
     checked: dict[str, Any] = test
     return checked
 
 
+def _check_growth(growth: Plain) -> None:
+    GROWTH_A_CALL.check(growth)
+    for name in SERIES:
+        changes = growth[name]
+        if changes is not None and (not changes or len(changes) != len(growth["blocks"])):
+            _refuse(name, growth)
+        for change in changes or ():
+            check_values({name: change}, {name: WHOLE})
+
+
 def _check_measurement(measurement: Plain) -> None:
+    _fill_in(measurement, "started_ns")
     MEASUREMENT.check(measurement)
     _check_word("source", measurement, SOURCES)
     if not all(isinstance(name, str) for name in measurement["imports"]):
@@ -204,12 +236,32 @@ def _check_budget(budget: Plain) -> None:
     is_of_events = budget["name"] in ("max_cache_misses", "max_events")
     if is_of_events and budget["event"] is None:
         _refuse("event", budget)
+    if budget["name"] == LEAK_NAME:
+        check_values(budget, {"calls": WHOLE})
     if budget["name"] == LIMIT_NAME:
         GROWTH.check(budget)
         try:
             parse_increase(budget["increase"])
         except ValueError:
             _refuse("increase", budget)
+
+
+def _fill_in(part: Plain, *keys: str) -> None:
+    """Put None for keys that older files of the same schema do not have."""
+    if type(part) is dict:
+        for key in keys:
+            part.setdefault(key, None)
+
+
+def _check_start(test: Plain) -> None:
+    if test["started_at"] is None:
+        return
+    try:
+        Start.from_text(test["started_at"], 0)
+    except (ValueError, TypeError):  # no time, or one without its zone
+        _refuse("started_at", test)
+    if test["started_ns"] is None:
+        _refuse("started_ns", test)
 
 
 def check_values(part: Plain, types: Mapping[str, Types]) -> None:

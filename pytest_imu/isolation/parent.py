@@ -11,14 +11,14 @@ import pytest
 
 from pytest_imu.core.alone import Alone
 from pytest_imu.core.budgets import AnyBudget
-from pytest_imu.core.checks import unchecked
+from pytest_imu.core.checks import NOT_TO_ITS_END, unchecked
 from pytest_imu.isolation import coverage_data as child_coverage
 from pytest_imu.isolation.channel import Message
 from pytest_imu.isolation.forkserver import ForkServer
 from pytest_imu.isolation.messages import flush_output, rebuilt_warning
 from pytest_imu.isolation.patience import Patience, TooLongError
 from pytest_imu.markers import BUDGETS
-from pytest_imu.recording.record import NOT_TO_ITS_END, PhaseRecord
+from pytest_imu.recording.record import PhaseRecord
 from pytest_imu.recording.warning import record_warning
 
 OWN_END_LOOKS = 1

@@ -75,6 +75,7 @@ class Judge:
             unknown_reuse=why_unknown(),
             resolution_bytes=resolution_bytes(),
             isolated=record.isolated,
+            **({} if record.growth is None else {"growth": record.growth}),
         )
 
     def enforce(self, item: pytest.Item, record: TestRecord, *, last: bool) -> None:

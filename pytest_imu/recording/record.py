@@ -11,16 +11,16 @@ import pytest
 
 from pytest_imu.core.alone import Alone, decided
 from pytest_imu.core.budgets import AnyBudget, Budget, Verdict
-from pytest_imu.core.checks import NO_TERMS, Terms, check, is_doubtful, unchecked
+from pytest_imu.core.checks import NO_TERMS, NOT_TO_ITS_END, Terms, check, is_doubtful, unchecked
 from pytest_imu.core.children.census import CensusStart, process_census
 from pytest_imu.core.counters.source import CounterSource
+from pytest_imu.core.leaks.growth import Growth
 from pytest_imu.core.memory.reusable import NOTEWORTHY_BYTES
 from pytest_imu.core.meter import Meter
-from pytest_imu.core.model import Block, Measurement, Phase
+from pytest_imu.core.model import Block, Measurement, Phase, Start
 from pytest_imu.core.system import System
 
 T = TypeVar("T")
-NOT_TO_ITS_END = "the test did not run to its end"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +51,10 @@ class PhaseRecord:
     failed_by_budget: bool = False
     """Whether all that failed so far is a budget: the test ran to its end."""
     why: Why | None = None
+    growth: Growth | None = None
+    """What further calls of the test's body grew."""
+    start: Start | None = None
+    """When the test began; only with its first report."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plain form, which crosses from an xdist worker to its controller."""
@@ -63,6 +67,8 @@ class PhaseRecord:
             "isolated": self.isolated,
             "failed_by_budget": self.failed_by_budget,
             "why": self.why,
+            "growth": None if self.growth is None else self.growth.to_dict(),
+            "start": None if self.start is None else [*self.start],
         }
 
     @classmethod
@@ -77,6 +83,8 @@ class PhaseRecord:
             isolated=plain["isolated"],
             failed_by_budget=plain["failed_by_budget"],
             why=plain["why"],
+            growth=None if plain["growth"] is None else Growth.from_dict(plain["growth"]),
+            start=None if plain["start"] is None else Start(*plain["start"]),
         )
 
 
@@ -100,6 +108,8 @@ class TestRecord:
         isolated: bool = False,
     ) -> None:
         self.attempt = attempt
+        self.start = Start.now()
+        self.new_start: Start | None = self.start
         self.alone: Alone | None = None
         """What one more run measured, where there was one."""
         self.alone_ns = 0
@@ -119,6 +129,8 @@ class TestRecord:
         self.new_blocks: tuple[Block, ...] = ()
         self.new_verdicts: tuple[Verdict, ...] = ()
         self.new_why: Why | None = None
+        self.growth: Growth | str | None = None
+        """What further calls of its body grew, or why there were none; None before there were any."""
         self.setup_meter: Meter | None = None
 
     @property
@@ -204,7 +216,8 @@ class TestRecord:
     def take(self) -> PhaseRecord:
         """Return what is new since the last report."""
         has_phases = len(self.phases) > self.phases_taken
-        if not (has_phases or self.new_blocks or self.new_verdicts or self.before or self.new_why):
+        new = (self.new_blocks, self.new_verdicts, self.before, self.new_why, self.new_start)
+        if not (has_phases or any(new)):
             return nothing_new(self.attempt, isolated=self.isolated)
         phases = tuple(self.phases.items())[self.phases_taken :]
         taken = PhaseRecord(
@@ -216,9 +229,12 @@ class TestRecord:
             isolated=self.isolated,
             failed_by_budget=self.failed_by_budget,
             why=self.new_why,
+            growth=self.growth if isinstance(self.growth, Growth) else None,
+            start=self.new_start,
         )
         self.phases_taken = len(self.phases)
-        self.new_blocks, self.new_verdicts, self.before, self.new_why = (), (), None, None
+        self.new_blocks, self.new_verdicts = (), ()
+        self.before = self.new_why = self.new_start = None
         return taken
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import functools
-import sys
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 
 import pytest
 
@@ -13,7 +12,6 @@ from pytest_imu.core.children.census import NOT_ASKED, CensusStart, process_cens
 from pytest_imu.core.counters.source import CounterSource
 from pytest_imu.core.imports import count_modules, new_modules
 from pytest_imu.core.meter import Meter
-from pytest_imu.core.system import System
 from pytest_imu.core.units import NANOSECONDS_PER_SECOND
 from pytest_imu.markers import BUDGETS
 from pytest_imu.recording.judge import Explains, Judge, RunAgain, RunAlone
@@ -22,9 +20,10 @@ from pytest_imu.recording.noise import NoiseFloor
 from pytest_imu.recording.properties import set_properties
 from pytest_imu.recording.record import TestRecord, combined_outcome
 from pytest_imu.recording.runlog import RunLog
-from pytest_imu.recording.teardown import kept_between
+from pytest_imu.recording.teardown import forget_last_failure, kept_between
 from pytest_imu.settings import Settings
 
+CallAgain = Callable[[pytest.Item, TestRecord], None]
 TESTS_A_SAMPLE = 64
 """After how many tests the noise is looked at again: a window more in so many costs nothing."""
 
@@ -42,8 +41,11 @@ class Recorder:
         log: RunLog | None,
         counters: CounterSource | None = None,
         run_alone: RunAlone | None = None,
+        *,
         explainer: Explains | None = None,
+        call_again: CallAgain | None = None,
     ) -> None:
+        """*call_again* calls a test's body more often, for the record's `growth`."""
         self._settings = settings
         self._log = log
         self._counters = counters
@@ -56,6 +58,7 @@ class Recorder:
         self._isolated = False
         self._begun = 0
         self._run_again: RunAgain | None = None
+        self._call_again = call_again
         self._modules_before = 0
         self._had_failure = False
 
@@ -84,13 +87,15 @@ class Recorder:
         try:
             self._begin_call(item, record, meter)
             result = yield
+            self._end_call(item, record, meter)
+            if self._call_again is not None and record.passed:
+                self._call_again(item, record)
         except BaseException:
             record.passed = False
             self._end_call(item, record, meter)
             for verdict in record.judge(last=False, terms=self.judge.terms(record)):
                 item.add_report_section("call", "imu", f"{verdict.reason}\n")
             raise
-        self._end_call(item, record, meter)
         if record.open_budgets:
             self.judge.enforce(item, record, last=False)
         if record.passed:
@@ -152,7 +157,7 @@ class Recorder:
 
     def begin_alone(self) -> None:
         """Measure in a process that was forked to run one test once more; decide and log nothing."""
-        self._log = self._counters = None
+        self._log = self._counters = self._call_again = None
         self.judge.be_silent()
 
     def _begin(self, item: pytest.Item, budgets: tuple[AnyBudget, ...]) -> None:
@@ -278,18 +283,7 @@ def _warm_up(item: pytest.Item, record: TestRecord) -> None:
     What fails there fails the test, as it would have in the call that counts.
     """
     blocks = record.new_blocks
-    for _ in range(max(getattr(budget, "warmup", 0) for budget in record.open_budgets)):
+    times = (budget.warmup for budget in record.open_budgets if isinstance(budget, EventBudget))
+    for _ in range(max(times, default=0)):
         item.runtest()
     record.new_blocks = blocks
-
-
-def forget_last_failure() -> None:
-    """Let go of what the last failure's traceback keeps alive, before the next test is measured.
-
-    pytest lets go of it as the next test's call begins, in the middle of what is measured, and what is
-    in a circle, as every traceback is with the frame that caught it, goes whenever the garbage
-    collector comes by.
-    """
-    for name in ("last_exc", "last_type", "last_value", "last_traceback"):
-        sys.__dict__.pop(name, None)
-    System.collect()

@@ -26,6 +26,7 @@ except ImportError:  # Windows has none
 
 if TYPE_CHECKING:
     from pytest_imu.core.budgets import Verdict
+    from pytest_imu.core.leaks.growth import Growth
     from pytest_imu.core.model import Block
     from pytest_imu.recording.record import PhaseRecord, TestRecord
 
@@ -55,6 +56,7 @@ class RunLog:
         self._blocks: tuple[Block, ...] = ()
         self._verdicts: tuple[Verdict, ...] = ()
         self._why: Mapping[str, Any] | None = None
+        self._growth: Growth | None = None
         self.error: Exception | None = None
         """Why the first line that could not be written was not; None where all could."""
 
@@ -95,7 +97,7 @@ class RunLog:
 
     def started(self, nodeid: str, *, attempt: int) -> None:
         """Write that a test starts, before its setup."""
-        self._blocks, self._verdicts, self._why = (), (), None
+        self._blocks, self._verdicts, self._why, self._growth = (), (), None, None
         self._add(event="start", nodeid=nodeid, attempt=attempt, worker=self._worker)
 
     def took(self, taken: PhaseRecord) -> None:
@@ -103,6 +105,7 @@ class RunLog:
         self._blocks += taken.blocks
         self._verdicts += taken.verdicts
         self._why = taken.why or self._why
+        self._growth = taken.growth or self._growth
 
     def ended(self, nodeid: str, record: TestRecord) -> None:
         """Write that a test has ended, with all that the JSON file would have of it."""
@@ -114,12 +117,14 @@ class RunLog:
                 attempt=record.attempt,
                 worker=self._worker,
                 outcome=record.outcome,
+                start=record.start,
                 failed_by_budget=record.failed_by_budget,
                 isolated=record.isolated,
                 phases=record.phases,
                 blocks=self._blocks,
                 verdicts=self._verdicts,
                 why=self._why,
+                growth=self._growth,
             ),
             peak_bytes=None if call is None else call.peak_bytes,
             delta_bytes=None if call is None else call.delta_bytes,

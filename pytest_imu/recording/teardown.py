@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Generator
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ import pytest
 
 from pytest_imu.core.memory.reusable import NOTEWORTHY_BYTES
 from pytest_imu.core.meter import Meter
+from pytest_imu.core.system import System
 from pytest_imu.recording.record import TeardownKept, TestRecord
 from pytest_imu.settings import Settings
 
@@ -57,6 +59,18 @@ def kept_between(nodeid: str, before: TestRecord, rss_bytes: int | None) -> Tear
     if kept_bytes < NOTEWORTHY_BYTES:
         return None
     return TeardownKept(nodeid=nodeid, attempt=before.attempt, kept_bytes=kept_bytes)
+
+
+def forget_last_failure() -> None:
+    """Let go of what the last failure's traceback keeps alive, before the next test is measured.
+
+    pytest lets go of it as the next test's call begins, in the middle of what is measured, and what is
+    in a circle, as every traceback is with the frame that caught it, goes whenever the garbage
+    collector comes by.
+    """
+    for name in ("last_exc", "last_type", "last_value", "last_traceback"):
+        sys.__dict__.pop(name, None)
+    System.collect()
 
 
 def _release_fixture_values(item: pytest.Item, record: TestRecord) -> None:

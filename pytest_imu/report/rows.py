@@ -10,7 +10,8 @@ import pytest
 
 from pytest_imu.core.budgets import Verdict
 from pytest_imu.core.document import plain_test
-from pytest_imu.core.model import PHASES, Block, Measurement, Phase
+from pytest_imu.core.leaks.growth import Growth
+from pytest_imu.core.model import PHASES, Block, Measurement, Phase, Start
 from pytest_imu.recording.record import PhaseRecord, TeardownKept, Why, combined_outcome
 
 
@@ -25,6 +26,8 @@ class Row:
     failed_by_budget: bool = False
     outcome: str | None = None
     """In pytest's words; None as long as no report has decided it."""
+    start: Start | None = None
+    """When it began; None where its process did not live to tell."""
     setup: Measurement | None = None
     call: Measurement | None = None
     teardown: Measurement | None = None
@@ -33,6 +36,8 @@ class Row:
     teardown_kept_bytes: int | None = None
     """What stayed between its call's end and the next test's beginning, where that is worth a word."""
     why: Why | None = None
+    growth: Growth | None = None
+    """What further calls of its body grew."""
     properties: list[tuple[str, object]] = field(default_factory=list)
     """Those of the call's report, which its teardown's has too."""
 
@@ -56,6 +61,8 @@ class Row:
         for phase, measurement in record.phases:
             setattr(self, phase, measurement)
         self.why = record.why or self.why
+        self.growth = record.growth or self.growth
+        self.start = record.start or self.start
         # From an xdist worker each report brings a copy of its own, and pytest keeps all reports.
         if report.user_properties == self.properties:
             report.user_properties = self.properties
@@ -68,6 +75,7 @@ class Row:
             attempt=self.attempt,
             worker=self.worker,
             outcome=self.outcome or "interrupted",
+            start=self.start,
             failed_by_budget=self.failed_by_budget,
             isolated=self.isolated,
             phases=self.phases,
@@ -75,11 +83,13 @@ class Row:
             verdicts=self.verdicts,
             teardown_kept_bytes=self.teardown_kept_bytes,
             why=self.why,
+            growth=self.growth,
         )
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Row:
         """Rebuild a row from its plain form."""
+        text, growth = plain["started_at"], plain["growth"]
         taken = (plain["phases"][phase] for phase in PHASES)
         setup, call, teardown = (None if one is None else Measurement.from_dict(one) for one in taken)
         return cls(
@@ -87,6 +97,7 @@ class Row:
             attempt=plain["attempt"],
             worker=plain["worker"],
             outcome=plain["outcome"],
+            start=None if text is None else Start.from_text(text, plain["started_ns"]),
             isolated=plain["isolated"],
             failed_by_budget=plain["failed_by_budget"],
             setup=setup,
@@ -96,6 +107,7 @@ class Row:
             verdicts=tuple(map(Verdict.from_dict, plain["budgets"])),
             teardown_kept_bytes=plain["teardown_kept_bytes"],
             why=plain["why"],
+            growth=None if growth is None else Growth.from_dict(growth),
         )
 
 

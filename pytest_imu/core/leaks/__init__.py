@@ -1,0 +1,1 @@
+"""Growth a call: what stands after each of several calls, counted exactly, and when it is a leak."""

@@ -1,0 +1,131 @@
+"""Counts what stands in this process, exactly: Python's blocks, C's bytes, descriptors and threads."""
+
+from __future__ import annotations
+
+import functools
+import re
+import sys
+import threading
+from array import array
+from collections.abc import Callable
+from typing import Any
+
+from pytest_imu.core.leaks.growth import Counts, Growth
+from pytest_imu.core.memory.memstream import written_by
+from pytest_imu.core.memory.reusable import preloaded_allocator
+from pytest_imu.core.system import System
+
+MOST_COLLECTIONS = 4
+"""How often garbage is collected before each count: what a finalizer drops may be garbage again."""
+UNKNOWN = -1
+DESCRIPTORS = "/proc/self/fd"
+
+_CLASSES = re.compile(rb"^ *\d+ +(\d+) +\d+ +(\d+) +\d+ *$", re.MULTILINE)
+_count_threads = threading.active_count  # bound here: a test may replace it
+_count_blocks = sys.getallocatedblocks
+_forget_lookups = getattr(sys, "_clear_type_cache", lambda: None)
+"""Python keeps the names of the attributes that were looked up last: of new ones, up to 4,096."""
+
+Read = Callable[[], int]
+
+
+def read_block_bytes() -> int:
+    """Return the bytes of all small objects that stand, as pymalloc's own account has them."""
+    text = written_by("_PyObject_DebugMallocStats")
+    if text is None or b"Bytes Committed" in text:  # there is none, or it is mimalloc's
+        return UNKNOWN
+    return sum(int(size) * int(blocks) for size, blocks in _CLASSES.findall(text))
+
+
+@functools.cache
+def c_bytes_reader() -> Read | None:
+    """Return what tells how many bytes C code has asked for and not freed; None where nothing does."""
+    if preloaded_allocator() is not None:
+        return None
+    try:
+        return _mallinfo_reader()
+    except (ImportError, OSError, AttributeError, TypeError):
+        pass  # no glibc, or one from before 2.33
+    try:
+        import psutil
+
+        heap_info: Any = psutil.heap_info  # psutil 7.2; Any: older ones do not know it
+        heap_info()
+    except (ImportError, AttributeError, OSError, RuntimeError, NotImplementedError):
+        return None
+
+    def read() -> int:
+        heap = heap_info()
+        return int(heap.heap_used + heap.mmap_used)
+
+    return read
+
+
+def _mallinfo_reader() -> Read:
+    import ctypes
+
+    names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
+
+    class MallInfo(ctypes.Structure):
+        _fields_ = [(name, ctypes.c_size_t) for name in names.split()]
+
+    mallinfo2 = ctypes.pythonapi["mallinfo2"]
+    mallinfo2.restype = MallInfo
+
+    def read() -> int:
+        info = mallinfo2()
+        return int(info.uordblks + info.hblkhd)
+
+    return read
+
+
+def read_descriptors() -> int:
+    """Return how many descriptors are open."""
+    try:
+        return len(System.listdir(DESCRIPTORS)) - 1  # the one that lists them
+    except OSError:
+        return UNKNOWN
+
+
+class Tally:
+    """Counts after each call, into numbers that are there already: it keeps nothing that is new."""
+
+    def __init__(
+        self,
+        calls: int,
+        *,
+        block_bytes: Read = read_block_bytes,
+        c_bytes: Read | None = None,
+        descriptors: Read = read_descriptors,
+    ) -> None:
+        """Make room for the counts before the first and after each of *calls*."""
+        self._block_bytes = block_bytes
+        self._c_bytes = c_bytes or c_bytes_reader() or (lambda: UNKNOWN)
+        self._descriptors = descriptors
+        width = len(Counts._fields)
+        self._rows = array("q", bytes(8 * width * (calls + 1)))
+        self._at = 0
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether the first count was taken."""
+        return self._at > 0
+
+    def count(self) -> None:
+        """Collect garbage, and count what stands."""
+        for _ in range(MOST_COLLECTIONS):
+            if not System.collect():
+                break
+        _forget_lookups()
+        rows, at = self._rows, self._at
+        rows[at + 3], rows[at + 4] = self._descriptors(), _count_threads()
+        rows[at + 1] = self._block_bytes()
+        rows[at + 2] = self._c_bytes()
+        rows[at] = _count_blocks()
+        self._at = at + len(Counts._fields)
+
+    def growth(self, warmup: int) -> Growth:
+        """Return the growth between the counts so far, which began after so many calls."""
+        width = len(Counts._fields)
+        counts = [Counts(*self._rows[at : at + width]) for at in range(0, self._at, width)]
+        return Growth.of(counts, warmup=warmup)

@@ -1,0 +1,159 @@
+"""Calls a test's body again, after its own call has passed, and counts what each call leaves."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from pytest_imu.core.budgets import LeakBudget
+from pytest_imu.core.leaks.counts import Tally
+from pytest_imu.core.leaks.growth import Growth
+from pytest_imu.core.system import System
+from pytest_imu.isolation.timeouts import timeouts_paused
+from pytest_imu.leaks.fixtures import Fixtures
+from pytest_imu.leaks.holders import Holders
+from pytest_imu.markers import BUDGETS
+from pytest_imu.recording.record import TestRecord
+from pytest_imu.settings import Settings
+
+NOT_SEEN = "another plugin runs its body in a way of its own"
+PASSES_ON = (KeyboardInterrupt, pytest.exit.Exception)
+"""What ends the whole run, whoever asks for it."""
+
+
+class CannotCallAgainError(Exception):
+    """A test's body was not called again; the text says why."""
+
+
+class Calls:
+    """Counts what further calls of a test's body leave."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._explains = settings.why != "off"
+        self._fixtures: Fixtures | None = None
+
+    @pytest.hookimpl(tryfirst=True)  # not a wrapper: all of those, the timeouts too, have begun by now
+    def pytest_runtest_call(self, item: pytest.Item) -> None:
+        """Note how the fixtures of a test stand before its own call."""
+        budgets = item.stash.get(BUDGETS, ())
+        is_counted = any(isinstance(budget, LeakBudget) for budget in budgets)
+        self._fixtures = Fixtures(item) if is_counted else None
+
+    def count_growth(self, item: pytest.Item, record: TestRecord) -> None:
+        """Call the body of a test that has just passed as often as its budget asks for.
+
+        A call that fails, fails a test whose own marker asks for it. A test of a run that asks for all
+        of them has passed, and its budget is unchecked.
+        """
+        budgets = [budget for budget in record.open_budgets if isinstance(budget, LeakBudget)]
+        # A unittest.TestCase keeps its failures for its report.
+        if not budgets or _failures_of(item):
+            return
+        [budget] = budgets
+        begin_ns = System.perf_counter_ns()
+        try:
+            record.growth = self._growth(item, record, budget)
+        except CannotCallAgainError as error:
+            record.growth = str(error)
+        finally:
+            record.alone_ns += System.perf_counter_ns() - begin_ns
+
+    def _growth(self, item: pytest.Item, record: TestRecord, budget: LeakBudget) -> Growth:
+        if (why_not := _why_not(item)) is not None:
+            raise CannotCallAgainError(why_not)
+        fixtures, self._fixtures = self._fixtures, None
+        if fixtures is None:
+            raise CannotCallAgainError(NOT_SEEN)
+        with fixtures:
+            body = _Body(item, record, fixtures, budget)
+            body.call(budget.warmup - 1)  # the test's own call was the first
+            tally = Tally(2 * budget.calls)
+            body.count(tally)
+            # Where it did not grow in each call, as many more; the first result is not kept: it would be
+            # growth itself.
+            if 0 < tally.growth(budget.warmup).grew(budget.limit_kib) < budget.calls:
+                body.count(tally)
+            growth = tally.growth(budget.warmup)
+            if self._explains and growth.grew(budget.limit_kib, parts=budget.parts(growth)):
+                with Holders(item.config.rootpath) as holders:
+                    body.call(1)
+                    holders.begin()
+                    body.call(budget.calls)
+                    growth = replace(growth, why=holders.found(budget.calls))
+                item.add_report_section("call", "imu: growth", "\n".join(holders.lines()))
+        return growth
+
+
+class _Body:
+    """A test's body, to be called again."""
+
+    def __init__(
+        self, item: pytest.Item, record: TestRecord, fixtures: Fixtures, budget: LeakBudget
+    ) -> None:
+        self._item = item
+        self._record = record
+        self._blocks = record.new_blocks
+        self._fixtures = fixtures
+        self._budget = budget
+        self._called = 1
+
+    def count(self, tally: Tally) -> None:
+        """Call it as often as calls are to be counted, and count what each leaves."""
+        # The iterator is made before the first count, which comes without a call.
+        for number in range(tally.is_begun, self._budget.calls + 1):
+            self.call(min(number, 1))
+            with timeouts_paused(self._item):  # each call then has its whole time
+                tally.count()
+
+    def call(self, times: int) -> None:
+        """Call it so many times; raises CannotCallAgainError, or what failed the test."""
+        for _ in range(times):
+            self._called += 1
+            self._fixtures.forget_call()
+            try:
+                self._item.runtest()
+            except PASSES_ON:
+                raise
+            except BaseException as error:  # noqa: BLE001 - also what pytest.fail and SystemExit raise
+                self._fail(error)
+            finally:
+                self._record.new_blocks = self._blocks  # those of its own call
+            for failure in _failures_of(self._item):
+                self._fail(failure.value)
+        self._fixtures.forget_call()
+
+    def _fail(self, error: BaseException) -> None:
+        """Let the test fail by what one of its later calls raised, or say why there are no more."""
+        where = f"call {self._called} of its body"
+        failures = _failures_of(self._item)
+        if self._budget.origin is None and not isinstance(error, pytest.skip.Exception):
+            error.add_note(f"in {where}, for {self._budget}")
+            if not failures:
+                raise error
+        else:
+            failures.clear()
+        message = f"its body cannot be called again: {where} raised {type(error).__name__}"
+        raise CannotCallAgainError(message)
+
+
+def _failures_of(item: pytest.Item) -> list[Any]:  # Any: pytest's own ExceptionInfo
+    """Return what a unittest.TestCase keeps of its failures; nothing for other tests."""
+    failures: list[Any] | None = getattr(item, "_excinfo", None)
+    return failures or []
+
+
+def _why_not(item: pytest.Item) -> str | None:
+    """Return why a body cannot be called again; None where it can be tried."""
+    values: dict[str, object] = getattr(item, "funcargs", None) or {}
+    if "subtests" in values:
+        return "its body cannot be called again: each call would report its subtests once more"
+    for name, value in values.items():
+        if inspect.isgenerator(value) and value.gi_frame is None:
+            return (
+                "its body cannot be called again: "
+                f"the fixture {name!r} is a generator, and its first call has consumed it"
+            )
+    return None

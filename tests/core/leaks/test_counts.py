@@ -1,0 +1,111 @@
+"""Counting what stands: exact where one thing more is kept in each call."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from pytest_imu.core.leaks.counts import UNKNOWN, Tally, c_bytes_reader, read_block_bytes
+from pytest_imu.core.leaks.growth import Growth
+
+CALLS = 8
+needs_c_bytes = pytest.mark.skipif(
+    c_bytes_reader() is None, reason="C's allocator does not tell here what it has given out"
+)
+needs_block_bytes = pytest.mark.skipif(
+    read_block_bytes() == UNKNOWN, reason="Python's allocator does not tell the sizes of its blocks here"
+)
+
+
+def counted(call: Callable[[], object]) -> Growth:
+    """Return what calls grow, after three that are not counted."""
+    tally = Tally(CALLS)
+    for number in range(-3, CALLS + 1):
+        if number:
+            call()
+        if number >= 0:
+            tally.count()
+    return tally.growth(3)
+
+
+@needs_c_bytes
+@needs_block_bytes
+def test_nothing_is_nothing() -> None:
+    """Code that keeps nothing grows nothing: no block, no byte. Garbage in a circle is none."""
+
+    def call() -> None:
+        circle: list[object] = [bytearray(5000)]
+        circle.append(circle)
+
+    found = counted(call)
+    assert (0,) * CALLS == found.blocks == found.block_bytes == found.c_bytes
+    assert (0,) * CALLS == found.descriptors == found.threads
+
+
+@needs_block_bytes
+def test_an_object_is_a_block() -> None:
+    """One object more is one block more, of 16 bytes."""
+    kept: list[object] = [None] * 100
+    places = iter(range(100))
+
+    def call() -> None:
+        kept[next(places)] = object()
+
+    found = counted(call)
+    assert ((1,) * CALLS, (16,) * CALLS) == (found.blocks, found.block_bytes)
+
+
+@needs_c_bytes
+def test_bytes_of_c_are_exact() -> None:
+    """5,000 bytes are 5,024 for glibc, a block of 8 MiB is a map of its own."""
+    kept: list[object] = [None] * 100
+    places = iter(range(100))
+
+    def call() -> None:
+        kept[next(places)] = bytearray(5000)
+
+    found = counted(call)
+    assert found.c_bytes is not None
+    assert {5000} <= set(found.c_bytes) or all(5000 < size <= 5064 for size in found.c_bytes)
+    large = counted(lambda: kept.append(bytearray(2**23)))
+    assert large.c_bytes is not None
+    assert min(large.c_bytes) >= 2**23
+
+
+@pytest.mark.needs_proc
+def test_descriptors_and_threads() -> None:
+    """One more of each is one more."""
+    opened: list[int] = []
+    end = threading.Event()
+    started: list[threading.Thread] = []
+
+    def call() -> None:
+        opened.append(os.open(os.devnull, os.O_RDONLY))
+        started.append(threading.Thread(target=end.wait))
+        started[-1].start()
+
+    try:
+        found = counted(call)
+    finally:
+        end.set()
+        for thread in started:
+            thread.join()
+        for descriptor in opened:
+            os.close(descriptor)
+    assert (1,) * CALLS == found.descriptors == found.threads
+
+
+def test_what_is_not_known_is_said() -> None:
+    """Where neither allocator tells sizes, blocks decide, and the line says so."""
+    tally = Tally(2, block_bytes=lambda: UNKNOWN, c_bytes=lambda: UNKNOWN, descriptors=lambda: UNKNOWN)
+    kept = []
+    for _ in range(3):
+        tally.count()
+        kept.append(object())
+    found = tally.growth(1)
+    assert (None, None, None) == (found.block_bytes, found.c_bytes, found.descriptors)
+    assert "sizes are not known here" in found.line(0, "")
+    assert 64 <= found.bytes_a_call
