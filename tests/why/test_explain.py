@@ -146,7 +146,7 @@ def test_with_other_processes(pytester: pytest.Pytester, way: tuple[str, ...]) -
 
 def test_what_goes_wrong_is_said(pytester: pytest.Pytester) -> None:
     """Where there is no second run, or it is another one, the section says so."""
-    result, tests = run(
+    result, _ = run(
         pytester,
         """
     fails = pytest.mark.max_peak_mib(10)
