@@ -151,7 +151,7 @@ class Declared:
     why: WhyWhich = option(
         "imu_why",
         WHY,
-        "Run tests that broke a budget or grew, or all, once more, and show the lines behind the number.",
+        "Run tests that broke a budget or grew, or all, once more; show the lines behind the number.",
         default="off",
         bare="broken",
     )
