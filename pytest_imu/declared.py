@@ -152,7 +152,7 @@ class Declared:
     why: WhyWhich = option(
         "imu_why",
         WHY,
-        "Run tests that broke a memory budget, or all, once more, and show the lines behind the peak.",
+        "Run tests that broke a budget or grew, or all, once more; show the lines behind the number.",
         default="off",
         bare="broken",
     )

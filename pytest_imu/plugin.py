@@ -161,12 +161,11 @@ def _record(
 
 def _may_run_again(session: pytest.Session, settings: Settings) -> bool:
     """Tell whether any test may have to run once more: to decide about it, or to explain it."""
-    from pytest_imu.core.alone import can_decide, can_explain
+    from pytest_imu.core.alone import can_decide
 
     budgets = [budget for item in session.items for budget in item.stash.get(BUDGETS, ())]
-    if settings.why != "off" and (settings.why == "all" or any(map(can_explain, budgets))):
-        return True
-    return settings.confirm and any(map(can_decide, budgets))
+    may_explain = settings.why == "all" or (settings.why == "broken" and bool(budgets))
+    return may_explain or (settings.confirm and any(map(can_decide, budgets)))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -27,6 +27,8 @@ class Alone:
     """The bytes that each package took which was imported for this run, before it was measured."""
     lines: Mapping[str, Any] | None = None
     """The lines of the run, in plain form, where they were asked for."""
+    same_process: str | None = None
+    """Why it was not in another process after all."""
     imports_start_threads: bool = False
     """Whether importing them started threads that a fork does not copy."""
 
@@ -46,13 +48,6 @@ def can_decide(budget: AnyBudget) -> bool:
     """Whether a run alone can decide about a budget."""
     if isinstance(budget, GrowthLimit):
         return budget.clean is not None
-    return isinstance(budget, Budget)
-
-
-def can_explain(budget: AnyBudget) -> bool:
-    """Whether the lines of a run alone can explain how a budget was broken."""
-    if isinstance(budget, GrowthLimit):
-        return budget.increase.is_memory
     return isinstance(budget, Budget)
 
 

@@ -62,9 +62,9 @@ class CleanChild:
         starts_threads = bool(unsafe_threads())
         follower = None
         if task["lines"] is not None:
-            from pytest_imu.why.phases import ProfiledPhases
+            from pytest_imu.why.phases import Follower, ProfiledPhases
 
-            follower = ProfiledPhases(folder=self._folder, **task["lines"])
+            follower = Follower(folder=self._folder, **task["lines"])
         self._memory.clean()
         item = self._session.items[task["number"]]
         if item.nodeid != task["nodeid"]:
@@ -74,7 +74,7 @@ class CleanChild:
         recorder: Recorder = item.config.pluginmanager.get_plugin("imu-recorder")
         recorder.begin_alone()
         if follower is not None:
-            item.config.pluginmanager.register(follower, "imu-lines")
+            item.config.pluginmanager.register(ProfiledPhases(follower), "imu-lines")
         left = run_protocol(item)
         if left is not None:
             self._failure = self._failure or f"was left by {left['by']}"

@@ -18,6 +18,7 @@ from pytest_imu.isolation.file_pages import resident_file_pages
 from pytest_imu.isolation.forkserver import ForkServer
 from pytest_imu.isolation.messages import flush_output
 from pytest_imu.isolation.native_threads import in_words, unsafe_threads
+from pytest_imu.isolation.same_process import run_here
 from pytest_imu.isolation.timeouts import timeouts_paused
 from pytest_imu.markers import NO_RERUN
 
@@ -25,15 +26,18 @@ LEAST_LIMIT_S = 30
 TIMES_THE_FIRST = 10
 """How much longer than the first run the second may take."""
 LOST = "the clean process was lost"
+UNDER_VALGRIND = "under valgrind no memory is measured"
 
 
 def run_alone_for(session: pytest.Session) -> Callable[..., Alone]:
     """Return what runs a test of the session once more: `CleanRuns.run`; registers what that takes."""
-    if running_tool() is not None:
-        return lambda *_, **__: Alone(reason="under valgrind no memory is measured")
-    if sys.platform != "linux":
-        return lambda *_, **__: Alone(reason="only Linux can fork a clean process")
     runs = CleanRuns(session)
+    if running_tool() is not None:
+        runs.why_not = UNDER_VALGRIND
+        return runs.run
+    if sys.platform != "linux":
+        runs.why_not = "only Linux can fork a clean process"
+        return runs.run
     # Before the recorder is: what comes later is called first, and it measures before the fork.
     session.config.pluginmanager.register(runs, "imu-clean-runs")
     return runs.run
@@ -47,7 +51,8 @@ class CleanRuns:
         self._server: ForkServer | None = None
         self._known: frozenset[str] = frozenset()
         self._given: dict[str, None] = {}
-        self._why_not: str | None = "no clean process was started"
+        self.why_not: str | None = "no clean process was started"
+        """Why there is no process that a test could run alone in."""
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> None:
@@ -57,11 +62,11 @@ class CleanRuns:
             return
         threads = unsafe_threads()
         if threads:
-            self._why_not = f"threads that a fork does not copy were running: {in_words(threads)}"
+            self.why_not = f"threads that a fork does not copy were running: {in_words(threads)}"
             return
         flush_output(config)
         self._known = frozenset(sys.modules)
-        self._why_not = None
+        self.why_not = None
         self._server = ForkServer(CleanChild(session, resident_file_pages()))
         if self._server.pid is not None:
             helper_pids().add(self._server.pid)
@@ -88,8 +93,8 @@ class CleanRuns:
         """Run a test once more and return what it measured; it took *duration_ns* the first time.
 
         *modules* are imported before, from now on, besides those that this process has. *lines* says
-        which lines are to be followed: the arguments of `why.phases.ProfiledPhases`. Whatever fails is
-        the reason why there are no numbers.
+        which lines are to be followed: the arguments of `why.phases.Follower`. They are followed in
+        this process where no other can be had. Whatever fails is the reason why there are no numbers.
         """
         try:
             return self._run(item, duration_ns, modules, lines, limit_s or LEAST_LIMIT_S)
@@ -103,8 +108,10 @@ class CleanRuns:
         server = self._server
         if item.get_closest_marker(NO_RERUN) is not None:
             return Alone(reason=f"it is marked {NO_RERUN}")
+        if server is None and self.why_not is not None and lines is not None:
+            return run_here(item, self.why_not, lines)
         if server is None or item not in self._session.items:
-            return Alone(reason=self._why_not or "it was not collected with the others")
+            return Alone(reason=self.why_not or "it was not collected with the others")
         if not server.is_mine or server.is_lost:
             return Alone(reason=LOST)
         looks = max(least_s, TIMES_THE_FIRST * duration_ns // NANOSECONDS_PER_SECOND)

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import pytest
 
-from pytest_imu.core.alone import Alone, can_explain
+from pytest_imu.core.alone import Alone
 from pytest_imu.core.budgets import Verdict
 from pytest_imu.core.checks import Terms
 from pytest_imu.core.memory.reusable import why_unknown
@@ -103,10 +103,9 @@ class Judge:
             self._explain(item, record, [])
 
     def _explain(self, item: pytest.Item, record: TestRecord, broken: Verdicts) -> None:
-        told = [verdict for verdict in broken if can_explain(verdict.budget)]
-        if self._explainer is not None and record.passed and (told or not broken):
+        if self._explainer is not None and record.passed:
             explain = self._explainer.explain
-            record.new_why = record.timed_alone(lambda first_ns: explain(item, first_ns, record, told))
+            record.new_why = record.timed_alone(lambda first_ns: explain(item, first_ns, record, broken))
 
     def _alone(self, item: pytest.Item, record: TestRecord) -> Alone:
         """Return what the test measures alone, in one more run of it at the most."""

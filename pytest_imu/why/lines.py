@@ -14,17 +14,18 @@ from typing import TYPE_CHECKING, Any, Self
 from pytest_imu.core.memory.source import peak_source
 from pytest_imu.core.memory.window import PeakSource
 from pytest_imu.why.monitoring import Monitor
-from pytest_imu.why.profile import LineProfile
+from pytest_imu.why.profile import CountProfile, LineProfile
 from pytest_imu.why.readings import (
-    EXACT_HITS,
+    OF_MEMORY,
     Line,
     Lines,
+    Pace,
     Readings,
     Running,
     ThreadReadings,
     clock_ns,
 )
-from pytest_imu.why.result import profile_of
+from pytest_imu.why.result import counts_of, profile_of
 
 OURS = str(Path(__file__).parents[1])
 LIBRARIES = ("site-packages", "dist-packages")
@@ -96,9 +97,10 @@ class LineProfiler(memory_profiler.LineProfiler):  # type: ignore[misc]  # it ha
         wanted: Callable[[str], bool] = lambda _: False,
         *,
         source: PeakSource[Any] | None = None,
+        pace: Pace = OF_MEMORY,
     ) -> None:
         super().__init__()
-        self._readings = Readings(source or peak_source())
+        self._readings = Readings(source or peak_source(), pace)
         self.code_map = Code(self._readings.files, wanted)
         self._monitor: Monitor | None = None
         self._offsets: defaultdict[CodeType, dict[int, Line]] = defaultdict(dict)
@@ -135,6 +137,15 @@ class LineProfiler(memory_profiler.LineProfiler):  # type: ignore[misc]  # it ha
         """Return what was read, once it has ended."""
         return profile_of(self._readings)
 
+    def least_kept(self) -> int:
+        """Return what each hit of a line kept, on average, of the line that kept least."""
+        lines = [line for found in self._readings.files.values() for line in found.values()]
+        return min((max(0, line.kept_bytes // line.hits) for line in lines), default=0)
+
+    def counts(self, event: str) -> CountProfile:
+        """Return the same where the source has counted an event."""
+        return counts_of(self._readings, event)
+
     def trace_memory_usage(
         self,
         frame: FrameType,
@@ -161,6 +172,7 @@ def _follower(
     *lines* has them by their place in the byte code: to ask for their number takes four times as long.
     """
     find = lines.get
+    exact_hits = thread.readings.pace.exact_hits
 
     def follow(frame: FrameType, event: str, arg: object) -> None:  # noqa: ARG001 - Python passes it
         if event == "line":
@@ -172,7 +184,7 @@ def _follower(
                     thread.open_window()
             if line is function.line:  # a loop in one line: it goes on
                 return
-            if line.hits >= EXACT_HITS and clock_ns() < thread.due_ns:
+            if line.hits >= exact_hits and clock_ns() < thread.due_ns:
                 line.hits += 1
                 thread.is_shared = True
                 function.line = line

@@ -7,13 +7,10 @@ from collections.abc import Callable
 from types import CodeType
 from typing import Any
 
-from pytest_imu.why.readings import EXACT_HITS, Line, Lines, Readings, Running, clock_ns
+from pytest_imu.why.readings import Line, Lines, Readings, Running, clock_ns
 
 QUIET_HITS = 1_000
 """Each time it has had so many more hits for nothing, a line is switched off."""
-QUIET_BYTES = 2**14
-"""And this is nothing: a line that appends small numbers moves more than that meanwhile."""
-WORTH_BYTES = 2**19
 NAME = "pytest-imu"
 EVENTS = ("PY_START", "PY_RESUME", "PY_THROW", "PY_RETURN", "PY_YIELD", "PY_UNWIND", "LINE")
 TOOLS = (2, 3, 4)
@@ -123,7 +120,7 @@ class Monitor:
         line = function.line_at(number)
         if line is function.line and code not in self._with_lines_off:
             return self._api.DISABLE  # a loop in one line: it goes on
-        if line.hits >= EXACT_HITS and clock_ns() < thread.due_ns:
+        if line.hits >= self._readings.pace.exact_hits and clock_ns() < thread.due_ns:
             line.hits += 1
             thread.is_shared = True
             function.line = line
@@ -137,9 +134,9 @@ class Monitor:
             self._look_again(code, thread.net_bytes - before_bytes)
         return None
 
-    @staticmethod
-    def _is_quiet(line: Line) -> bool:
-        return line.peak_bytes < QUIET_BYTES and -QUIET_BYTES < line.kept_bytes < QUIET_BYTES
+    def _is_quiet(self, line: Line) -> bool:
+        nothing = self._readings.pace.nothing
+        return line.peak_bytes < nothing and -nothing < line.kept_bytes < nothing
 
     def _mark_shared(self, function: Running) -> int:
         """Note that what ends may be another line's, where lines are switched off; return its start."""
@@ -149,6 +146,6 @@ class Monitor:
 
     def _look_again(self, code: CodeType, moved_bytes: int) -> None:
         """Switch all lines on again where a function has moved memory in a line that nobody saw."""
-        if code in self._with_lines_off and abs(moved_bytes) >= WORTH_BYTES:
+        if code in self._with_lines_off and abs(moved_bytes) >= self._readings.pace.worth:
             self._with_lines_off.clear()
             self._api.restart_events()

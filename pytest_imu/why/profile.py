@@ -70,6 +70,45 @@ class LineProfile:
         return cls(**{**plain, **lines})
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LineCount:
+    """How often an event happened in one line, with all that it called."""
+
+    file: str
+    line: int
+    hits: int
+    has_more_hits: bool
+    count: float
+    """In all hits together."""
+    most: float
+    """In the hit that had most."""
+    shared: float
+    """What was counted while it and its neighbours were too short to be read one by one."""
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CountProfile:
+    """The lines of one run, and how often an event happened in each."""
+
+    event: str
+    label: str
+    count: float
+    """In the whole run."""
+    lines: tuple[LineCount, ...]
+    fault: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plain form."""
+        plain = asdict(self)
+        return plain | {"lines": [*plain["lines"]]}
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> CountProfile:
+        """Rebuild from the plain form."""
+        return cls(**{**plain, "lines": tuple(LineCount(**one) for one in plain["lines"])})
+
+
 def text_of(file: str, line: int) -> str:
     """Return a line of a file, or of a notebook's cell, without its indentation."""
     return linecache.getline(file, line).strip()

@@ -8,19 +8,31 @@ in what it called, make that line's peak.
 from __future__ import annotations
 
 import _thread
+from dataclasses import dataclass
 from types import CodeType
 from typing import Any
 
 from pytest_imu.core.memory.window import PeakSource
 from pytest_imu.core.system import System
 
-EXACT_HITS = 100
-"""So often a line is read at each hit, however short it is."""
-SHORT_NS = 50_000
-"""What was read so lately need not be read again: in that time no more than 0.4 MiB can be touched."""
-QUIET_NS = 400_000
-"""The same where nothing moves: each reading that finds nothing doubles the time to the next."""
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How often lines are read, and how little is nothing."""
+
+    exact_hits: int = 100
+    """So often a line is read at each hit, however short it is."""
+    short_ns: int = 50_000
+    """What was read so lately need not be read again: in that time at most 0.4 MiB can be touched."""
+    quiet_ns: int = 400_000
+    """The same where nothing moves: each reading that finds nothing doubles the time to the next."""
+    nothing: int = 2**14
+    """What is under this is nothing: a line that appends small numbers moves more meanwhile."""
+    worth: int = 2**19
+    """What is worth to look for where it came from."""
+
+
+OF_MEMORY = Pace()
 Lines = dict[int, "Line"]
 clock_ns = System.perf_counter_ns
 
@@ -56,8 +68,9 @@ class Readings:
     _other_threads = staticmethod(_thread._count)  # noqa: SLF001 - threading would have to be imported
     _this_thread = staticmethod(_thread.get_ident)
 
-    def __init__(self, source: PeakSource[Any]) -> None:
+    def __init__(self, source: PeakSource[Any], pace: Pace = OF_MEMORY) -> None:
         self.source = source
+        self.pace = pace
         self.files: dict[str, Lines] = {}
         self.own_bytes = 0
         self.highest_bytes = 0
@@ -129,7 +142,7 @@ class ThreadReadings:
         self.running: list[Running] = []
         self.net_bytes = 0
         """At the last reading."""
-        self.gap_ns = SHORT_NS
+        self.gap_ns = readings.pace.short_ns
         self.due_ns = 0
         """Before this time there is no need for another."""
         self.is_shared = False
@@ -147,7 +160,8 @@ class ThreadReadings:
         if found is None:
             return
         is_quiet = found == (self._after_bytes, self._after_bytes)
-        self.gap_ns = min(2 * self.gap_ns, QUIET_NS) if is_quiet else SHORT_NS
+        pace = readings.pace
+        self.gap_ns = min(2 * self.gap_ns, pace.quiet_ns) if is_quiet else pace.short_ns
         self._after_bytes = found[0]
         net_bytes = found[0] - readings.own_bytes
         if net_bytes != self.net_bytes:  # one number for all lines that it holds for, not one each
@@ -252,7 +266,7 @@ class Running:
         self.line = line
         self.begin_at(thread.net_bytes)
         thread.open_window()
-        if line.hits <= EXACT_HITS:
+        if line.hits <= thread.readings.pace.exact_hits:
             thread.due_ns = 0
 
     def end_line(self) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from pytest_imu.core.units import MIB
-from pytest_imu.why.profile import LineCost, LineProfile, text_of
+from pytest_imu.why.profile import CountProfile, LineCost, LineCount, LineProfile, text_of
 from pytest_imu.why.readings import Line, Readings
 
 
@@ -25,13 +27,44 @@ def profile_of(readings: Readings) -> LineProfile:
             _cost(names[id(lines)], line, peak_bytes) for lines, line, peak_bytes in readings.chain
         ),
         is_chain_at_peak=is_chain_at_peak,
-        fault=None if readings.fault is None else f"{type(readings.fault).__name__}: {readings.fault}",
+        fault=_fault(readings),
+        lines=tuple(_cost(file, line, line.peak_bytes) for file, line in _lines(readings)),
+    )
+
+
+def counts_of(readings: Readings, event: str) -> CountProfile:
+    """Return what was read where the source counts an event: what are bytes elsewhere are counts."""
+    sizes, shown = readings.whole, getattr(readings.source, "shown", int)
+    return CountProfile(
+        event=event,
+        label=readings.source.label,
+        count=shown(sizes.after_bytes - readings.own_bytes - sizes.before_bytes),
+        fault=_fault(readings),
         lines=tuple(
-            _cost(file, line, line.peak_bytes)
-            for file, lines in sorted(readings.files.items())
-            for _, line in sorted(lines.items())
+            LineCount(
+                file=file,
+                line=line.number,
+                hits=line.hits,
+                has_more_hits=line.is_off,
+                count=shown(line.kept_bytes),
+                most=shown(line.most_kept_bytes or 0),
+                shared=shown(line.shared_bytes),
+                text=text_of(file, line.number),
+            )
+            for file, line in _lines(readings)
         ),
     )
+
+
+def _lines(readings: Readings) -> Iterator[tuple[str, Line]]:
+    """Return all lines that were run, by file and number."""
+    for file, lines in sorted(readings.files.items()):
+        for _, line in sorted(lines.items()):
+            yield file, line
+
+
+def _fault(readings: Readings) -> str | None:
+    return None if readings.fault is None else f"{type(readings.fault).__name__}: {readings.fault}"
 
 
 def _cost(file: str, line: Line, peak_bytes: int) -> LineCost:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import PurePath
+from typing import TypeVar
 
-from pytest_imu.core.units import align_right, cut_middle, format_mib, printable
-from pytest_imu.why.profile import LineCost, LineProfile, text_of
+from pytest_imu.core.units import align_right, cut_middle, format_count, format_mib, printable
+from pytest_imu.why.profile import CountProfile, LineCost, LineCount, LineProfile, text_of
 
 NOT_INSTALLED = "memray is not installed"
 DIFFERS_PERCENT = 20
@@ -14,6 +15,8 @@ DIFFERS_PERCENT = 20
 LEAST_TEXT_WIDTH = 20
 WORTH_BYTES = 2**19
 """What is under this is not worth a word: the kernel's mark is not exact to less."""
+SHARED = "* with its neighbours: each was too short to be read by itself"
+L = TypeVar("L", LineCost, LineCount)
 Columns = dict[str, Callable[[LineCost], str]]
 
 
@@ -37,6 +40,27 @@ def all_lines(profile: LineProfile, root: PurePath, *, width: int) -> list[str]:
     """Return every line that was run, file by file."""
     columns = _columns(profile, "hits", "kept", "largest", "peak", "total")
     return _table(profile.lines, columns, root, width=width)
+
+
+def count_lines(profile: CountProfile, root: PurePath, *, top: int, width: int) -> list[str]:
+    """Return the lines in which an event happened most, as many as *top*; with 0 all that were run."""
+    lines: Sequence[LineCount] = profile.lines
+    if top:
+        counted = sorted(lines, key=lambda line: line.count, reverse=True)
+        lines = [line for line in counted if line.count > 0][:top]
+    if not lines:
+        return ["none of them in any of these lines"]
+    columns: dict[str, Callable[[LineCount], str]] = {
+        "hits": _hits,
+        "count": lambda line: ("*" if _shares(line) else "") + format_count(line.count),
+        "largest": lambda line: format_count(line.most),
+    }
+    shared = [SHARED] if any(map(_shares, lines)) else []
+    return [*_table(lines, columns, root, width=width), *shared]
+
+
+def _shares(line: LineCount) -> bool:
+    return line.shared * 100 > abs(line.count)
 
 
 def held_lines(profile: LineProfile, root: PurePath, *, top: int, width: int) -> list[str]:
@@ -67,14 +91,14 @@ def held_lines(profile: LineProfile, root: PurePath, *, top: int, width: int) ->
 def shared_lines(costs: Iterable[LineCost]) -> list[str]:
     """Return what has to be known of numbers that lines share with their neighbours."""
     if any(_is_shared(cost) for cost in costs):
-        return ["* with its neighbours: each was too short to be read by itself"]
+        return [SHARED]
     return []
 
 
 def _columns(profile: LineProfile, *names: str) -> Columns:
     sampled = "" if profile.is_exact else "~"
     known: Columns = {
-        "hits": lambda cost: f"{cost.hits:,}" + ("+" if cost.has_more_hits else ""),
+        "hits": _hits,
         "kept": lambda cost: ("*" if _is_shared(cost) else "") + format_mib(cost.kept_bytes),
         "largest": lambda cost: format_mib(cost.most_kept_bytes),
         "peak": lambda cost: sampled + format_mib(cost.peak_bytes),
@@ -83,17 +107,23 @@ def _columns(profile: LineProfile, *names: str) -> Columns:
     return {name: known[name] for name in names}
 
 
-def _table(costs: Sequence[LineCost], columns: Columns, root: PurePath, *, width: int) -> list[str]:
+def _hits(line: LineCost | LineCount) -> str:
+    return f"{line.hits:,}" + ("+" if line.has_more_hits else "")
+
+
+def _table(
+    costs: Sequence[L], columns: dict[str, Callable[[L], str]], root: PurePath, *, width: int
+) -> list[str]:
     cells = [[*columns], *([cell(cost) for cell in columns.values()] for cost in costs)]
-    numbers = align_right([[cell.rjust(6) for cell in row] for row in cells])
+    numbers: list[str] = align_right([[cell.rjust(6) for cell in row] for row in cells])
     places = [_place(cost.file, cost.line, root) for cost in costs]
     place_width = max(map(len, places), default=0)
     text_width = max(LEAST_TEXT_WIDTH, width - len(numbers[0]) - place_width - 4)
-    rows = [
-        f"{row}  {place:{place_width}}  {cut_middle(printable(cost.text), text_width)}".rstrip()
-        for row, place, cost in zip(numbers[1:], places, costs, strict=True)
-    ]
-    return [numbers[0], *rows]
+    lines = [numbers[0]]
+    for row, place, cost in zip(numbers[1:], places, costs, strict=True):
+        text = cut_middle(printable(cost.text), text_width)
+        lines.append(f"{row}  {place:{place_width}}  {text}".rstrip())
+    return lines
 
 
 def _is_shared(cost: LineCost) -> bool:

@@ -23,7 +23,7 @@ def test_simulated_run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("COLUMNS", "160")
     pytester.makepyfile(SUITE)
     files = ("--imu-json=out.json", "--imu-log=out.jsonl", "--junitxml=out.xml")
-    result = simulate(pytester, "-rP", *files, "--imu-simulate")
+    result = simulate(pytester, "-rP", *files, "--imu-why", "--imu-simulate")
     result.assert_outcomes(passed=4, failed=1)
     assert pytest.ExitCode.TESTS_FAILED == result.ret
     seed_of_zero = subprocess.run(
@@ -37,6 +37,9 @@ def test_simulated_run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatc
         [
             f"imu: simulated caches {CACHES}, baseline CPU; memory is not measured",
             'L1-dcache-load-misses * is over max_events("L1-dcache-load-misses", 10) by *; simulated',
+            "L1-dcache-load-misses by line, in a second run in the same process (*",
+            "     1 *  test_simulated_run.py:*  assert bytearray(2****20).count(1) == 0",
+            "in the same process: valgrind counts no other one",
             f"environment ['7', None, None, 'a b=c'] {seed_of_zero}",
             "peak *  cache-misses  L1-dcache-load-misses  branch-misses  page-faults  test",
             " n/a    n/a    n/a *:test_broken",
@@ -55,6 +58,9 @@ def test_simulated_run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatc
     tests = by_name(document)
     kept, memory = tests["test_kept"], tests["test_memory"]
     assert 2**20 / 64 < count(tests["test_broken"], "cache-misses") < 2**20 / 64 + 10_000
+    [line] = tests["test_broken"]["why"]["profile"]["lines"]
+    # What reading the counts takes is simulated too, and is not quite the same each time.
+    assert abs(line["count"] - count(tests["test_broken"], "L1-dcache-load-misses")) < 10_000
     assert 0 < count(tests["test_unknown"], "branch-misses") < 1_000_000
     assert "callgrind" == kept["phases"]["call"]["counters"]["cache-misses"]["source"]
     assert ["half"] == [block["name"] for block in kept["blocks"]]

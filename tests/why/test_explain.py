@@ -1,4 +1,4 @@
-"""Tests that broke a memory budget, or all, run once more, and their lines are shown."""
+"""Tests that broke a budget, or all, run once more, and their lines are shown."""
 
 from __future__ import annotations
 
@@ -281,6 +281,47 @@ def test_what_was_held(pytester: pytest.Pytester) -> None:
     assert [80, 80] == [round(one["held_bytes"] / 2**20) for one in held["lines"]][:2]
     with memray.FileReader("kept/test_it.py_test_peak.bin") as reader:
         assert reader.metadata.peak_memory > 150 * 2**20
+
+
+@pytest.mark.needs_kernel_counts
+def test_events(pytester: pytest.Pytester) -> None:
+    """A budget on events is explained by the lines in which they happened; one on memory comes first."""
+    result, tests = run(
+        pytester,
+        """
+    import mmap
+
+    def touch(pages):
+        with mmap.mmap(-1, pages * mmap.PAGESIZE) as block:
+            block[:: mmap.PAGESIZE] = bytes(pages)
+
+    @pytest.mark.max_events("page-faults", 100)
+    def test_faults():
+        touch(3000)
+
+    @pytest.mark.max_events("page-faults", 100)
+    @pytest.mark.max_peak_mib(30)
+    def test_both():
+        block(40)
+    """,
+        "--junit-xml=junit.xml",
+    )
+    result.assert_outcomes(failed=2)
+    result.stdout.re_match_lines(
+        [
+            r"page-faults 3,0\d\d is over max_events.*",
+            r"-+ imu: why -+",
+            r"page-faults by line, in a second run \(3,0\d\d\):",
+            r"  hits   count  largest",
+            r"     1   3,0\d\d    3,0\d\d  test_it\.py:\d+ +(touch\(3000\)|block\[.*)",
+            r"where the peak was reached, in a second run \(peak 40\.\d\):",
+        ]
+    )
+    why = tests["test_faults"]["why"]
+    assert ("page-faults", "call") == (why["metric"], why["phase"])
+    counts = {line["text"]: line["count"] for line in why["profile"]["lines"]}
+    assert 0 <= counts["touch(3000)"] - 3000 <= 50
+    assert "peak" == tests["test_both"]["why"]["metric"]
 
 
 def test_off_by_itself(pytester: pytest.Pytester) -> None:

@@ -21,7 +21,7 @@ from pytest_imu.core.memory.window import Settle
 from pytest_imu.core.units import MIB
 from pytest_imu.why.lines import LineProfiler, under
 from pytest_imu.why.profile import LineCost, LineProfile
-from pytest_imu.why.readings import EXACT_HITS
+from pytest_imu.why.readings import OF_MEMORY
 from pytest_imu.why.table import chain_lines
 
 pytestmark = [
@@ -219,19 +219,19 @@ def test_line_that_moves_late() -> None:
     """A line that was hit a thousand times for nothing is still charged with what it takes then."""
 
     def loop(held: list[bytearray]) -> None:
-        for number in range(20 * EXACT_HITS):
-            wanted = number == 15 * EXACT_HITS
+        for number in range(20 * OF_MEMORY.exact_hits):
+            wanted = number == 15 * OF_MEMORY.exact_hits
             if wanted:
                 held.append(block(1))
-            late = block(1) if number == 18 * EXACT_HITS else None
+            late = block(1) if number == 18 * OF_MEMORY.exact_hits else None
             del late
 
     profile = profiled(lambda: loop([]))
     assert_cost(line(profile, "held.append(block(1))"), kept=1, peak=1)
-    late = line(profile, "late = block(1) if number == 18 * EXACT_HITS else None")
+    late = line(profile, "late = block(1) if number == 18 * OF_MEMORY.exact_hits else None")
     assert_cost(late, kept=1, peak=1)
-    assert 20 * EXACT_HITS == late.hits or late.has_more_hits
-    assert_cost(line(profile, "wanted = number == 15 * EXACT_HITS"), kept=0, peak=0)
+    assert 20 * OF_MEMORY.exact_hits == late.hits or late.has_more_hits
+    assert_cost(line(profile, "wanted = number == 15 * OF_MEMORY.exact_hits"), kept=0, peak=0)
 
 
 def test_large_lines_beside_short_ones() -> None:
@@ -273,7 +273,7 @@ def test_lines_that_never_move_cost_little() -> None:
         profiler._readings.open = open_counted  # type: ignore[method-assign]  # to count its calls
         loop()
     assert_cost(line(profiler.profile(), "number += 1"), kept=0, peak=0)
-    assert 2 * EXACT_HITS <= readings <= 20_000
+    assert 2 * OF_MEMORY.exact_hits <= readings <= 20_000
 
 
 OWN_MEMORY = """
