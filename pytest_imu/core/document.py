@@ -16,7 +16,7 @@ from typing import IO, Any
 from pytest_imu.core.budgets import Verdict
 from pytest_imu.core.memory import source as memory
 from pytest_imu.core.memory.trim import process_trimmer
-from pytest_imu.core.model import PHASES, Block, Measurement, Phase
+from pytest_imu.core.model import PHASES, Block, Measurement, Phase, Start
 from pytest_imu.core.outfile import writing
 
 SCHEMA = 1
@@ -58,6 +58,7 @@ def plain_test(
     attempt: int,
     worker: str | None,
     outcome: str | None,
+    start: Start | None = None,
     isolated: bool = False,
     failed_by_budget: bool = False,
     phases: Mapping[Phase, Measurement],
@@ -71,6 +72,8 @@ def plain_test(
         "nodeid": nodeid,
         "attempt": attempt,
         "worker": worker,
+        "started_at": None if start is None else start.text,
+        "started_ns": None if start is None else start.clock_ns,
         "outcome": outcome,
         "failed_by_budget": failed_by_budget,
         "isolated": isolated,

@@ -93,7 +93,8 @@ class Meter:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        duration_ns = self._clock_ns() - (self._start_ns or 0)
+        started_ns = self._start_ns or 0
+        duration_ns = self._clock_ns() - started_ns
         counter_window, self._counter_window = self._counter_window, None
         # The counters first, so that they do not count the reading of the memory; what they hold is
         # read last, so that its text does not count as memory.
@@ -108,6 +109,7 @@ class Meter:
             after_bytes=sizes.after_bytes,
             rss_peak_bytes=sizes.rss_peak_bytes,
             duration_ns=duration_ns,
+            started_ns=started_ns,
             source=sizes.source,
             reason=sizes.reason,
             counters=() if counter_window is None else counter_window.read(duration_ns),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
+
+from pytest_imu.core.system import System
 
 Source = Literal["kernel", "sampled", "none"]
 """Where a peak comes from: the kernel's high-water mark (exact), samples (a lower bound), or nowhere."""
@@ -105,6 +108,36 @@ class ChildrenMemory:
         return cls(**plain)
 
 
+class Start(NamedTuple):
+    """When a test began, in nanoseconds of both clocks."""
+
+    wall_ns: int
+    """Since 1970."""
+    clock_ns: int
+    """On the clock of all durations, which all processes of a machine share."""
+
+    @classmethod
+    def now(cls) -> Start:
+        """Return the time, whatever a test has made of the wall clock."""
+        clock_ns = System.perf_counter_ns()
+        return cls(clock_ns + System.WALL_AHEAD_NS, clock_ns)
+
+    @property
+    def text(self) -> str:
+        """The wall clock's time as ISO 8601, in UTC, to the microsecond."""
+        moment = EPOCH + dt.timedelta(microseconds=self.wall_ns // 1000)
+        return moment.isoformat(timespec="microseconds")
+
+    @classmethod
+    def from_text(cls, text: str, clock_ns: int) -> Start:
+        """Rebuild it, to the microsecond; raises ValueError for a text that is no time with its zone."""
+        since = dt.datetime.fromisoformat(text) - EPOCH
+        return cls(since // dt.timedelta(microseconds=1) * 1000, clock_ns)
+
+
+EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
     """What one measured block used, in bytes of resident set size (RSS) and nanoseconds.
@@ -135,6 +168,8 @@ class Measurement:
     """The memory of all descendants, where it was asked for."""
     imports: tuple[str, ...] = ()
     """Large packages that the block was the first to import: what they take is in its numbers."""
+    started_ns: int | None = None
+    """When the block began, on the monotonic clock; None where that was not noted."""
 
     @property
     def delta_bytes(self) -> int | None:
@@ -159,6 +194,7 @@ class Measurement:
             "delta_bytes": self.delta_bytes,
             "peak_bytes": self.peak_bytes,
             "duration_ns": self.duration_ns,
+            "started_ns": self.started_ns,
             "source": self.source,
             "reason": self.reason,
             "reusable_bytes": self.reusable_bytes,
@@ -180,6 +216,7 @@ class Measurement:
             after_bytes=plain["after_bytes"],
             rss_peak_bytes=plain["rss_peak_bytes"],
             duration_ns=plain["duration_ns"],
+            started_ns=plain["started_ns"],
             # One text for all: without this every report from a worker would bring its own.
             source=SOURCES[plain["source"]],
             reason=plain["reason"],

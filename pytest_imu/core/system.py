@@ -37,6 +37,8 @@ class System:
     getpid = os.getpid
     collect = gc.collect
     perf_counter_ns = time.perf_counter_ns
+    WALL_AHEAD_NS = time.time_ns() - time.perf_counter_ns()
+    """How far the wall clock is ahead of that one, told once: tests set the wall clock."""
     thread_time_ns = time.thread_time_ns
     thread_id = threading.get_native_id
     pread: Callable[[int, int, int], bytes] = getattr(os, "pread", _missing)

@@ -177,6 +177,7 @@ class _Reader:
             yield {
                 **dict(zip(("nodeid", "attempt", "worker"), key, strict=True)),
                 "outcome": LOST,
+                **dict.fromkeys(("started_at", "started_ns")),
                 "failed_by_budget": False,
                 "isolated": False,
                 "phases": phases,

@@ -10,7 +10,7 @@ from pytest_imu.core.budgets import BUDGET_PHASES, DecidedBy, Outcome
 from pytest_imu.core.document import SCHEMA
 from pytest_imu.core.growth import LIMIT_NAME, parse_increase
 from pytest_imu.core.invalid import shown
-from pytest_imu.core.model import LABELS, PHASES, SOURCES, CountedBy
+from pytest_imu.core.model import LABELS, PHASES, SOURCES, CountedBy, Start
 
 Plain = Any  # Any: what comes out of JSON
 Types = frozenset[type]
@@ -56,6 +56,8 @@ TEST = Form(
         "nodeid": TEXT,
         "attempt": WHOLE,
         "worker": TEXT | NONE,
+        "started_at": TEXT | NONE,
+        "started_ns": WHOLE | NONE,
         "outcome": TEXT,
         "failed_by_budget": FLAG,
         "isolated": FLAG,
@@ -76,6 +78,7 @@ MEASUREMENT = Form(
         "peak_bytes": WHOLE | NONE,
         "delta_bytes": WHOLE | NONE,
         "duration_ns": WHOLE,
+        "started_ns": WHOLE | NONE,
         "source": TEXT,
         "reason": TEXT | NONE,
         "reusable_bytes": WHOLE | NONE,
@@ -153,9 +156,11 @@ def check_head(head: Plain) -> dict[str, Any]:
 
 def check_test(test: Plain) -> dict[str, Any]:
     """Return one of a document's tests; raises UnusableError where it is of another form."""
+    _fill_in(test, "started_at", "started_ns")
     TEST.check(test)
     if test["attempt"] < 1:
         _refuse("attempt", test)
+    _check_start(test)
     PHASES_OF_TEST.check(test["phases"])
     for phase in PHASES:
         if test["phases"][phase] is not None:
@@ -170,6 +175,7 @@ def check_test(test: Plain) -> dict[str, Any]:
 
 
 def _check_measurement(measurement: Plain) -> None:
+    _fill_in(measurement, "started_ns")
     MEASUREMENT.check(measurement)
     _check_word("source", measurement, SOURCES)
     if not all(isinstance(name, str) for name in measurement["imports"]):
@@ -199,6 +205,24 @@ def _check_budget(budget: Plain) -> None:
             parse_increase(budget["increase"])
         except ValueError:
             _refuse("increase", budget)
+
+
+def _fill_in(part: Plain, *keys: str) -> None:
+    """Put None for keys that older files of the same schema do not have."""
+    if type(part) is dict:
+        for key in keys:
+            part.setdefault(key, None)
+
+
+def _check_start(test: Plain) -> None:
+    if test["started_at"] is None:
+        return
+    try:
+        Start.from_text(test["started_at"], 0)
+    except (ValueError, TypeError):  # no time, or one without its zone
+        _refuse("started_at", test)
+    if test["started_ns"] is None:
+        _refuse("started_ns", test)
 
 
 def check_values(part: Plain, types: Mapping[str, Types]) -> None:

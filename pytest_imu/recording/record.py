@@ -16,7 +16,7 @@ from pytest_imu.core.children.census import CensusStart, process_census
 from pytest_imu.core.counters.source import CounterSource
 from pytest_imu.core.memory.reusable import NOTEWORTHY_BYTES
 from pytest_imu.core.meter import Meter
-from pytest_imu.core.model import Block, Measurement, Phase
+from pytest_imu.core.model import Block, Measurement, Phase, Start
 from pytest_imu.core.system import System
 
 T = TypeVar("T")
@@ -56,6 +56,8 @@ class PhaseRecord:
     failed_by_budget: bool = False
     """Whether all that failed so far is a budget: the test ran to its end."""
     why: Why | None = None
+    start: Start | None = None
+    """When the test began; only with its first report."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plain form, which crosses from an xdist worker to its controller."""
@@ -68,6 +70,7 @@ class PhaseRecord:
             "isolated": self.isolated,
             "failed_by_budget": self.failed_by_budget,
             "why": None if self.why is None else asdict(self.why),
+            "start": None if self.start is None else [*self.start],
         }
 
     @classmethod
@@ -82,6 +85,7 @@ class PhaseRecord:
             isolated=plain["isolated"],
             failed_by_budget=plain["failed_by_budget"],
             why=None if plain["why"] is None else Why(**plain["why"]),
+            start=None if plain["start"] is None else Start(*plain["start"]),
         )
 
 
@@ -105,6 +109,8 @@ class TestRecord:
         isolated: bool = False,
     ) -> None:
         self.attempt = attempt
+        self.start = Start.now()
+        self.new_start: Start | None = self.start
         self.alone: Alone | None = None
         """What one more run measured, where there was one."""
         self.alone_ns = 0
@@ -208,7 +214,8 @@ class TestRecord:
     def take(self) -> PhaseRecord:
         """Return what is new since the last report."""
         has_phases = len(self.phases) > self.phases_taken
-        if not (has_phases or self.new_blocks or self.new_verdicts or self.before or self.new_why):
+        new = (self.new_blocks, self.new_verdicts, self.before, self.new_why, self.new_start)
+        if not (has_phases or any(new)):
             return nothing_new(self.attempt, isolated=self.isolated)
         phases = tuple(self.phases.items())[self.phases_taken :]
         taken = PhaseRecord(
@@ -220,9 +227,11 @@ class TestRecord:
             isolated=self.isolated,
             failed_by_budget=self.failed_by_budget,
             why=self.new_why,
+            start=self.new_start,
         )
         self.phases_taken = len(self.phases)
-        self.new_blocks, self.new_verdicts, self.before, self.new_why = (), (), None, None
+        self.new_blocks, self.new_verdicts = (), ()
+        self.before = self.new_why = self.new_start = None
         return taken
 
 

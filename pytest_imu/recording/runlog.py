@@ -113,6 +113,7 @@ class RunLog:
                 attempt=record.attempt,
                 worker=self._worker,
                 outcome=record.outcome,
+                start=record.start,
                 failed_by_budget=record.failed_by_budget,
                 isolated=record.isolated,
                 phases=record.phases,

@@ -10,7 +10,7 @@ import pytest
 
 from pytest_imu.core.budgets import Verdict
 from pytest_imu.core.document import plain_test
-from pytest_imu.core.model import PHASES, Block, Measurement, Phase
+from pytest_imu.core.model import PHASES, Block, Measurement, Phase, Start
 from pytest_imu.recording.record import PhaseRecord, TeardownKept, Why, combined_outcome
 
 
@@ -25,6 +25,8 @@ class Row:
     failed_by_budget: bool = False
     outcome: str | None = None
     """In pytest's words; None as long as no report has decided it."""
+    start: Start | None = None
+    """When it began; None where its process did not live to tell."""
     setup: Measurement | None = None
     call: Measurement | None = None
     teardown: Measurement | None = None
@@ -56,6 +58,7 @@ class Row:
         for phase, measurement in record.phases:
             setattr(self, phase, measurement)
         self.why = record.why or self.why
+        self.start = record.start or self.start
         # From an xdist worker each report brings a copy of its own, and pytest keeps all reports.
         if report.user_properties == self.properties:
             report.user_properties = self.properties
@@ -68,6 +71,7 @@ class Row:
             attempt=self.attempt,
             worker=self.worker,
             outcome=self.outcome or "interrupted",
+            start=self.start,
             failed_by_budget=self.failed_by_budget,
             isolated=self.isolated,
             phases=self.phases,
@@ -80,6 +84,7 @@ class Row:
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Row:
         """Rebuild a row from its plain form."""
+        text = plain["started_at"]
         taken = (plain["phases"][phase] for phase in PHASES)
         setup, call, teardown = (None if one is None else Measurement.from_dict(one) for one in taken)
         return cls(
@@ -87,6 +92,7 @@ class Row:
             attempt=plain["attempt"],
             worker=plain["worker"],
             outcome=plain["outcome"],
+            start=None if text is None else Start.from_text(text, plain["started_ns"]),
             isolated=plain["isolated"],
             failed_by_budget=plain["failed_by_budget"],
             setup=setup,

@@ -84,7 +84,9 @@ class TestContextManager:
         assert (100, 120, 300) == (m.before_bytes, m.after_bytes, m.rss_peak_bytes)
         assert (20, 200) == (m.delta_bytes, m.peak_bytes)
         assert "kernel" == m.source
-        assert m.measurement == dataclasses.replace(measurement(m.duration_ns), had_children=False)
+        assert m.measurement == dataclasses.replace(
+            measurement(m.duration_ns), had_children=False, started_ns=m.measurement.started_ns
+        )
 
     @pytest.mark.parametrize(
         "name",

@@ -29,6 +29,7 @@ def measurement(before: int | None, highest: int | None, after: int | None) -> M
         rss_peak_bytes=highest,
         after_bytes=after,
         duration_ns=1_500_000_000,
+        started_ns=7_000,
         source="kernel",
     )
 
@@ -73,6 +74,7 @@ def test_plain_form() -> None:
         "delta_bytes": 20,
         "peak_bytes": 200,
         "duration_ns": 1_500_000_000,
+        "started_ns": 7_000,
         "source": "kernel",
         "reason": None,
         "reusable_bytes": None,

@@ -85,6 +85,12 @@ def broken(documents: Documents, **changes: object) -> str:
         ({"nodeid": 3}, "but has 3 for 'nodeid'"),
         ({"attempt": 0}, "but has 0 for 'attempt'"),
         ({"attempt": True}, "but has True for 'attempt'"),
+        ({"started_at": "today", "started_ns": 1}, "but has 'today' for 'started_at'"),
+        (
+            {"started_at": "2026-11-26T06:00:00", "started_ns": 1},
+            "but has '2026-11-26T06:00:00' for 'started_at'",
+        ),
+        ({"started_at": "2026-11-26T06:00:00+00:00"}, "but has None for 'started_ns'"),
         ({"phases": {}}, "but has no 'setup'"),
         (
             {"phases": {"setup": None, "call": 1, "teardown": None}},
@@ -128,6 +134,18 @@ def test_a_damaged_document_is_refused(documents: Documents, old: str, new: str,
     line = refusal(documents.text("damaged.json", head + new + tail))
     assert line.startswith(f"invalid file FILE: expected what --imu-json writes, {why}")
     assert "\n" not in line
+
+
+def test_a_document_from_before_starts_were_noted_is_read(documents: Documents) -> None:
+    """What later versions have added to the schema is None where a file does not have it."""
+    text = Path(documents.write("run.json", documents.test("a"))).read_text(encoding="ascii")
+    text = re.sub(r'"started_\w+": null, ', "", text)
+    assert "started" not in text
+
+    [test] = read(documents.text("old.json", text), plain).tests
+
+    call = test["phases"]["call"]
+    assert (None, None, None) == (test["started_at"], test["started_ns"], call["started_ns"])
 
 
 def test_every_cut_of_a_document_is_refused(documents: Documents) -> None:

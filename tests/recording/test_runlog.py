@@ -82,6 +82,8 @@ def test_last_line_names_the_test_that_was_killed(pytester: pytest.Pytester) -> 
     end_of_big = lines[3]
     assert ["event", "nodeid", "attempt", "worker", *common] == list(lines[-1])
     found = [
+        "started_at",
+        "started_ns",
         "outcome",
         "failed_by_budget",
         "isolated",

@@ -27,6 +27,8 @@ TEST_KEYS = [
     "nodeid",
     "attempt",
     "worker",
+    "started_at",
+    "started_ns",
     "outcome",
     "failed_by_budget",
     "isolated",
@@ -43,6 +45,7 @@ MEASUREMENT_KEYS = [
     "delta_bytes",
     "peak_bytes",
     "duration_ns",
+    "started_ns",
     "source",
     "reason",
     "reusable_bytes",
@@ -185,19 +188,52 @@ def test_document_shape(pytester: pytest.Pytester) -> None:
     assert "the test did not run to its end" == tests["test_unchecked"]["budgets"][0]["reason"]
 
 
+def test_starts_are_in_order(pytester: pytest.Pytester) -> None:
+    """A test's start stands in both clocks; its phases and blocks begin and end in their order."""
+    pytester.makepyfile(
+        """
+        import time
+
+        def test_first(imu, monkeypatch):
+            monkeypatch.setattr(time, "time_ns", lambda: 0)
+            with imu.measure("block"):
+                pass
+
+        def test_second():
+            pass
+        """
+    )
+    begin = dt.datetime.now(dt.UTC)
+    result = run(pytester, "--imu-json=run.json")
+    end = dt.datetime.now(dt.UTC)
+    first, second = read(pytester.path / "run.json")["tests"]
+
+    result.assert_outcomes(passed=2)
+    parts = [first, first["phases"]["setup"], first["phases"]["call"], first["blocks"][0], second]
+    assert sorted(part["started_ns"] for part in parts) == [part["started_ns"] for part in parts]
+    setup, call = (first["phases"][phase] for phase in ("setup", "call"))
+    assert setup["started_ns"] + setup["duration_ns"] < call["started_ns"]
+    assert call["started_ns"] + call["duration_ns"] < second["started_ns"]
+    times = [dt.datetime.fromisoformat(test["started_at"]) for test in (first, second)]
+    assert sorted([begin, *times, end]) == [begin, *times, end]
+    apart_us = (times[1] - times[0]) // dt.timedelta(microseconds=1)
+    assert abs(apart_us - (second["started_ns"] - first["started_ns"]) // 1000) <= 1
+
+
 def check_measurement(measurement: dict[str, Any]) -> None:
     """Assert that a measurement has its keys, whole numbers, and that they agree with each other."""
     assert MEASUREMENT_KEYS == list(measurement)
     numbers = [value for key, value in measurement.items() if key.endswith(("_bytes", "_ns"))]
     assert {int} == {type(value) for value in numbers}
-    before_bytes, after_bytes, highest_bytes, delta_bytes, peak_bytes, duration_ns, reusable = numbers
+    before_bytes, after_bytes, highest_bytes, delta_bytes, peak_bytes, *rest = numbers
+    duration_ns, started_ns, reusable = rest
     assert reusable >= 0
     assert [None] * 2 == [measurement[key] for key in ("tracer", "children_memory")]
     assert measurement["had_children"] in (None, False)  # of a setup it is told with the call
     assert delta_bytes == after_bytes - before_bytes
     assert peak_bytes == highest_bytes - before_bytes
     assert highest_bytes >= max(before_bytes, after_bytes) > 2**20
-    assert duration_ns > 0
+    assert min(duration_ns, started_ns) > 0
     assert measurement["source"] in ("kernel", "sampled")
     assert {} == measurement["counters"]
 
