@@ -32,14 +32,14 @@ def add_verbs(commands: Any) -> None:  # Any: argparse has no public type for it
     compare = commands.add_parser("compare", help="compare a run with an earlier one")
     compare.add_argument("base", help=f"the earlier run: {FILES}")
     compare.add_argument("files", nargs="+", metavar="now", help=f"the later run: {FILES}")
-    _add_increase(compare)
+    add_increase(compare)
     compare.add_argument("--top", type=_count, default=10, help="rows to show (default: 10; 0: all)")
     compare.add_argument("--json", action="store_true", help="print JSON")
     compare.set_defaults(run=run_compare)
     report = commands.add_parser("report", help="print the section of a run, or of a run log")
     report.add_argument("files", nargs="+", help=f"{FILES}, or of --imu-log")
     report.add_argument("--base", help="the earlier run to compare it with")
-    _add_increase(report)
+    add_increase(report)
     report.add_argument("--top", type=_count, default=10, help="rows to show (default: 10; 0: all)")
     report.add_argument("--sort", choices=_sort_keys(), default="peak", help="default: peak")
     report.set_defaults(run=run_report)
@@ -51,7 +51,7 @@ def add_verbs(commands: Any) -> None:  # Any: argparse has no public type for it
     summary = commands.add_parser("summary", help="print a run in Markdown")
     summary.add_argument("files", nargs="+", help=FILES)
     summary.add_argument("--base", help="the earlier run to compare it with")
-    _add_increase(summary)
+    add_increase(summary)
     summary.set_defaults(run=run_summary)
     approve = commands.add_parser("approve", help="put a run's numbers into the limits of its tests")
     approve.add_argument("files", nargs="+", help=FILES)
@@ -87,7 +87,7 @@ def run_compare(options: Options) -> int:
         print(json.dumps(plain_comparison(comparison), indent=1))
     else:
         print("\n".join(_comparison_lines(comparison, top=options.top)))
-    return _status(comparison)
+    return status(comparison)
 
 
 def _comparison_lines(comparison: Comparison, *, top: int) -> list[str]:
@@ -102,7 +102,8 @@ def _comparison_lines(comparison: Comparison, *, top: int) -> list[str]:
     ]
 
 
-def _status(comparison: Comparison) -> int:
+def status(comparison: Comparison) -> int:
+    """Return what a verb exits with that has compared something."""
     if not comparison.compared:
         print("pytest-imu: no test could be compared, so nothing is proved", file=sys.stderr)
     return FAILED if comparison.failed or not comparison.compared else 0
@@ -119,7 +120,7 @@ def run_report(options: Options) -> int:
     names = named_files(options.files)
     runs = read_rows(names)
     environment = joined_environment(runs)
-    comparison = _compared_with(options, names)
+    comparison = compared_with(options, names)
     rows = last_attempts([row for run in runs for row in run.tests])
     lines = section.lines(
         rows,
@@ -135,7 +136,7 @@ def run_report(options: Options) -> int:
     # A run that was compared as it ran has said some of it already.
     texts += [] if comparison is None else failed_lines(comparison)
     print("\n".join(dict.fromkeys(texts)))
-    return 0 if comparison is None else _status(comparison)
+    return 0 if comparison is None else status(comparison)
 
 
 def run_summary(options: Options) -> int:
@@ -146,12 +147,13 @@ def run_summary(options: Options) -> int:
 
     names = named_files(options.files)
     rows = last_attempts([row for run in read_rows(names) for row in run.tests])
-    comparison = _compared_with(options, names)
+    comparison = compared_with(options, names)
     print(cut(markdown(rows, comparison), MAX_BYTES), end="")
-    return 0 if comparison is None else _status(comparison)
+    return 0 if comparison is None else status(comparison)
 
 
-def _compared_with(options: Options, names: Sequence[str]) -> Comparison | None:
+def compared_with(options: Options, names: Sequence[str]) -> Comparison | None:
+    """Return the run beside the one of `--base`; None without."""
     from pytest_imu.history.compare import compare_runs, read_side
     from pytest_imu.history.load import named_files
 
@@ -244,7 +246,8 @@ def _width() -> int:
     return shutil.get_terminal_size().columns
 
 
-def _add_increase(parser: argparse.ArgumentParser) -> None:
+def add_increase(parser: argparse.ArgumentParser) -> None:
+    """Declare the option that says what counts as grown."""
     parser.add_argument(
         "--fail-increase",
         action="extend",

@@ -101,6 +101,8 @@ class Row:
             blocks=tuple(map(Block.from_dict, plain["blocks"])),
             verdicts=tuple(map(Verdict.from_dict, plain["budgets"])),
             teardown_kept_bytes=plain["teardown_kept_bytes"],
+            # Its text was made where it ran, for the failure and the section.
+            why=None if plain["why"] is None else Why(text="", plain=plain["why"]),
         )
 
 

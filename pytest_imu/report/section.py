@@ -118,9 +118,13 @@ def report_lines(
     ]
     if verbosity < 0:
         return lines + unmeasured_lines(entries)
+    legend = [] if quiet else [legend_line(entries, noise_bytes, resolution_bytes)]
+    return [*lines, *legend, *remark_lines(rows, entries, settings)]
+
+
+def remark_lines(rows: Sequence[Row], entries: Sequence[Entry], settings: Settings) -> list[str]:
+    """Return what has to be known of a run's numbers, besides what they mean."""
     return [
-        *lines,
-        *([] if quiet else [legend_line(entries, noise_bytes, resolution_bytes)]),
         *growth_lines(rows, settings),
         *reused_lines(entries),
         *unmeasured_lines(entries),
@@ -236,6 +240,6 @@ def why_lines(rows: Sequence[Row]) -> list[str]:
     return [
         line
         for row in rows
-        if row.why is not None and row.outcome in ("passed", "xpassed")
+        if row.why is not None and row.why.text and row.outcome in ("passed", "xpassed")
         for line in (f"{printable(row.nodeid)}:", *row.why.text.splitlines())
     ]
