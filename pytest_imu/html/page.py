@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import jinja2
 
 TEMPLATES = Path(__file__).parent / "templates"
-IN_THE_PAGE = 2000
+IN_THE_PAGE = 1000
 """So many tests stand in the page as they are shown; more are text, of which rows are made as needed."""
 NEEDS_JINJA = "the page needs Jinja2: pip install 'pytest-imu[html]'"
 BETWEEN_TAGS = re.compile(r"\n\s*")

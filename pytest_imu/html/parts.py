@@ -284,5 +284,7 @@ def _changes(run: PageRun, row: Row) -> Iterator[str]:
 def _command(nodeid: str) -> str:
     """Return what runs a test alone; its whole file where the id is nothing to type."""
     path = nodeid.partition("::")[0]
-    typed = nodeid if nodeid.isprintable() and len(nodeid) <= LONGEST_TYPED else path
-    return f"pytest --imu {shlex.quote(typed)}" if typed.isprintable() else "pytest --imu"
+    for typed in (nodeid, path):
+        if typed.isprintable() and len(typed) <= LONGEST_TYPED:
+            return f"pytest --imu {shlex.quote(typed)}"
+    return "pytest --imu"

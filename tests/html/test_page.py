@@ -10,11 +10,9 @@ from typing import Any
 
 import pytest
 
-from pages import ENVIRONMENT, HOSTILE, many, measurement, page_of, row, verdict
-from pytest_imu.core.growth import Numbers
+from pages import ENVIRONMENT, HOSTILE, compared, many, measurement, page_of, row, verdict
 from pytest_imu.core.model import Block, ChildrenMemory, CounterReading
 from pytest_imu.core.units import MIB
-from pytest_imu.history.compare import Entry, Side, compare_runs, counting
 from pytest_imu.recording.record import Why
 
 WORDS = re.compile(r"[\w-]+").findall
@@ -242,26 +240,10 @@ def test_lines_that_are_not_known_have_a_reason() -> None:
         assert said in part
 
 
-def side(name: str, peaks: dict[str, float]) -> Side:
-    """Return one side of a comparison."""
-    entries = [
-        Entry(
-            nodeid=nodeid,
-            attempt=1,
-            worker=None,
-            outcome="passed",
-            numbers=Numbers.of(measurement(peak), isolated=False, counted_by=None),
-        )
-        for nodeid, peak in peaks.items()
-    ]
-    return Side(name=name, environment=ENVIRONMENT, entries=counting(entries))
-
-
 def test_an_earlier_run_stands_beside_it() -> None:
     """What grew is at the top, and the table has what it was and by how much it changed."""
-    now = {"a.py::grew": 20.0, "a.py::same": 5.0, "a.py::new": 1.0}
-    comparison = compare_runs(side("base.json", {"a.py::grew": 10, "a.py::same": 5}), side("now", now))
-    html = page_of([row(name, peak) for name, peak in now.items()], comparison=comparison)
+    rows = [row("a.py::grew", 20), row("a.py::same", 5), row("a.py::new", 1)]
+    html = page_of(rows, comparison=compared(rows, {"a.py::grew": 10, "a.py::same": 5}))
     text = text_of(html)
     assert "1 test grew" in text[: text.index("MiB.")]
     assert "a.py::grew peak 20.0 MiB, was 10.0 in base.json: grew 10.0 MiB (100 %), over 10%+2" in text
@@ -288,10 +270,10 @@ def test_a_thousand_tests_are_under_a_megabyte() -> None:
 
 
 def test_the_rest_of_many_tests_is_text() -> None:
-    """The first 2,000 stand in the page, the largest; the others where browsers without scripts look."""
-    html = page_of(many(2100))
+    """The first 1,000 stand in the page, the largest; the others where browsers without scripts look."""
+    html = page_of(many(1100))
     shown, _, rest = html.partition("<noscript>")
-    assert (2000, 100) == (shown.count("<tr class=p "), rest.count("<tr class=p "))
+    assert (1000, 100) == (shown.count("<tr class=p "), rest.count("<tr class=p "))
     assert 100 == len(data_of(html)["names"])
     assert all(line.startswith('<tr class="r') for line in rest.splitlines()[1:101])
 
@@ -334,7 +316,7 @@ def test_a_huge_id_is_cut_in_the_table_and_whole_in_its_part() -> None:
 
 def test_json_in_a_script_cannot_end_it() -> None:
     """Every sign that HTML knows is written as JSON's own escape."""
-    rows = [*many(2000), row("</script>&\u2028", 0)]
+    rows = [*many(1000), row("</script>&\u2028", 0)]
     html = page_of(rows)
     assert ["</script>&\\u2028"] == data_of(html)["names"]
     island = html[html.index("id=data>") + 8 : html.rindex("</script>\n<script>")]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pytest_imu.core.budgets import Budget, Outcome, Verdict
+from pytest_imu.core.growth import Numbers
 from pytest_imu.core.model import Measurement, Start
 from pytest_imu.core.units import MIB
+from pytest_imu.history.compare import Comparison, Entry, Side
 from pytest_imu.html.page import page
 from pytest_imu.html.run import PageRun
+from pytest_imu.report.compared import comparison_of
 from pytest_imu.report.rows import Row
 from pytest_imu.settings import Settings
 
@@ -60,6 +63,22 @@ def verdict(outcome: Outcome, limit_mib: float = 5, reason: str | None = None) -
 def page_of(rows: Sequence[Row], **more: Any) -> str:
     """Return the page of a run."""
     return page(PageRun(attempts=rows, **{"environment": ENVIRONMENT, **more}), Settings(report=True))
+
+
+def compared(rows: Sequence[Row], was_mib: Mapping[str, float]) -> Comparison:
+    """Return tests beside an earlier run, in which they had these peaks."""
+    entries = {
+        nodeid: Entry(
+            nodeid=nodeid,
+            attempt=1,
+            worker=None,
+            outcome="passed",
+            numbers=Numbers.of(measurement(peak_mib), isolated=False, counted_by=None),
+        )
+        for nodeid, peak_mib in was_mib.items()
+    }
+    base = Side(name="base.json", environment=ENVIRONMENT, entries=entries)
+    return comparison_of(rows, base, Settings(report=True), ENVIRONMENT)
 
 
 def many(count: int) -> list[Row]:

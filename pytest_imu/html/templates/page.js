@@ -7,8 +7,9 @@
   const rest = document.querySelector("noscript") ? document.querySelector("noscript").textContent.split("\n").filter(line => line.startsWith("<tr class=\"r")) : [];
   const count = taken.length + rest.length;
   const pairs = taken.slice();
-  const ALL = 400, MARGIN = 40;  // so many rows are shown at once; else those that are in sight, and some around
-  let order = [], open = -1, openHeight = 0, rowHeight = 30, shown = "";
+  const ALL = 400;  // so many rows are shown at once; else those that are in sight, and some around
+  const MARGIN = 40, NEAR = 5;
+  let order = [], open = -1, openHeight = 0, rowHeight = 30, shown = null;
 
   function pair(row) {
     const part = row.nextElementSibling;
@@ -31,50 +32,65 @@
 
   // The rows.
 
-  function space(height) {
+  const spaces = [space(), space()];
+
+  function space() {
     const row = document.createElement("tr"), cell = document.createElement("td");
     row.className = "space";
     row.setAttribute("aria-hidden", "true");
-    cell.colSpan = 99;
-    cell.style.height = height + "px";
+    cell.colSpan = heads.length;
     row.append(cell);
     return row;
   }
 
   function rowAt(y, openAt) {
-    if (openAt < 0 || y < (openAt + 1) * rowHeight) return Math.floor(y / rowHeight);
-    return Math.max(openAt, Math.floor((y - openHeight) / rowHeight));
+    const place = openAt < 0 || y < (openAt + 1) * rowHeight
+      ? Math.floor(y / rowHeight)
+      : Math.max(openAt, Math.floor((y - openHeight) / rowHeight));
+    return Math.min(Math.max(place, 0), order.length);
   }
 
   function draw(everything) {
-    const openAt = order.indexOf(open);
-    let first = 0, last = order.length;
-    if (!everything && order.length > ALL) {
-      const y = -body.getBoundingClientRect().top;
-      first = Math.min(Math.max(0, rowAt(y, openAt) - MARGIN), order.length);
-      last = Math.min(order.length, Math.max(first, rowAt(y + innerHeight, openAt) + MARGIN));
+    const openAt = order.indexOf(open), end = order.length;
+    let first = 0, last = end;
+    if (!everything && end > ALL) {
+      const y = -body.getBoundingClientRect().top, top = rowAt(y, openAt), bottom = rowAt(y + innerHeight, openAt);
+      const enough = shown && (!shown.first || shown.first + NEAR <= top) && (shown.last === end || bottom + NEAR <= shown.last);
+      if (enough) return;
+      first = Math.max(0, top - MARGIN);
+      last = Math.min(end, bottom + MARGIN);
+    } else if (shown) {
+      return;
     }
-    const now = first + "-" + last;
-    if (now === shown) return;
-    shown = now;
-    const rows = [], above = first * rowHeight + (openAt >= 0 && openAt < first ? openHeight : 0);
-    const below = (order.length - last) * rowHeight + (openAt >= last ? openHeight : 0);
-    if (above) rows.push(space(above));
+    const rows = [], again = !shown;
     for (let place = first; place < last; place++) {
       const [row, part] = pairOf(order[place]);
       rows.push(row);
       if (place === openAt) rows.push(part);
     }
-    if (below) rows.push(space(below));
-    const focused = document.activeElement;
-    body.replaceChildren(...rows);
-    if (focused && focused !== document.activeElement && body.contains(focused)) focused.focus({preventScroll: true});
-    const row = body.querySelector("tr.r");
-    if (row && row.offsetHeight) rowHeight = row.getBoundingClientRect().height;
+    const heights = [first * rowHeight, (end - last) * rowHeight];
+    if (openAt >= 0 && openAt < first) heights[0] += openHeight;
+    if (openAt >= last) heights[1] += openHeight;
+    spaces.forEach((row, number) => { row.cells[0].style.height = heights[number] + "px"; });
+    if (heights[0]) rows.unshift(spaces[0]);
+    if (heights[1]) rows.push(spaces[1]);
+    fill(rows);
+    shown = {first, last};
+    if (again && rows.length) rowHeight = body.querySelector("tr.r").getBoundingClientRect().height || rowHeight;
     if (openAt >= first && openAt < last) openHeight = pairOf(open)[1].getBoundingClientRect().height;
   }
 
-  function redraw() { shown = ""; draw(); }
+  function fill(rows) {  // what stays is not touched: to lay out a table takes longest
+    const wanted = new Set(rows);
+    [...body.children].forEach(row => { if (!wanted.has(row)) row.remove(); });
+    let next = body.firstChild;
+    for (const row of rows) {
+      if (row === next) next = next.nextSibling;
+      else body.insertBefore(row, next);
+    }
+  }
+
+  function redraw() { shown = null; draw(); }
 
   let waiting = false;
   function soon() {
@@ -83,8 +99,8 @@
     requestAnimationFrame(() => { waiting = false; draw(); });
   }
   addEventListener("scroll", soon, {passive: true});
-  addEventListener("resize", () => { shown = ""; soon(); });
-  addEventListener("beforeprint", () => { shown = ""; draw(true); });
+  addEventListener("resize", () => { shown = null; soon(); });
+  addEventListener("beforeprint", () => { shown = null; draw(true); });
   addEventListener("afterprint", redraw);
 
   // Sorting and filtering.
