@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -54,10 +55,14 @@ def sentence(run: PageRun, picture: Picture | None) -> str:
     took = "" if picture is None else f" in {picture.seconds:,.1f} s"
     on = f" on {plural(len(workers), 'worker')}" if workers else ""
     told = [f"{plural(len(measured), 'test')} measured{took}{on}"]
-    broken = sum(verdict.outcome == "broken" for row in rows for verdict in row.verdicts)
+    outcomes = Counter(verdict.outcome for row in rows for verdict in row.verdicts)
     unchecked = len(_unchecked(rows))
-    verdicts = any(row.verdicts for row in rows)
-    told.append(f"{plural(broken, 'budget')} broken" if verdicts else "no budgets")
+    if outcomes["broken"]:
+        told.append(f"{plural(outcomes['broken'], 'budget')} broken")
+    elif outcomes["kept"]:
+        told.append(f"{plural(outcomes['kept'], 'budget')} kept")
+    elif not unchecked:
+        told.append("no budgets")
     if unchecked:
         told.append(f"{plural(unchecked, 'budget')} not checked")
     if run.comparison is not None:

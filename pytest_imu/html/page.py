@@ -76,7 +76,7 @@ def page(run: PageRun, settings: Settings) -> str:
         remarks=remarks_of(run, settings),
         environment=_environment(run),
         picture=picture,
-        bars=bars_of(run.rows),
+        bars=bars_of(run.attempts),
         columns=columns,
         tests=_Html("\n".join(tests[:IN_THE_PAGE])),
         rest=_Html("\n".join(tests[IN_THE_PAGE:])),

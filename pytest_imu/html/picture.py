@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pytest_imu.core.model import Measurement, Phase
 from pytest_imu.core.units import MIB, NANOSECONDS_PER_SECOND, format_mib
 from pytest_imu.html.run import PageRun
-from pytest_imu.report.kept import kept_bytes
+from pytest_imu.report.kept import SAME_CLOCK_NS, kept_bytes
 from pytest_imu.report.rows import Row
 
 WIDTH, HEIGHT = 2000, 200
@@ -19,8 +19,6 @@ THINNEST = 2
 MARKED = 5
 """How many tests stand out, of those that kept 1 MiB or more."""
 TICKS = 4
-SAME_CLOCK_NS = NANOSECONDS_PER_SECOND
-"""Monotonic clocks that are further apart, beside the wall clock, are those of several machines."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,11 +190,12 @@ def _bar(bar: list[float]) -> str:
 
 def _marks(run: PageRun, bands: Sequence[Band], across: _Scale, upward: _Scale) -> Iterator[Mark]:
     """Give the tests that kept most."""
+    kept_by_row = dict(zip(map(id, run.attempts), kept_bytes(run.attempts), strict=True))
     shown = [
-        (kept_bytes(span.row), number, span)
+        (kept_by_row[id(span.row)], number, span)
         for number, band in enumerate(bands)
         for span in band.spans
-        if not span.row.isolated and id(span.row) in run.places
+        if id(span.row) in run.places
     ]
     shown.sort(key=lambda one: -one[0])
     for number, (kept, band, span) in enumerate(shown[:MARKED], start=1):

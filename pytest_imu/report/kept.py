@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from pytest_imu.core.units import MIB, plural, printable
+from pytest_imu.core.units import MIB, NANOSECONDS_PER_SECOND, plural, printable
 from pytest_imu.report.rows import Row
 
 LEAST_BYTES = 10 * MIB
 """What a run must have kept to be worth a line, and a file a tenth of it."""
 NAMED = 3
+SAME_CLOCK_NS = NANOSECONDS_PER_SECOND
+"""Monotonic clocks that are further apart, beside the wall clock, are those of several machines."""
 
 
 def kept_lines(rows: Sequence[Row]) -> list[str]:
@@ -35,20 +37,52 @@ def kept_lines(rows: Sequence[Row]) -> list[str]:
 def kept_by_file(rows: Sequence[Row]) -> tuple[Counter[str], Counter[str]]:
     """Return what the tests of each file kept, in bytes, and how many they are."""
     by_file: Counter[str] = Counter()
-    tests: Counter[str] = Counter()
-    for row in rows:
-        if not row.isolated:  # what an isolated test keeps goes with its process
-            name = row.nodeid.partition("::")[0]
-            by_file[name] += kept_bytes(row)
-            tests[name] += 1
-    return by_file, tests
+    names = {}
+    for row, size in zip(rows, kept_bytes(rows), strict=True):
+        if not row.isolated:
+            names[row.nodeid] = row.nodeid.partition("::")[0]
+            by_file[names[row.nodeid]] += size
+    return by_file, Counter(names.values())
 
 
-def kept_bytes(row: Row) -> int:
-    """Return what a test left behind in its process, with all its phases."""
-    # A teardown that was not measured is known by what stood before and after it.
+def kept_bytes(rows: Sequence[Row]) -> list[int]:
+    """Return what each of a run's tests left behind in its process, in the order in which they ran.
+
+    That is what the next one began with, less what it began with itself. What an isolated test keeps
+    goes with its process.
+    """
+    kept = []
+    following: dict[str | None, Row] = {}
+    for row in reversed(rows):
+        if row.isolated:
+            kept.append(0)
+            continue
+        kept.append(_kept_bytes(row, following.get(row.worker)))
+        following[row.worker] = row
+    return kept[::-1]
+
+
+def _kept_bytes(row: Row, following: Row | None) -> int:
+    if following is not None and _is_one_process(row, following):
+        before_bytes, after_bytes = _begin_bytes(row), _begin_bytes(following)
+        if before_bytes is not None and after_bytes is not None:
+            return after_bytes - before_bytes
+    # A teardown that was not measured is known by what stood before and after it, where that was much.
     phases = sum(one.delta_bytes or 0 for one in row.phases.values())
     return phases + (row.teardown_kept_bytes or 0)
+
+
+def _is_one_process(row: Row, following: Row) -> bool:
+    """Tell whether a test followed another on one machine: a merged file has those of several."""
+    if row.start is None or following.start is None:
+        return False
+    apart_ns = [one.wall_ns - one.clock_ns for one in (row.start, following.start)]
+    in_order = row.start.clock_ns <= following.start.clock_ns
+    return in_order and abs(apart_ns[0] - apart_ns[1]) < SAME_CLOCK_NS
+
+
+def _begin_bytes(row: Row) -> int | None:
+    return next((one.before_bytes for one in row.phases.values()), None)
 
 
 def _shown(name: str, base_names: Counter[str]) -> str:

@@ -141,7 +141,13 @@ def errors(browser: Chrome) -> list[str]:
 FEW = (
     row("a.py::large", 30, call=measurement(30, kept_mib=2), worker="gw0"),
     row("b.py::middle", 20, second=1, call=measurement(20, kept_mib=9), worker="gw0"),
-    row("c.py::small", 5, second=2, worker="gw0", verdicts=(verdict("kept"),)),
+    row(
+        "c.py::small",
+        second=2,
+        call=measurement(5, before_mib=59),
+        worker="gw0",
+        verdicts=(verdict("kept"),),
+    ),
     row("d.py::broken", 10, second=3, worker="gw0", outcome="failed", verdicts=(verdict("broken"),)),
     row("e.py::skipped", call=None, second=4, worker="gw0", outcome="skipped"),
 )

@@ -90,7 +90,7 @@ def test_a_test_that_measured_nothing_has_its_time_all_the_same() -> None:
 def test_those_that_kept_most_are_marked() -> None:
     """Five at most, each of 1 MiB or more, the most first; none that an isolated process took along."""
     rows = [
-        row(f"t{number}", second=number, call=measurement(kept_mib=kept))
+        row(f"t{number}", second=number, worker=f"gw{number}", call=measurement(kept_mib=kept))
         for number, kept in enumerate([3, 0.9, 30, 5, 7, 2, 4])
     ]
     rows.append(row("isolated", second=9, call=measurement(kept_mib=90), isolated=True))
