@@ -12,7 +12,9 @@ from collections.abc import Sequence
 
 from pytest_imu.core.invalid import InvalidValueError, shown
 from pytest_imu.history.load import UnusableFileError
-from pytest_imu.verbs import UNUSABLE, add_verbs
+from pytest_imu.html.verb import add_verb
+from pytest_imu.verbs.arguments import add_verbs
+from pytest_imu.verbs.run import UNUSABLE
 
 BROKEN_PIPE = 141
 """What a shell says of a program that was ended by SIGPIPE."""
@@ -54,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     perf.add_argument("--pid", type=_pid, help="the process to count (default: this one, kept busy)")
     perf.set_defaults(run=_perf)
     add_verbs(commands)
+    add_verb(commands)
     for verb in commands.choices.values():
         verb.description = verb.get_default("run").__doc__
     return parser

@@ -237,6 +237,13 @@ class Declared:
         in_ini=False,
         bare=STEP_SUMMARY,
     )
+    html_path: Path | None = option(
+        "imu_html",
+        FILE,
+        "Write the run to PATH as a page for a browser; needs pip install 'pytest-imu[html]'.",
+        default=None,
+        in_ini=False,
+    )
     on_breach: OnBreach = option(
         "imu_on_breach",
         ON_BREACH,

@@ -55,6 +55,11 @@ def pytest_configure(config: pytest.Config) -> None:
             from pytest_imu.report.progress import PeakBehindOutcome
 
             config.pluginmanager.register(PeakBehindOutcome(config), "imu-progress")
+        if settings.html_path is not None and not settings.off:
+            from pytest_imu.html.hooks import PageWriter
+
+            writer = PageWriter(config, settings, settings.html_path, reporter)
+            config.pluginmanager.register(writer, "imu-page")
         if config.getoption("htmlpath", None):  # pytest-html's own option
             from pytest_imu.report.others import HtmlReport
 

@@ -33,7 +33,7 @@ class Settings(Declared):
     @property
     def measure_all(self) -> bool:
         """Whether tests without a budget of their own are measured too."""
-        files = self.json_path or self.log_path or self.summary_path
+        files = self.json_path or self.log_path or self.summary_path or self.html_path
         wanted = self.report or files or self.default_budgets
         return bool(wanted or self.why == "all") and not self.off
 
@@ -58,7 +58,7 @@ class Settings(Declared):
         values["report"] |= any(
             one.turns_on and config.getoption(one.name) not in (None, "off") for one in OPTIONS.values()
         )
-        for name in ("json_path", "log_path", "compare_path", "summary_path", "why_keep"):
+        for name in ("json_path", "log_path", "compare_path", "summary_path", "html_path", "why_keep"):
             if values[name] not in (None, STDOUT, Path(STEP_SUMMARY)):
                 values[name] = config.invocation_params.dir / values[name]
         return cls(**values, default_budgets=tuple(_default_budgets(config, values)))

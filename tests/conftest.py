@@ -129,6 +129,10 @@ NEEDS: Mapping[str, tuple[Callable[[], bool], str]] = {
         "this machine shows no hardware counters: no PMU, or perf is refused",
     ),
     "needs_valgrind": (valgrind_works, "there is no valgrind 3.19 or newer here"),
+    "needs_chromium": (
+        lambda: is_installed("selenium") and all(map(shutil.which, ("chromium", "chromedriver"))),
+        "there is no chromium with its chromedriver here, or no selenium to drive it",
+    ),
     "needs_malloc_trim": (malloc_trim_works, "this C library has no malloc_trim: it is not glibc"),
     **{
         f"needs_{package}": (functools.partial(is_installed, package), "pip install 'pytest-imu[test]'")

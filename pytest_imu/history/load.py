@@ -14,7 +14,8 @@ from typing import IO, Any, Generic, NoReturn, TypeVar
 
 from pytest_imu.core.invalid import invalid, shown
 from pytest_imu.core.outfile import STDOUT
-from pytest_imu.history.schema import TEST, UnusableError, check_head, check_test
+from pytest_imu.history.form import UnusableError
+from pytest_imu.history.schema import TEST, check_head, check_test
 
 T = TypeVar("T")
 MAX_HEAD, MAX_LINE, MAX_WHOLE = 2**20, 2**24, 2**25

@@ -2,54 +2,30 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Collection, Mapping
-from typing import Any, NoReturn, get_args
+from typing import Any, get_args
 
 from pytest_imu.core.budgets import BUDGET_PHASES, LEAK_NAME, DecidedBy, Outcome
 from pytest_imu.core.document import SCHEMA
 from pytest_imu.core.growth import LIMIT_NAME, parse_increase
 from pytest_imu.core.invalid import shown
 from pytest_imu.core.model import LABELS, PHASES, SOURCES, CountedBy, Start
-
-Plain = Any  # Any: what comes out of JSON
-Types = frozenset[type]
-TEXT, FLAG, OBJECT, LIST = (frozenset({kind}) for kind in (str, bool, dict, list))
-WHOLE, NUMBER, NONE = frozenset({int}), frozenset({int, float}), frozenset({type(None)})
-LIMIT = 2**63
-"""No number is as large as this: what follows may calculate with it."""
-
-
-class UnusableError(ValueError):
-    """A document, or a part of one, that cannot be used; its text is the end of a sentence."""
-
-
-class Form:
-    """What keys a part of a document must have, and of which types their values may be."""
-
-    def __init__(self, types: Mapping[str, Types]) -> None:
-        self.types = types
-        self._numbers = [key for key, expected in types.items() if expected & NUMBER]
-        keys = [*self._numbers, *(key for key in types if key not in self._numbers)]
-        # The last twice: of a single key it would be no tuple.
-        self._get = operator.itemgetter(*keys, keys[-1])
-        self._good: set[tuple[type, ...]] = set()
-        """The types that were found good together: a document has a million parts, and few of these."""
-
-    def check(self, part: Plain) -> None:
-        """Raise UnusableError for a part of another form."""
-        try:
-            values = self._get(part)
-        except (KeyError, TypeError):
-            values = ()
-        types = tuple(map(type, values))
-        if types in self._good:
-            numbers = [0, *filter(None, values[: len(self._numbers)])]
-            if max(numbers) < LIMIT and min(numbers) > -LIMIT:
-                return
-        check_values(part, self.types)
-        self._good.add(types)
-
+from pytest_imu.history.form import (
+    FLAG,
+    LIST,
+    NONE,
+    NUMBER,
+    OBJECT,
+    TEXT,
+    WHOLE,
+    Form,
+    Plain,
+    Types,
+    UnusableError,
+    check_values,
+    refuse,
+)
+from pytest_imu.history.further_runs import check_growth, check_why
 
 TEST = Form(
     {
@@ -127,29 +103,7 @@ BUDGET = Form(
         "not_alone": TEXT | NONE,
     }
 )
-SERIES = ("blocks", "block_bytes", "c_bytes", "descriptors", "threads")
-GROWTH_A_CALL = Form(
-    {
-        "warmup": WHOLE,
-        "calls": WHOLE,
-        "bytes_a_call": NUMBER,
-        "reason": TEXT | NONE,
-        "blocks": LIST,
-        "threads": LIST,
-        **dict.fromkeys(("block_bytes", "c_bytes", "descriptors"), LIST | NONE),
-        "why": OBJECT | NONE,
-    }
-)
 GROWTH = Form({"was": NUMBER, "increase": TEXT, "origin": TEXT})
-WHY = Form(
-    {
-        "metric": TEXT,
-        "phase": TEXT,
-        "reason": TEXT | NONE,
-        "text": TEXT,
-        "profile": OBJECT | NONE,
-    }
-)
 ENVIRONMENT: Mapping[str, Types] = {
     "noise_floor_bytes": WHOLE | NONE,
     "peak_resolution_bytes": WHOLE | NONE,
@@ -182,7 +136,7 @@ def check_test(test: Plain) -> dict[str, Any]:
     _fill_in(test, "started_at", "started_ns", "growth")
     TEST.check(test)
     if test["attempt"] < 1:
-        _refuse("attempt", test)
+        refuse("attempt", test)
     _check_start(test)
     PHASES_OF_TEST.check(test["phases"])
     for phase in PHASES:
@@ -194,21 +148,11 @@ def check_test(test: Plain) -> dict[str, Any]:
     for budget in test["budgets"]:
         _check_budget(budget)
     if test["why"] is not None:
-        WHY.check(test["why"])
+        check_why(test["why"])
     if test["growth"] is not None:
-        _check_growth(test["growth"])
+        check_growth(test["growth"])
     checked: dict[str, Any] = test
     return checked
-
-
-def _check_growth(growth: Plain) -> None:
-    GROWTH_A_CALL.check(growth)
-    for name in SERIES:
-        changes = growth[name]
-        if changes is not None and (not changes or len(changes) != len(growth["blocks"])):
-            _refuse(name, growth)
-        for change in changes or ():
-            check_values({name: change}, {name: WHOLE})
 
 
 def _check_measurement(measurement: Plain) -> None:
@@ -216,7 +160,7 @@ def _check_measurement(measurement: Plain) -> None:
     MEASUREMENT.check(measurement)
     _check_word("source", measurement, SOURCES)
     if not all(isinstance(name, str) for name in measurement["imports"]):
-        _refuse("imports", measurement)
+        refuse("imports", measurement)
     if (children := measurement["children_memory"]) is not None:
         CHILDREN.check(children)
         _check_word("unit", children, LABELS)
@@ -235,7 +179,7 @@ def _check_budget(budget: Plain) -> None:
     _check_word("decided_by", budget, DECIDED_BY)
     is_of_events = budget["name"] in ("max_cache_misses", "max_events")
     if is_of_events and budget["event"] is None:
-        _refuse("event", budget)
+        refuse("event", budget)
     if budget["name"] == LEAK_NAME:
         check_values(budget, {"calls": WHOLE})
     if budget["name"] == LIMIT_NAME:
@@ -243,7 +187,7 @@ def _check_budget(budget: Plain) -> None:
         try:
             parse_increase(budget["increase"])
         except ValueError:
-            _refuse("increase", budget)
+            refuse("increase", budget)
 
 
 def _fill_in(part: Plain, *keys: str) -> None:
@@ -259,30 +203,11 @@ def _check_start(test: Plain) -> None:
     try:
         Start.from_text(test["started_at"], 0)
     except (ValueError, TypeError):  # no time, or one without its zone
-        _refuse("started_at", test)
+        refuse("started_at", test)
     if test["started_ns"] is None:
-        _refuse("started_ns", test)
-
-
-def check_values(part: Plain, types: Mapping[str, Types]) -> None:
-    """Raise UnusableError where a part lacks a key, or has a value of another type or a huge number."""
-    if type(part) is not dict:
-        message = f"but has {shown(part)} in the place of an object"
-        raise UnusableError(message)
-    for key, expected in types.items():
-        if key not in part:
-            message = f"but has no {key!r}"
-            raise UnusableError(message)
-        value = part[key]
-        if type(value) not in expected or (type(value) in NUMBER and not -LIMIT < value < LIMIT):
-            _refuse(key, part)
+        refuse("started_ns", test)
 
 
 def _check_word(key: str, part: Plain, words: Collection[str]) -> None:
     if part[key] not in words:
-        _refuse(key, part)
-
-
-def _refuse(key: str, part: Plain) -> NoReturn:
-    message = f"but has {shown(part[key])} for {key!r}"
-    raise UnusableError(message)
+        refuse(key, part)

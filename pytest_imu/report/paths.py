@@ -49,6 +49,7 @@ def begin_files(config: pytest.Config, settings: Settings, environment: dict[str
         "--imu-json": settings.json_path,
         "--imu-log": settings.log_path,
         "--imu-summary": summary,
+        "--imu-html": settings.html_path,
     }
     for flag, path in ours.items():
         if path is not None and path != STDOUT:
@@ -60,6 +61,10 @@ def begin_files(config: pytest.Config, settings: Settings, environment: dict[str
     if summary is not None:
         with _naming("--imu-summary", summary):
             check_writable(summary)
+    if settings.html_path is not None:
+        _refuse_captured("--imu-html", settings.html_path)
+        with _naming("--imu-html", settings.html_path):
+            check_writable(settings.html_path)
     if settings.log_path is None:
         return None
     _refuse_captured("--imu-log", settings.log_path)

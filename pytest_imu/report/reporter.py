@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pytest_imu.core.model import Measurement
     from pytest_imu.history.compare import Comparison
     from pytest_imu.recording.record import PhaseRecord
-    from pytest_imu.report.rows import Rows
+    from pytest_imu.report.rows import Row, Rows
     from pytest_imu.report.section import Line
 
 REPORTER: pytest.StashKey[Reporter] = pytest.StashKey()
@@ -48,19 +48,22 @@ class Reporter:
         self._warned = False
         self._reports_guard = FaultsAsWarnings(config.hook, "a report's numbers are lost")
         self._json_outcome: str | None = None
-        self._more_notes: list[str] = []
-        self._whole = ran_whole_suite(config)
+        self.more_notes: list[str] = []
+        """What stands at the section's end, besides what is told anyway."""
+        self.whole = ran_whole_suite(config)
+        """Whether nothing was left out."""
         self._summary_path = settings.summary_path
         if settings.summary_path == Path(STEP_SUMMARY):
             named = os.environ.get(STEP_SUMMARY.removeprefix("$"))  # a test may change it
             self._summary_path = Path(named) if named else None
             if not named:
-                self._more_notes.append(f"--imu-summary: {STEP_SUMMARY} is not set: nothing was written")
+                self.more_notes.append(f"--imu-summary: {STEP_SUMMARY} is not set: nothing was written")
         self.skipped_budgets = 0
         """How many budgets `--no-imu` left unenforced."""
         self._noise_bytes: int | None = None
         self._first_imports: dict[str, int] = {}
-        self._comparison: Comparison | None = None
+        self.comparison: Comparison | None = None
+        """This run beside the earlier one."""
         self._fault: str | None = None
         """Why the run failed although no test did."""
         self._log_fault: str | None = None
@@ -68,7 +71,7 @@ class Reporter:
     def begin(self) -> None:
         """Try the files before any test runs, and describe the run while nothing is changed yet."""
         settings = self._settings
-        files = settings.json_path or settings.log_path or settings.summary_path
+        files = settings.json_path or settings.log_path or settings.summary_path or settings.html_path
         if settings.off or not (files or BASE in self._config.stash):
             return
         with FaultsAsWarnings(self._config.hook, "the run could not be described"):
@@ -100,7 +103,7 @@ class Reporter:
     @pytest.hookimpl
     def pytest_deselected(self) -> None:
         """Take in that some tests do not run: they are not gone."""
-        self._whole = False
+        self.whole = False
 
     @pytest.hookimpl(trylast=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -145,9 +148,9 @@ class Reporter:
             return
         from pytest_imu.report import compared
 
-        rows, settings = self._gathered().all(), self._settings
-        self._comparison = compared.comparison_of(rows, base, settings, self._environment_now())
-        if settings.compare_required and rows and not self._comparison.compared:
+        rows, settings = self.attempts(), self._settings
+        self.comparison = compared.comparison_of(rows, base, settings, self.environment_now())
+        if settings.compare_required and rows and not self.comparison.compared:
             self._fault = compared.NOTHING_COMPARED.format(base.name)
             if session.exitstatus == pytest.ExitCode.OK:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
@@ -161,17 +164,17 @@ class Reporter:
         try:
             room = summary.MAX_BYTES - outfile.size_bytes(path)
             rows = self._gathered().last_attempts()
-            text = summary.markdown(rows, self._comparison, whole=self._whole)
+            text = summary.markdown(rows, self.comparison, whole=self.whole)
             outfile.append(path, summary.cut(text, room))
         except OSError as error:
-            self._more_notes.append(f"--imu-summary: {path} could not be written: {error}")
+            self.more_notes.append(f"--imu-summary: {path} could not be written: {error}")
 
-    def _environment_now(self) -> dict[str, Any]:
+    def environment_now(self) -> dict[str, Any]:
+        """Return what the numbers depend on, as far as it is known by now."""
         from pytest_imu.report import jsonfile
 
-        rows = self._gathered().all()
         return jsonfile.whole_environment(
-            rows, self._settings, self._environment, noise_bytes=self._noise_bytes
+            self.attempts(), self._settings, self._environment, noise_bytes=self._noise_bytes
         )
 
     @pytest.hookimpl
@@ -208,11 +211,15 @@ class Reporter:
             noise_bytes=self._noise_bytes,
             first_imports=self._first_imports,
             resolution_bytes=resolution_bytes(),
-            comparison=self._comparison,
-            whole=self._whole,
+            comparison=self.comparison,
+            whole=self.whole,
         )
         faults = [] if self._fault is None else [section.Line(self._fault, "red")]
         return lines + faults + [section.Line(text, "yellow") for text in notes]
+
+    def attempts(self) -> list[Row]:
+        """Return every attempt of every test."""
+        return self._gathered().all()
 
     def _gathered(self) -> Rows:
         if self._rows is None:
@@ -222,10 +229,10 @@ class Reporter:
         return self._rows
 
     def _notes(self) -> list[str]:
-        notes = [*self._more_notes]
+        notes = [*self.more_notes]
         if self._settings.off:
             settings = self._settings
-            paths = (settings.json_path, settings.log_path, settings.summary_path)
+            paths = (settings.json_path, settings.log_path, settings.summary_path, settings.html_path)
             notes += [f"{path} not written: --no-imu" for path in paths if path is not None]
             if settings.compare_path is not None:
                 notes.append(f"{settings.compare_path} not compared: --no-imu")
@@ -245,9 +252,9 @@ class Reporter:
         try:
             jsonfile.write(
                 path,
-                self._gathered().all(),
-                {**self._environment_now(), "sources": self._sources()},
-                comparison=self._comparison,
+                self.attempts(),
+                {**self.environment_now(), "sources": self._sources()},
+                comparison=self.comparison,
                 stdout=self._stdout,
             )
         except OSError as error:
@@ -257,8 +264,7 @@ class Reporter:
     def _sources(self) -> dict[str, str]:
         from pytest_imu.report import jsonfile
 
-        rows = self._gathered().all()
-        return jsonfile.sources_of(rows, self._config.rootpath, until_ns=self._began_ns)
+        return jsonfile.sources_of(self.attempts(), self._config.rootpath, until_ns=self._began_ns)
 
     def _print_json(self) -> None:
         try:

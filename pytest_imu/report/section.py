@@ -122,9 +122,13 @@ def report_lines(
     ]
     if verbosity < 0:
         return lines + unmeasured_lines(entries)
+    legend = [] if quiet else legend_lines(entries, noise_bytes, resolution_bytes, width=width)
+    return [*lines, *legend, *remark_lines(rows, entries, settings)]
+
+
+def remark_lines(rows: Sequence[Row], entries: Sequence[Entry], settings: Settings) -> list[str]:
+    """Return what has to be known of a run's numbers, besides what they mean."""
     return [
-        *lines,
-        *([] if quiet else legend_lines(entries, noise_bytes, resolution_bytes, width=width)),
         *growth_lines(rows, settings),
         *reused_lines(entries),
         *unmeasured_lines(entries),

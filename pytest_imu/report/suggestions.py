@@ -19,11 +19,7 @@ SUGGESTED_FROM_MIB = 5
 
 def suggestion_lines(rows: Sequence[Row], settings: Settings, noise_bytes: int | None) -> list[str]:
     """Return a line for each test function whose calls were measured to their end, and are large."""
-    by_function: dict[str, list[Measurement]] = {}
-    for row in rows:
-        call = row.call
-        if row.outcome in ("passed", "xpassed") and call is not None and call.peak_bytes is not None:
-            by_function.setdefault(_function_of(row.nodeid), []).append(call)
+    by_function = calls_by_function(rows)
     if not by_function:
         return ["no budget to suggest: no test passed that was measured"]
     least_mib = SUGGESTED_FROM_MIB if settings.min_mib is None else settings.min_mib
@@ -43,6 +39,16 @@ def suggestion_lines(rows: Sequence[Row], settings: Settings, noise_bytes: int |
     return [heading, *lines, *([more] if more else [])]
 
 
+def calls_by_function(rows: Sequence[Row]) -> dict[str, list[Measurement]]:
+    """Return the calls that were measured to their end, by the function that a marker stands above."""
+    by_function: dict[str, list[Measurement]] = {}
+    for row in rows:
+        call = row.call
+        if row.outcome in ("passed", "xpassed") and call is not None and call.peak_bytes is not None:
+            by_function.setdefault(function_of(row.nodeid), []).append(call)
+    return by_function
+
+
 def _peak_bytes(call: Measurement) -> int:
     return call.peak_bytes or 0
 
@@ -52,7 +58,7 @@ def _way_out(settings: Settings) -> str:
     return "; run again with --imu-isolate" if settings.isolate == "off" and hasattr(os, "fork") else ""
 
 
-def _function_of(nodeid: str) -> str:
+def function_of(nodeid: str) -> str:
     """Return the id without the parameters: a marker stands above the function, for all of them."""
     path, separator, name = nodeid.partition("::")
     return f"{path}{separator}{name.partition('[')[0]}"

@@ -73,6 +73,21 @@ def test_a_run_log_is_read(documents: Documents) -> None:
     assert tests[2]["phases"]["call"] is None
 
 
+WHY = {"metric": "peak", "phase": "call", "reason": None}
+PROFILE = {
+    "label": "sampled",
+    "is_exact": False,
+    "start_bytes": 0,
+    "peak_bytes": 0,
+    "kept_bytes": 0,
+    "chain": [],
+    "is_chain_at_peak": False,
+    "lines": [],
+    "fault": None,
+    "held": None,
+}
+
+
 def broken(documents: Documents, **changes: object) -> str:
     """Return the path of a document whose second test is changed."""
     return documents.write("run.json", documents.test("a"), {**documents.test("b"), **changes})
@@ -98,6 +113,10 @@ def broken(documents: Documents, **changes: object) -> str:
         ),
         ({"budgets": [{"name": 3}]}, "but has 3 for 'name'"),
         ({"blocks": [3]}, "but has 3 in the place of an object"),
+        ({"why": {"metric": "peak"}}, "but has no 'phase'"),
+        ({"why": {**WHY, "profile": {}}}, "but has no 'label'"),
+        ({"why": {**WHY, "profile": {**PROFILE, "chain": [3]}}}, "but has 3 in the place of an object"),
+        ({"why": {**WHY, "profile": {**PROFILE, "held": {}}}}, "but has no 'reason'"),
     ],
 )
 def test_a_test_of_another_form_is_refused(

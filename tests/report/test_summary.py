@@ -11,9 +11,9 @@ import pytest
 from pytest_imu.__main__ import main
 from pytest_imu.core import document
 from pytest_imu.core.budgets import Budget, Verdict
-from pytest_imu.core.model import Measurement
+from pytest_imu.core.model import Measurement, Start
 from pytest_imu.core.units import MIB
-from pytest_imu.report.kept import kept_lines
+from pytest_imu.report.kept import kept_bytes, kept_lines
 from pytest_imu.report.rows import Row
 from pytest_imu.report.summary import CUT, code, cut, markdown
 
@@ -84,6 +84,36 @@ def test_it_is_cut_at_a_line_and_says_so() -> None:
         dict.fromkeys(shorter.removesuffix(CUT).splitlines(keepends=True))
     )
     assert "" == cut(text, 0)
+
+
+def began(second: int, *, machine: int = 0) -> Start:
+    """Return when a test began, on one of several machines."""
+    return Start((second + 10**9) * 10**9, (second + 1000 * machine) * 10**9)
+
+
+def call(before_mib: float, after_mib: float) -> Measurement:
+    """Return a test's call, from one size to another."""
+    before_bytes, after_bytes = round(before_mib * MIB), round(after_mib * MIB)
+    return Measurement(
+        before_bytes=before_bytes,
+        after_bytes=after_bytes,
+        rss_peak_bytes=max(before_bytes, after_bytes),
+        duration_ns=1,
+        source="kernel",
+    )
+
+
+def test_what_a_test_kept_is_what_the_next_began_with() -> None:
+    """What its teardown gave back is none of it; each worker and each machine has its own process."""
+    rows = [
+        Row(nodeid="a", worker="gw0", start=began(0), call=call(50, 114)),
+        Row(nodeid="b", worker="gw1", start=began(1), call=call(60, 61)),
+        Row(nodeid="c", worker="gw0", start=began(2), call=call(52, 116), isolated=True),
+        Row(nodeid="d", worker="gw0", start=began(3), call=call(52, 116)),
+        Row(nodeid="e", worker="gw0", start=began(4, machine=1), call=call(900, 903)),
+        Row(nodeid="f", worker="gw1", call=call(65, 66)),
+    ]
+    assert [2, 1, 0, 64, 3, 1] == [size / MIB for size in kept_bytes(rows)]
 
 
 @pytest.mark.parametrize(

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import math
 import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
-from pytest_imu.core.invalid import InvalidValueError
 from pytest_imu.core.outfile import STDOUT, check_writable
 from pytest_imu.core.units import plural
 
 if TYPE_CHECKING:
-    from pytest_imu.core.growth import Increase
     from pytest_imu.history.compare import Comparison
     from pytest_imu.history.load import Run
     from pytest_imu.report.rows import Row
@@ -23,54 +20,7 @@ if TYPE_CHECKING:
 
 FAILED, UNUSABLE = 1, 2
 """What a verb exits with where a comparison failed, and where it cannot do what was asked."""
-FILES = "files of --imu-json, patterns, or - for standard input"
-TOP = "show the first N rows; 0 shows all (default: 10)"
 Options = argparse.Namespace
-
-
-def add_verbs(commands: Any) -> None:  # Any: argparse has no public type for it
-    """Declare the verbs, each with the function that runs it."""
-    compare = commands.add_parser("compare", help="compare a run with an earlier one")
-    compare.add_argument("base", help="the earlier run: a file of --imu-json, a pattern, or -")
-    compare.add_argument("files", nargs="+", metavar="now", help=f"the later run: {FILES}")
-    _add_increase(compare)
-    compare.add_argument("--top", type=_count, default=10, metavar="N", help=TOP)
-    compare.add_argument("--json", action="store_true", help="print JSON")
-    compare.set_defaults(run=run_compare)
-    report = commands.add_parser("report", help="print the section of a run again, or that of a run log")
-    report.add_argument("files", nargs="+", help=f"{FILES}; also files of --imu-log")
-    report.add_argument("--base", help="the earlier run to compare with")
-    _add_increase(report)
-    report.add_argument("--top", type=_count, default=10, metavar="N", help=TOP)
-    report.add_argument("--sort", choices=_sort_keys(), default="peak", help="(default: peak)")
-    report.set_defaults(run=run_report)
-    merge = commands.add_parser("merge", help="merge the files of several runs into one")
-    merge.add_argument("files", nargs="+", help=FILES)
-    merge.add_argument("-o", "--output", required=True, metavar="PATH", help="the file to write")
-    merge.add_argument("--expect", type=_count, metavar="N", help="fail unless there are N files")
-    merge.set_defaults(run=run_merge)
-    summary = commands.add_parser("summary", help="print a summary of a run in Markdown")
-    summary.add_argument("files", nargs="+", help=FILES)
-    summary.add_argument("--base", help="the earlier run to compare with")
-    _add_increase(summary)
-    summary.set_defaults(run=run_summary)
-    approve = commands.add_parser("approve", help="raise broken limits to a run's numbers")
-    approve.add_argument("files", nargs="+", help=FILES)
-    approve.add_argument("--write", action="store_true", help="change the files, not only print a diff")
-    approve.add_argument(
-        "--headroom",
-        type=_percent,
-        default=25.0,
-        metavar="PERCENT",
-        help="the room above each number (default: 25%%)",
-    )
-    approve.add_argument("--tighten", action="store_true", help="also lower limits that are too wide")
-    approve.add_argument("--add", action="store_true", help="also add limits to large tests without one")
-    approve.add_argument(
-        "--min-mib", type=_mib, default=5.0, metavar="MIB", help="what a large test takes (default: 5)"
-    )
-    approve.add_argument("--only", metavar="PATTERN", help="only tests whose id contains PATTERN")
-    approve.set_defaults(run=run_approve)
 
 
 def run_compare(options: Options) -> int:
@@ -89,7 +39,7 @@ def run_compare(options: Options) -> int:
         print(json.dumps(plain_comparison(comparison), indent=1))
     else:
         print("\n".join(_comparison_lines(comparison, top=options.top)))
-    return _status(comparison)
+    return status(comparison)
 
 
 def _comparison_lines(comparison: Comparison, *, top: int) -> list[str]:
@@ -104,7 +54,8 @@ def _comparison_lines(comparison: Comparison, *, top: int) -> list[str]:
     ]
 
 
-def _status(comparison: Comparison) -> int:
+def status(comparison: Comparison) -> int:
+    """Return what a verb exits with that has compared something."""
     if not comparison.compared:
         print("pytest-imu: no test could be compared, so the comparison fails", file=sys.stderr)
     return FAILED if comparison.failed or not comparison.compared else 0
@@ -121,7 +72,7 @@ def run_report(options: Options) -> int:
     names = named_files(options.files)
     runs = read_rows(names)
     environment = joined_environment(runs)
-    comparison = _compared_with(options, names)
+    comparison = compared_with(options, names)
     rows = last_attempts([row for run in runs for row in run.tests])
     lines = section.lines(
         rows,
@@ -138,7 +89,7 @@ def run_report(options: Options) -> int:
     # A run that was compared as it ran has said some of it already.
     grown = [] if comparison is None else failed_lines(comparison)
     print("\n".join([*texts, *(line for line in grown if line not in texts)]))
-    return 0 if comparison is None else _status(comparison)
+    return 0 if comparison is None else status(comparison)
 
 
 def run_summary(options: Options) -> int:
@@ -149,12 +100,13 @@ def run_summary(options: Options) -> int:
 
     names = named_files(options.files)
     rows = last_attempts([row for run in read_rows(names) for row in run.tests])
-    comparison = _compared_with(options, names)
+    comparison = compared_with(options, names)
     print(cut(markdown(rows, comparison), MAX_BYTES), end="")
-    return 0 if comparison is None else _status(comparison)
+    return 0 if comparison is None else status(comparison)
 
 
-def _compared_with(options: Options, names: Sequence[str]) -> Comparison | None:
+def compared_with(options: Options, names: Sequence[str]) -> Comparison | None:
+    """Return the run beside the one of `--base`; None without."""
     from pytest_imu.history.compare import compare_runs
     from pytest_imu.history.entries import read_side
     from pytest_imu.history.load import named_files
@@ -246,53 +198,3 @@ def _is_same(path: Path, name: str) -> bool:
 
 def _width() -> int:
     return shutil.get_terminal_size().columns
-
-
-def _add_increase(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--fail-increase",
-        action="extend",
-        default=[],
-        type=_increases,
-        metavar="INCREASE",
-        help="fail if a test grew by more, such as 10%%+2 or delta:10%%; may be repeated",
-    )
-
-
-def _increases(text: str) -> list[Increase]:
-    from pytest_imu.core.growth import parse_increase
-
-    try:
-        return [parse_increase(part) for part in text.split(",")]
-    except InvalidValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _percent(text: str) -> float:
-    return _number(text.removesuffix("%"), "a percentage, 0% or more")
-
-
-def _mib(text: str) -> float:
-    return _number(text, "a number of MiB, 0 or more")
-
-
-def _number(text: str, expected: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not 0 <= number < math.inf:
-        raise argparse.ArgumentTypeError(str(InvalidValueError(text, expected)))
-    return number
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(str(InvalidValueError(text, "a whole number, 0 or more")))
-    return int(text)
-
-
-def _sort_keys() -> Sequence[str]:
-    from pytest_imu.kinds import SortKey
-
-    return get_args(SortKey)

@@ -1,0 +1,191 @@
+"""What stands at the top: the run in one sentence, and what somebody has to look at, worst first."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from pytest_imu.core.growth import GrowthLimit, grown_line
+from pytest_imu.core.units import format_mib, plural
+from pytest_imu.history.compare import Comparison
+from pytest_imu.history.load import LOST
+from pytest_imu.history.wording import WAY_OUT, counts_line, difference_lines
+from pytest_imu.html.picture import Picture
+from pytest_imu.html.run import PageRun
+from pytest_imu.report.budget_lines import WAYS_OUT
+from pytest_imu.report.rows import Row, last_attempts
+from pytest_imu.report.section import legend_lines, remark_lines
+from pytest_imu.report.table import entries_of
+from pytest_imu.settings import Settings
+
+NAMED = 100
+"""How many tests a list names; the table's filters show the rest."""
+PASSED = ("passed", "xpassed")
+ENDLESS = (LOST, "crashed", "interrupted")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """A test that a list names, and what is to be said of it."""
+
+    place: int | None
+    """Its place in the table; None where it is not there."""
+    name: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """A list of tests under a heading."""
+
+    kind: str
+    """"bad", "warn" or "note": how much it matters."""
+    title: str
+    items: Sequence[Item]
+    more: int
+    """How many are not named."""
+
+
+def sentence(run: PageRun, picture: Picture | None) -> str:
+    """Return the run in one sentence."""
+    rows = run.rows
+    measured = [row for row in rows if row.call is not None]
+    workers = {row.worker for row in rows if row.worker}
+    took = "" if picture is None else f" in {picture.seconds:,.1f} s"
+    on = f" on {plural(len(workers), 'worker')}" if workers else ""
+    told = [f"{plural(len(measured), 'test')} measured{took}{on}"]
+    outcomes = Counter(verdict.outcome for row in rows for verdict in row.verdicts)
+    unchecked = len(_unchecked(rows))
+    if outcomes["broken"]:
+        told.append(f"{plural(outcomes['broken'], 'budget')} broken")
+    elif outcomes["kept"]:
+        told.append(f"{plural(outcomes['kept'], 'budget')} kept")
+    elif not unchecked:
+        told.append("no budgets")
+    if unchecked:
+        told.append(f"{plural(unchecked, 'budget')} not checked")
+    if run.comparison is not None:
+        told.append(f"{plural(run.comparison.counts['grew'], 'test')} grew")
+    peaks = [row.call.peak_bytes for row in measured if row.call and row.call.peak_bytes is not None]
+    if peaks:
+        told.append(f"the largest peak is {format_mib(max(peaks))} MiB")
+    return f"{told[0]}: {', '.join(told[1:])}."
+
+
+def groups_of(run: PageRun) -> list[Group]:
+    """Return what has to be looked at, worst first."""
+    comparison = run.comparison
+    groups = [*_broken(run), *_endless(run)]
+    if comparison is not None:
+        groups += _grown(run, comparison)
+    groups += _not_checked(run)
+    if comparison is not None:
+        groups += _doubts(run, comparison)
+    return groups
+
+
+def remarks_of(run: PageRun, settings: Settings) -> list[str]:
+    """Return what has to be known of the numbers, a sentence each."""
+    rows = last_attempts(run.attempts)
+    entries = entries_of(rows)
+    remarks = _joined(remark_lines(rows, entries, settings))
+    if entries:
+        width = sys.maxsize  # the browser folds it
+        remarks[:0] = legend_lines(entries, run.noise_bytes, run.resolution_bytes, width=width)
+    if run.comparison is not None:
+        gone = "gone" if run.whole else "not run here"
+        remarks += [counts_line(run.comparison, gone=gone), *difference_lines(run.comparison)]
+    return remarks
+
+
+def _joined(lines: Sequence[str]) -> list[str]:
+    """Return lines with those that are indented at the end of the one above them."""
+    joined: list[str] = []
+    for line in lines:
+        if line.startswith(" ") and joined:
+            joined[-1] += (" " if joined[-1].endswith(":") else ", ") + " ".join(line.split())
+        else:
+            joined.append(line)
+    return joined
+
+
+def _group(kind: str, title: str, items: Sequence[Item]) -> Iterator[Group]:
+    if items:
+        more = max(0, len(items) - NAMED)
+        yield Group(kind=kind, title=title, items=items[:NAMED], more=more)
+
+
+def _item(run: PageRun, row: Row, text: str) -> Item:
+    return Item(place=run.places.get(id(row)), name=row.nodeid, text=text)
+
+
+def _broken(run: PageRun) -> Iterator[Group]:
+    items = [
+        _item(run, row, verdict.reason or "")
+        for row in run.rows
+        for verdict in row.verdicts
+        if verdict.outcome == "broken"
+    ]
+    yield from _group("bad", f"{plural(len(items), 'budget')} broken", items)
+
+
+def _endless(run: PageRun) -> Iterator[Group]:
+    items = [_item(run, row, str(row.outcome)) for row in run.rows if row.outcome in ENDLESS]
+    yield from _group("bad", f"{plural(len(items), 'test')} did not come to an end", items)
+
+
+def _grown(run: PageRun, comparison: Comparison) -> Iterator[Group]:
+    grown = [
+        (test.nodeid, change)
+        for test in comparison.tests
+        for change in test.changes
+        if change.status == "grew"
+    ]
+    grown.sort(key=lambda pair: -(pair[1].by or 0))
+    by_nodeid = {row.nodeid: row for row in run.rows}
+    items = [
+        _item(run, by_nodeid[nodeid], grown_line(change, comparison.base))
+        for nodeid, change in grown
+        if nodeid in by_nodeid
+    ]
+    yield from _group("bad", f"{plural(comparison.counts['grew'], 'test')} grew", items)
+
+
+def _unchecked(rows: Sequence[Row]) -> list[tuple[Row, str, str]]:
+    """Return the budgets that nothing could be held against although their tests passed, and why."""
+    return [
+        (row, str(verdict.budget), _with_way_out(row, verdict.reason or ""))
+        for row in rows
+        for verdict in row.verdicts
+        # What is unsure beside an earlier run is told there.
+        if verdict.outcome == "unchecked"
+        and row.outcome in PASSED
+        and not isinstance(verdict.budget, GrowthLimit)
+    ]
+
+
+def _with_way_out(row: Row, reason: str) -> str:
+    return reason + ("" if row.isolated else WAYS_OUT.get(reason, ""))
+
+
+def _not_checked(run: PageRun) -> Iterator[Group]:
+    by_reason: dict[str, list[Item]] = {}
+    for row, budget, reason in _unchecked(run.rows):
+        by_reason.setdefault(reason, []).append(_item(run, row, budget))
+    for reason, items in by_reason.items():
+        yield from _group("warn", f"{plural(len(items), 'budget')} not checked: {reason}", items)
+
+
+def _doubts(run: PageRun, comparison: Comparison) -> Iterator[Group]:
+    by_nodeid = {row.nodeid: row for row in run.rows}
+    for status in ("unsure", "not compared"):
+        by_reason: dict[str, list[Item]] = {}
+        for test in comparison.tests:
+            if test.status == status and test.nodeid in by_nodeid:
+                item = _item(run, by_nodeid[test.nodeid], "")
+                by_reason.setdefault(test.worst.reason or "", []).append(item)
+        for reason, items in by_reason.items():
+            way_out = f"; {WAY_OUT}" if status == "unsure" else ""
+            yield from _group("warn", f"{plural(len(items), 'test')} {status}: {reason}{way_out}", items)

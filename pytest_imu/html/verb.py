@@ -1,0 +1,64 @@
+"""`pytest-imu html`: the page of a run that wrote its numbers with `--imu-json`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from pytest_imu.core.outfile import STDOUT
+from pytest_imu.core.units import plural
+from pytest_imu.verbs.arguments import FILES, add_increase
+from pytest_imu.verbs.run import UNUSABLE, Options, compared_with, read_rows, status
+
+USUAL_PATH = "imu.html"
+
+
+def add_verb(commands: Any) -> None:  # Any: argparse has no public type for it
+    """Declare the verb."""
+    html = commands.add_parser("html", help="make a page of a run, to look at in a browser")
+    html.add_argument("files", nargs="+", help=f"{FILES}, or of --imu-log")
+    html.add_argument("--base", help="the earlier run to compare it with")
+    add_increase(html)
+    html.add_argument(
+        "-o", "--output", default=USUAL_PATH, metavar="PATH", help=f"the file (default: {USUAL_PATH})"
+    )
+    html.set_defaults(run=run_html)
+
+
+def run_html(options: Options) -> int:
+    """Write the page."""
+    from pytest_imu.core.outfile import check_writable, writing
+    from pytest_imu.history.load import UnusableFileError, named_files
+    from pytest_imu.history.merge import joined_environment
+    from pytest_imu.html.page import NoJinjaError, page, templates
+    from pytest_imu.html.run import PageRun
+    from pytest_imu.settings import Settings
+
+    try:
+        templates()
+    except NoJinjaError as error:
+        print(f"pytest-imu: {error}", file=sys.stderr)
+        return UNUSABLE
+    names, output = named_files(options.files), Path(options.output)
+    read = [*names, *([options.base] if options.base else [])]
+    if (
+        output != STDOUT
+        and output.exists()
+        and any(Path(one).exists() and output.samefile(one) for one in read)
+    ):
+        raise UnusableFileError(options.output, "another file to write than those to read")
+    check_writable(output)
+    runs = read_rows(names)
+    environment, comparison = joined_environment(runs), compared_with(options, names)
+    _, _, caches = (environment["counter_source"] or "").partition("simulated caches ")
+    run = PageRun(
+        attempts=[row for one in runs for row in one.tests],
+        environment=environment,
+        comparison=comparison,
+    )
+    with writing(output) as file:
+        file.write(page(run, Settings(report=True, caches=caches or None)))
+    if output != STDOUT:
+        print(f"{output}: {plural(len(run.rows), 'test')}")
+    return 0 if comparison is None else status(comparison)
