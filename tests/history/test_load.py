@@ -73,7 +73,7 @@ def test_a_run_log_is_read(documents: Documents) -> None:
     assert tests[2]["phases"]["call"] is None
 
 
-WHY = {"metric": "peak", "phase": "call", "reason": None}
+WHY = {"metric": "peak", "phase": "call", "reason": None, "text": ""}
 PROFILE = {
     "label": "sampled",
     "is_exact": False,
