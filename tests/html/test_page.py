@@ -66,6 +66,7 @@ def part_of(html: str, place: int = 0) -> str:
 
 def test_the_run_stands_at_the_top_in_one_sentence() -> None:
     """It counts the tests, the workers, what broke and what was not checked."""
+    not_counted = CounterReading(event="cycles", value=None, reason="not supported here")
     rows = [
         row("a.py::one", 30, worker="gw0", verdicts=(verdict("broken", reason="peak 30 is over"),)),
         row(
@@ -76,19 +77,24 @@ def test_the_run_stands_at_the_top_in_one_sentence() -> None:
             verdicts=(verdict("unchecked", reason="reused memory"),),
         ),
         row("a.py::three", outcome="skipped", call=None, second=3),
+        row("a.py::four", call=measurement(source="none", reason="no /proc"), start=None),
+        row("a.py::five", 5, call=measurement(5, counters=(not_counted,)), start=None),
     ]
     text = text_of(page_of(rows))
     expected = (
-        "2 tests measured in 3.0 s on 2 workers: 1 budget broken, 1 budget not checked, "
+        "4 tests measured in 3.0 s on 2 workers: 1 budget broken, 1 budget not checked, "
         "the largest peak is 30.0 MiB."
     )
     assert expected in text
     assert (
         text.index("1 budget broken a.py::one peak 30 is over")
         < text.index("1 budget not checked: reused memory; --imu-isolate=budgets runs these tests")
+        < text.index("1 test not measured: no /proc a.py::four")
+        < text.index("1 test not counted: cycles not supported here a.py::five")
+        < text.index("Environment")
         < text.index("The run")
         < text.index("The tests")
-        < text.index("Environment")
+        < text.index("What the numbers are")
     )
 
 
