@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from pages import ENVIRONMENT, HOSTILE, compared, many, measurement, page_of, row, verdict
+from pytest_imu.core.budgets import Budget, Verdict
 from pytest_imu.core.model import Block, ChildrenMemory, CounterReading
 from pytest_imu.core.units import MIB
 from pytest_imu.recording.record import Why
@@ -20,7 +21,7 @@ KNOWN_TAGS = WORDS(
     """
     html meta title link style header h1 p main section details summary h2 ul li a b span div
     h3 i svg path ol table thead tbody tr th td form label input select option output code
-    polyline caption noscript dl dt dd script
+    polyline noscript dl dt dd script
     """
 )
 
@@ -257,6 +258,17 @@ def test_an_earlier_run_stands_beside_it() -> None:
     assert "a.py:: grew passed 20.0 10.0 +10.0" in text
     assert "peak grew, was 10.0 in base.json (+10.0)" in part_of(html)
     assert "compared 3 tests: 1 grew, 1 same, 1 new" in text
+
+
+def test_a_limit_is_a_mark_on_the_bar() -> None:
+    """Of the peak and of what is kept, in percent of the largest; one off the scale is at its end."""
+    kept = Verdict(budget=Budget(metric="delta", limit_mib=2), outcome="broken")
+    whole = Verdict(budget=Budget(metric="peak", limit_mib=1, phase="all"), outcome="kept")
+    limited = row(call=measurement(10, kept_mib=4), verdicts=(verdict("kept", 50), kept, whole))
+    html = page_of([row("a", call=measurement(20, kept_mib=8)), limited, row("c", 0)])
+    styles = re.findall(r'<td(?: style="([^"]+)")?>(20.0|8.0|10.0|4.0|0.0)(?=<td)', html)
+    shown = [style for style, _ in styles if style]
+    assert ["--p:100.0", "--p:100.0", "--p:50.0;--m:100", "--p:50.0;--m:25.0"] == shown[:4]
 
 
 def data_of(html: str) -> dict[str, Any]:
