@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from pytest_imu.core.budgets import Budget
+from pytest_imu.core.budgets import Budget, Metric
 from pytest_imu.core.model import CounterReading, Measurement
 from pytest_imu.core.units import MIB, format_count, format_mib, format_seconds
 from pytest_imu.history.compare import Comparison
@@ -15,6 +15,7 @@ from pytest_imu.report.rows import Row
 from pytest_imu.report.table import is_scaled
 
 Key = float | str | None
+BAR_WIDTH = 118
 VERDICTS = ("broken", "unchecked", "kept")
 """The verdict on a test's budgets is the first of these that any of them has."""
 VERDICT_WORDS = {"unchecked": "not checked"}
@@ -37,6 +38,8 @@ class Column:
     title: str
     about: str
     cells: Sequence[Cell]
+    width: int = 72
+    """In pixels, where there is room."""
     is_number: bool = True
     is_wide: bool = False
     """Whether it is left out where there is little room; each test's part has it too."""
@@ -48,6 +51,7 @@ def columns_of(run: PageRun) -> list[Column]:
     columns = [
         Column(
             title="outcome",
+            width=84,
             about="the test's outcome",
             cells=[_text(row.outcome or "interrupted") for row in rows],
             is_number=False,
@@ -57,37 +61,27 @@ def columns_of(run: PageRun) -> list[Column]:
     if any(row.verdicts for row in rows):
         cells = [_text(verdict_of(row)) for row in rows]
         columns.append(
-            Column(title="budget", about="its budgets", cells=cells, is_number=False, is_wide=True)
+            Column(
+                title="budget", about="its budgets", cells=cells, width=98, is_number=False, is_wide=True
+            )
         )
-    columns.append(_peak_column(rows))
+    columns.append(_bar_column("peak", "highest RSS, above the start", rows, "peak"))
     if run.comparison is not None:
         columns += _changes(rows, run.comparison)
     columns += [
-        _size_column(
-            "kept",
-            "RSS at the end, above the start, in MiB",
-            rows,
-            lambda call: call.delta_bytes,
-            bars=True,
+        _bar_column("kept", "RSS at the end, above the start", rows, "delta"),
+        _plain_column(
+            "total", "RSS at the end, in MiB", rows, format_mib, lambda call: call.after_bytes
         ),
-        _size_column("total", "RSS at the end, in MiB", rows, lambda call: call.after_bytes),
-        Column(
-            title="time",
-            about="how long it took, in seconds",
-            cells=[
-                Cell(text="", key=None)
-                if row.call is None
-                else Cell(text=format_seconds(row.call.duration_ns), key=row.call.duration_ns)
-                for row in rows
-            ],
-            is_wide=True,
-        ),
+        _plain_column("time", "how long it took", rows, format_seconds, lambda call: call.duration_ns),
         *_event_columns(rows),
     ]
     if any(row.worker for row in rows):
         cells = [_text(row.worker or "") for row in rows]
         columns.append(
-            Column(title="worker", about="who ran it", cells=cells, is_number=False, is_wide=True)
+            Column(
+                title="worker", about="who ran it", cells=cells, width=68, is_number=False, is_wide=True
+            )
         )
     return columns
 
@@ -103,38 +97,44 @@ def _text(text: str) -> Cell:
     return Cell(text=text, key=text)
 
 
-def _peak_column(rows: Sequence[Row]) -> Column:
-    """Return the peaks as bars, the limit of each as a mark on its bar."""
-    scale_bytes = max((row.call.peak_bytes or 0 for row in rows if row.call is not None), default=0) or 1
+def _bar_column(title: str, about: str, rows: Sequence[Row], metric: Metric) -> Column:
+    """Return sizes as bars, the limit of each as a mark on its bar."""
+    sizes = [None if row.call is None else _size_of(row.call, metric) for row in rows]
+    scale_bytes = max((size or 0 for size in sizes), default=0) or 1
     return Column(
-        title="peak",
-        about="highest RSS, above the start, in MiB; a line on the bar is its limit",
-        cells=[_peak(row, scale_bytes) for row in rows],
+        title=title,
+        about=f"{about}, in MiB; a line on the bar is its limit",
+        width=BAR_WIDTH,
+        cells=[
+            Cell(
+                text="" if row.call is None else size_text(row.call, size, metric),
+                key=size,
+                bar=_percent(size, scale_bytes),
+                mark=_percent(_limit_bytes(row, metric), scale_bytes),
+            )
+            for row, size in zip(rows, sizes, strict=True)
+        ],
     )
 
 
-def _peak(row: Row, scale_bytes: int) -> Cell:
-    if row.call is None:
-        return Cell(text="", key=None)
+def _size_of(call: Measurement, metric: Metric) -> int | None:
+    return call.peak_bytes if metric == "peak" else call.delta_bytes
+
+
+def _limit_bytes(row: Row, metric: Metric) -> float | None:
+    budgets = (verdict.budget for verdict in row.verdicts)
     limits = [
-        verdict.budget.limit_mib * MIB
-        for verdict in row.verdicts
-        if isinstance(verdict.budget, Budget)
-        and (verdict.budget.metric, verdict.budget.phase) == ("peak", "call")
+        budget.limit_mib * MIB
+        for budget in budgets
+        if isinstance(budget, Budget) and (budget.metric, budget.phase) == (metric, "call")
     ]
-    peak_bytes = row.call.peak_bytes
-    return Cell(
-        text=size_text(row.call, peak_bytes),
-        key=peak_bytes,
-        bar=_percent(peak_bytes, scale_bytes),
-        mark=_percent(min(limits), scale_bytes) if limits else None,
-    )
+    return min(limits, default=None)
 
 
-def size_text(measurement: Measurement, size_bytes: int | None) -> str:
-    """Return a peak in MiB, with a sign where it is a lower bound."""
-    sampled = "~" if measurement.source == "sampled" and size_bytes is not None else ""
-    return sampled + format_mib(size_bytes)
+def size_text(measurement: Measurement, size_bytes: int | None, metric: Metric = "peak") -> str:
+    """Return a size in MiB; a peak that is a lower bound has a sign."""
+    is_bound = metric == "peak" and measurement.source == "sampled" and size_bytes is not None
+    return ("~" if is_bound else "") + format_mib(size_bytes)
 
 
 def _percent(value: float | None, whole: float) -> float | None:
@@ -143,29 +143,19 @@ def _percent(value: float | None, whole: float) -> float | None:
     return share or None
 
 
-def _size_column(
+def _plain_column(
     title: str,
     about: str,
     rows: Sequence[Row],
-    size_of: Callable[[Measurement], int | None],
-    *,
-    bars: bool = False,
+    text_of: Callable[[int | None], str],
+    number_of: Callable[[Measurement], int | None],
 ) -> Column:
-    sizes = [None if row.call is None else size_of(row.call) for row in rows]
-    scale = max((size or 0 for size in sizes), default=0) or 1
-    return Column(
-        title=title,
-        about=about,
-        cells=[
-            Cell(
-                text="" if row.call is None else format_mib(size),
-                key=size,
-                bar=_percent(size, scale) if bars else None,
-            )
-            for row, size in zip(rows, sizes, strict=True)
-        ],
-        is_wide=not bars,
-    )
+    numbers = [None if row.call is None else number_of(row.call) for row in rows]
+    cells = [
+        Cell(text="" if row.call is None else text_of(number), key=number)
+        for row, number in zip(rows, numbers, strict=True)
+    ]
+    return Column(title=title, about=about, cells=cells, is_wide=True)
 
 
 def _changes(rows: Sequence[Row], comparison: Comparison) -> list[Column]:
@@ -194,6 +184,7 @@ def _event_columns(rows: Sequence[Row]) -> Iterator[Column]:
         name = max((one.name for one in readings if one is not None), key=len)
         yield Column(
             title=name,
+            width=88,
             about="how often it happened",
             cells=[_count(one) for one in readings],
             is_wide=True,

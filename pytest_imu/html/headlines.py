@@ -7,7 +7,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from pytest_imu.core.checks import event_reason
 from pytest_imu.core.growth import GrowthLimit, grown_line
+from pytest_imu.core.memory.source import SIMULATED
 from pytest_imu.core.units import format_mib, plural
 from pytest_imu.history.compare import Comparison
 from pytest_imu.history.load import LOST
@@ -80,7 +82,7 @@ def groups_of(run: PageRun) -> list[Group]:
     groups = [*_broken(run), *_endless(run)]
     if comparison is not None:
         groups += _grown(run, comparison)
-    groups += _not_checked(run)
+    groups += [*_not_checked(run), *_not_measured(run)]
     if comparison is not None:
         groups += _doubts(run, comparison)
     return groups
@@ -176,6 +178,21 @@ def _not_checked(run: PageRun) -> Iterator[Group]:
         by_reason.setdefault(reason, []).append(_item(run, row, budget))
     for reason, items in by_reason.items():
         yield from _group("warn", f"{plural(len(items), 'budget')} not checked: {reason}", items)
+
+
+def _not_measured(run: PageRun) -> Iterator[Group]:
+    """Give what has no number, by reason: the memory of tests, and events."""
+    by_reason: dict[str, list[Item]] = {}
+    for row in run.rows:
+        call = row.call
+        if call is not None and call.source == "none" and call.reason != SIMULATED:
+            by_reason.setdefault(f"not measured: {call.reason}", []).append(_item(run, row, ""))
+        for reading in () if call is None else call.counters:
+            if reading.reason is not None:
+                reason = f"not counted: {event_reason(reading.event, reading.reason)}"
+                by_reason.setdefault(reason, []).append(_item(run, row, ""))
+    for reason, items in by_reason.items():
+        yield from _group("warn", f"{plural(len(items), 'test')} {reason}", items)
 
 
 def _doubts(run: PageRun, comparison: Comparison) -> Iterator[Group]:

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_imu.core import document
 from pytest_imu.core.units import printable
 from pytest_imu.html.columns import Column, columns_of
 from pytest_imu.html.headlines import groups_of, remarks_of, sentence
@@ -28,6 +27,7 @@ IN_THE_PAGE = 1000
 NEEDS_JINJA = "the page needs Jinja2: pip install 'pytest-imu[html]'"
 BETWEEN_TAGS = re.compile(r"\n\s*")
 HIDDEN_KEYS = ("packages", "plugins", "sources")
+_encode = json.JSONEncoder(separators=(",", ":")).encode  # bound here: a test may replace it
 DANGEROUS = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"}
 
 
@@ -70,7 +70,7 @@ def page(run: PageRun, settings: Settings) -> str:
         for place, part in enumerate(parts_of(run))
     ]
     text = known["page.html"].render(
-        created=document.now().isoformat(sep=" ", timespec="minutes")[:16],
+        began=_began(run),
         sentence=sentence(run, picture),
         groups=groups_of(run),
         remarks=remarks_of(run, settings),
@@ -107,8 +107,13 @@ def _shown(value: Any) -> Any:  # Any: what templates have to show
 
 def _in_script(value: Any) -> _Html:  # Any: what becomes JSON
     """Return JSON that stands in a script element and cannot end it, nor be taken for anything else."""
-    text = json.dumps(value, separators=(",", ":"))
-    return _Html(re.sub("[<>&]", lambda match: DANGEROUS[match[0]], text))
+    return _Html(re.sub("[<>&]", lambda match: DANGEROUS[match[0]], _encode(value)))
+
+
+def _began(run: PageRun) -> str:
+    """Return when the run began, to the minute; nothing where that is not known."""
+    texts = [row.start.text for row in run.attempts if row.start is not None]
+    return min(texts)[:16].replace("T", " ") + " UTC" if texts else ""
 
 
 def _environment(run: PageRun) -> list[tuple[str, str]]:

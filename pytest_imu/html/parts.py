@@ -273,11 +273,8 @@ def _changes(run: PageRun, row: Row) -> Iterator[str]:
         return
     for change in test.changes:
         reason = f": {change.reason}" if change.reason else ""
-        was = (
-            f", was {was_text(change)} in {comparison.base} ({change_text(change)})"
-            if change.was is not None
-            else ""
-        )
+        was = "" if change.was is None else f", was {was_text(change)} in {comparison.base}"
+        was += "" if change.by is None else f" ({change_text(change)})"
         yield f"{change.increase.subject} {change.status}{was}{reason}"
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from pages import ENVIRONMENT, HOSTILE, compared, many, measurement, page_of, row, verdict
+from pytest_imu.core.budgets import Budget, Verdict
 from pytest_imu.core.model import Block, ChildrenMemory, CounterReading
 from pytest_imu.core.units import MIB
 
@@ -19,7 +20,7 @@ KNOWN_TAGS = WORDS(
     """
     html meta title link style header h1 p main section details summary h2 ul li a b span div
     h3 i svg path ol table thead tbody tr th td form label input select option output code
-    polyline caption noscript dl dt dd script
+    polyline noscript dl dt dd script
     """
 )
 
@@ -65,6 +66,7 @@ def part_of(html: str, place: int = 0) -> str:
 
 def test_the_run_stands_at_the_top_in_one_sentence() -> None:
     """It counts the tests, the workers, what broke and what was not checked."""
+    not_counted = CounterReading(event="cycles", value=None, reason="not supported here")
     rows = [
         row("a.py::one", 30, worker="gw0", verdicts=(verdict("broken", reason="peak 30 is over"),)),
         row(
@@ -75,19 +77,24 @@ def test_the_run_stands_at_the_top_in_one_sentence() -> None:
             verdicts=(verdict("unchecked", reason="reused memory"),),
         ),
         row("a.py::three", outcome="skipped", call=None, second=3),
+        row("a.py::four", call=measurement(source="none", reason="no /proc"), start=None),
+        row("a.py::five", 5, call=measurement(5, counters=(not_counted,)), start=None),
     ]
     text = text_of(page_of(rows))
     expected = (
-        "2 tests measured in 3.0 s on 2 workers: 1 budget broken, 1 budget not checked, "
+        "4 tests measured in 3.0 s on 2 workers: 1 budget broken, 1 budget not checked, "
         "the largest peak is 30.0 MiB."
     )
     assert expected in text
     assert (
         text.index("1 budget broken a.py::one peak 30 is over")
         < text.index("1 budget not checked: reused memory; --imu-isolate=budgets runs these tests")
+        < text.index("1 test not measured: no /proc a.py::four")
+        < text.index("1 test not counted: cycles not supported here a.py::five")
+        < text.index("Environment")
         < text.index("The run")
         < text.index("The tests")
-        < text.index("Environment")
+        < text.index("What the numbers are")
     )
 
 
@@ -250,6 +257,17 @@ def test_an_earlier_run_stands_beside_it() -> None:
     assert "a.py:: grew passed 20.0 10.0 +10.0" in text
     assert "peak grew, was 10.0 in base.json (+10.0)" in part_of(html)
     assert "compared 3 tests: 1 grew, 1 same, 1 new" in text
+
+
+def test_a_limit_is_a_mark_on_the_bar() -> None:
+    """Of the peak and of what is kept, in percent of the largest; one off the scale is at its end."""
+    kept = Verdict(budget=Budget(metric="delta", limit_mib=2), outcome="broken")
+    whole = Verdict(budget=Budget(metric="peak", limit_mib=1, phase="all"), outcome="kept")
+    limited = row(call=measurement(10, kept_mib=4), verdicts=(verdict("kept", 50), kept, whole))
+    html = page_of([row("a", call=measurement(20, kept_mib=8)), limited, row("c", 0)])
+    styles = re.findall(r'<td(?: style="([^"]+)")?>(20.0|8.0|10.0|4.0|0.0)(?=<td)', html)
+    shown = [style for style, _ in styles if style]
+    assert ["--p:100.0", "--p:100.0", "--p:50.0;--m:100", "--p:50.0;--m:25.0"] == shown[:4]
 
 
 def data_of(html: str) -> dict[str, Any]:

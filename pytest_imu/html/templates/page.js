@@ -154,9 +154,12 @@
   // A test's own part.
 
   function show(test) {
-    if (open >= 0) pairOf(open)[1].classList.remove("open");
+    for (const one of [open, test].filter(one => one >= 0)) {
+      const [row, part] = pairOf(one);
+      part.classList.toggle("open", one === test);
+      row.querySelector("a").setAttribute("aria-expanded", one === test);
+    }
     open = test;
-    if (test >= 0) pairOf(test)[1].classList.add("open");
     redraw();
   }
 
