@@ -19,6 +19,7 @@ from ipython_hooks.arguments import (
     whole_number,
 )
 from ipython_hooks.limit import parse_bytes
+from ipython_hooks.lines.functions import follow
 from ipython_hooks.options import STYLES
 from ipython_hooks.records import largest
 from ipython_hooks.repeat import Repeated, repeat
@@ -187,7 +188,10 @@ def _run(session: Session, rest: str) -> Repeated:
 
 
 def measure_cell(session: Session, line: str, cell: str) -> Repeated | None:
-    """Carry out `%%imu [-r N] [-q] [-j FILE]`."""
+    """Carry out `%%imu [-r N] [-q] [-j FILE]`, or `%%imu lines`."""
+    if line.split()[:1] == ["lines"]:
+        session.cell_lines.begin(line, cell)
+        return None
     options = cell_options(line)
     measured = _measured(session, cell, runs=options.r)
     if options.j is not None:
@@ -229,5 +233,6 @@ WITH_WORDS: dict[str, Callable[[Session, str], Any]] = {
     "save": _save,
     "plot": _plot,
     "run": _run,
+    "lines": follow,
     "limit": _limit,
 }

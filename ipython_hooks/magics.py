@@ -68,6 +68,10 @@ class ImuMagics(Magics):
                                      run it N times and show the median and the range; -q shows nothing,
                                      -j writes JSON. `m = %imu run ...` keeps the result, also found in
                                      `imu_last`.
+            %%imu lines              run a cell as usual, and show what each of its statements used
+            %imu lines -f FUNC [-f FUNC] STATEMENT
+                                     run it and show what each line of these functions used; for a cell
+                                     that awaits: %%imu lines -f FUNC
 
         A limit:
             %imu limit 8GiB | off    raise MemoryError where an allocation would exceed it

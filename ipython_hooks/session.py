@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ipython_hooks import notes, wording
 from ipython_hooks.limit import MemoryLimit
+from ipython_hooks.lines.cell import LinesOfCells
 from ipython_hooks.options import Options
 from ipython_hooks.records import CommandRecord
 from ipython_hooks.watcher import CellResult, CellWatcher
@@ -33,6 +34,7 @@ class Session:
             meter=self._watching_meter, note=self._note, emit=self._report, complain=self._complain
         )
         self.counters: CounterSource | None = None
+        self.cell_lines = LinesOfCells(self)
         self.limit = MemoryLimit()
         self.live: Live | None = None
         self.watching = False
@@ -64,6 +66,7 @@ class Session:
     def close(self) -> None:
         """End everything that was started, and take back what was put into the namespace."""
         self.stop()
+        self.cell_lines.stop()
         self.show_live(on=False)
         self.count(())
         self.limit.lift()
@@ -121,10 +124,15 @@ class Session:
         self._put(LAST_NAME, value, instead_of=self._last)
         self._last = value
 
+    @property
+    def shows_html(self) -> bool:
+        """Whether what is said is HTML."""
+        style = self.options.style
+        return style == "html" or (style == "auto" and self.in_kernel)
+
     def say(self, lines: list[str]) -> None:
         """Show lines of text, quietly where the front end can."""
-        style = self.options.style
-        if style == "html" or (style == "auto" and self.in_kernel):
+        if self.shows_html:
             from IPython.display import display
 
             plain = {"text/plain": "\n".join(lines), "text/html": wording.quiet_html(lines)}

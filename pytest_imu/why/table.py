@@ -66,7 +66,7 @@ def held_lines(profile: LineProfile, root: PurePath, *, top: int, width: int) ->
 
 def shared_lines(costs: Iterable[LineCost]) -> list[str]:
     """Return what has to be known of numbers that lines share with their neighbours."""
-    if any(_is_shared(cost) for cost in costs):
+    if any(is_shared(cost) for cost in costs):
         return ["* with its neighbours: each was too short to be read by itself"]
     return []
 
@@ -75,7 +75,7 @@ def _columns(profile: LineProfile, *names: str) -> Columns:
     sampled = "" if profile.is_exact else "~"
     known: Columns = {
         "hits": lambda cost: f"{cost.hits:,}" + ("+" if cost.has_more_hits else ""),
-        "kept": lambda cost: ("*" if _is_shared(cost) else "") + format_mib(cost.kept_bytes),
+        "kept": lambda cost: ("*" if is_shared(cost) else "") + format_mib(cost.kept_bytes),
         "largest": lambda cost: format_mib(cost.most_kept_bytes),
         "peak": lambda cost: sampled + format_mib(cost.peak_bytes),
         "total": lambda cost: format_mib(cost.total_bytes),
@@ -96,7 +96,8 @@ def _table(costs: Sequence[LineCost], columns: Columns, root: PurePath, *, width
     return [numbers[0], *rows]
 
 
-def _is_shared(cost: LineCost) -> bool:
+def is_shared(cost: LineCost) -> bool:
+    """Whether how much of what it kept is its own is not known."""
     return cost.shared_bytes >= WORTH_BYTES
 
 

@@ -268,6 +268,30 @@ def test_interrupted_cell_is_reported(notebook: Notebook) -> None:
     assert [""] == [report["notes"] for report in reports(notebook.run("pass"))]
 
 
+@pytest.mark.needs_kernel_peaks
+def test_lines_of_a_cell(notebook: Notebook) -> None:
+    """A cell's statements are shown as a table with bars; it awaits, shows its value, and may fail."""
+    messages = notebook.run(
+        "%%imu lines\nimport asyncio\nkept = await asyncio.sleep(0.01, bytearray(64 * 2**20))\nlen(kept)"
+    )
+    [table] = [data for data in displays(messages) if "linear-gradient" in data.get("text/html", "")]
+    assert re.search(
+        r"^ *64\.\d +64\.\d +\d\.\d\ds  3  kept = await ", table["text/plain"], re.MULTILINE
+    )
+    [value] = [one["data"]["text/plain"] for one in messages if one["kind"] == "execute_result"]
+    assert str(64 * 2**20) == value
+    messages = notebook.run("%%imu lines\ndef divide():\n    return 1 / 0\ndivide()")
+    [error] = [one for one in messages if one["kind"] == "error"]
+    traceback = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error["traceback"]))
+    assert "ZeroDivisionError" == error["ename"]
+    assert ["4", "3"] == re.findall(r"^-+> (\d)", traceback, re.MULTILINE)
+    messages = notebook.run("%imu lines -f divide divide()")
+    [error] = [one for one in messages if one["kind"] == "error"]
+    traceback = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error["traceback"]))
+    assert ["1", "3"] == re.findall(r"^-+> (\d)", traceback, re.MULTILINE)
+    assert ".py" not in traceback
+
+
 @pytest.mark.needs_perf
 def test_unloading_leaves_nothing_running(notebook: Notebook) -> None:
     """After unloading there is no report, no thread of ours, no perf and no name of ours."""
