@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,7 @@ from pytest_imu.core.units import format_bytes
 if TYPE_CHECKING:
     from ipython_hooks.session import Session
 
-TOP_DEFAULT = 5
+TOP_DEFAULT, VARS_DEFAULT = 5, 10
 
 
 def run(session: Session, line: str) -> Any:
@@ -148,6 +149,18 @@ def _print_table(session: Session, records: Sequence[Any]) -> None:
     print(wording.history_table(records, session.options))  # noqa: T201 - the answer to the person at the prompt
 
 
+def _vars(session: Session, rest: str) -> None:
+    from ipython_hooks.variables import rows
+
+    with naming("%imu vars"):
+        count = whole_number(rest) if rest else VARS_DEFAULT
+    with session.meter() as now:
+        pass
+    width = shutil.get_terminal_size().columns
+    look = rows.look_at(session.shell)
+    print("\n".join(rows.table(look, top=count, total_bytes=now.after_bytes, width=width)))  # noqa: T201 - as above
+
+
 def _save(session: Session, rest: str) -> None:
     from ipython_hooks import saving
 
@@ -232,6 +245,7 @@ WITH_WORDS: dict[str, Callable[[Session, str], Any]] = {
     "top": _top,
     "save": _save,
     "plot": _plot,
+    "vars": _vars,
     "run": _run,
     "lines": follow,
     "limit": _limit,

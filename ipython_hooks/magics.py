@@ -59,6 +59,7 @@ class ImuMagics(Magics):
             %imu last                show the last command again
             %imu history             show a table of all commands; `imu_history` has them as data
             %imu top [N]             show the commands with the largest peaks, and those that kept most
+            %imu vars [N]            show which names hold memory now, by the buffers that really own it
             %imu save FILE           write all of it as JSON, in the format of `pytest --imu-json`
             %imu plot [FILE]         plot the session (needs matplotlib)
 
