@@ -70,7 +70,7 @@ def look_at(shell: Any) -> Look:  # Any: shells have no common type
     """Return which names hold what, and what else does."""
     look = Look()
     barred = (shell, shell.user_ns, shell.user_ns_hidden)
-    _take(look, Walk(NAMES_NS, barred=barred), sorted(names_of(shell), key=_likely_bytes, reverse=True))
+    _take(look, Walk(NAMES_NS, barred=barred), sorted(names_of(shell), key=likely_bytes, reverse=True))
     walk = Walk(OTHERS_NS, barred=barred)
     _take(look, walk, others_of(lambda: walk.is_over), least_bytes=WORTH_BYTES)
     if walk.is_over:
@@ -79,7 +79,7 @@ def look_at(shell: Any) -> Look:  # Any: shells have no common type
     return look
 
 
-def _likely_bytes(holder: Holder) -> int:
+def likely_bytes(holder: Holder) -> int:
     """Return what comes first while there is time: what libraries hold, then what is long."""
     value = holder[1]
     return LIKELY_LARGE_BYTES if is_of_library(type(value)) else own_bytes(value)

@@ -18,7 +18,7 @@ from pytest_imu.core.memory.platforms import high_water_batch_bytes
 pytest.importorskip("IPython", reason="needs_ipython: pip install 'pytest-imu[ipython]'")
 
 LINE = re.compile(
-    r"(?P<command>'.*') used (?P<used>-?[\d.]+) MiB RAM in (?P<time>[\d.]+)s, "
+    r"(?P<command>'.*') used (?P<used>-?[\d.]+) MiB RAM (?:\(.*\) )?in (?P<time>[\d.]+)s, "
     r"peaked (?P<peaked>[\d.]+) MiB above current, total RAM usage (?P<total>[\d.]+) MiB(?P<notes>.*)"
 )
 
@@ -99,7 +99,7 @@ def test_every_kind_of_command(shell: Shell, tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text("from_script = 3\n", encoding="utf-8")
     seen = shell(r"""
         def of(source, **arguments):
-            lines = [line for line in run(source, **arguments) if " MiB RAM in " in line]
+            lines = [line for line in run(source, **arguments) if " MiB RAM " in line]
             seen[source] = lines
         of("import asyncio; await asyncio.sleep(0); awaited = 1")
         of("1/0")
@@ -598,7 +598,7 @@ def test_history_is_data(shell: Shell) -> None:
     """)
     assert [
         *("number", "command", "used_mib", "peak_mib", "above_current_mib", "total_mib", "seconds"),
-        *("source", "raised", "notes"),
+        *("source", "raised", "notes", "names"),
     ] == seen["columns"]
     assert ["a = bytearray(32 * 2**20)", "1/0", "import pandas"] == seen["command"]
     assert [False, True, False] == seen["raised"]
