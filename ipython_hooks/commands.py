@@ -133,6 +133,13 @@ def _last(session: Session) -> None:
     )
 
 
+def _why(session: Session) -> None:
+    from ipython_hooks.why import explain
+
+    commands = [one for one in session.watcher.history if not one.command.lstrip().startswith("%imu")]
+    session.say(explain(commands[-1], session) if commands else [wording.NOTHING_MEASURED])
+
+
 def _history(session: Session) -> None:
     _print_table(session, session.watcher.history)
 
@@ -236,6 +243,7 @@ ALONE: dict[str, Callable[[Session], None]] = {
     "off": _off,
     "status": _status,
     "last": _last,
+    "why": _why,
     "history": _history,
 }
 WITH_WORDS: dict[str, Callable[[Session, str], Any]] = {

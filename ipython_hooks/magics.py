@@ -57,6 +57,7 @@ class ImuMagics(Magics):
 
         What was measured:
             %imu last                show the last command again
+            %imu why                 explain the last command, and say how to see its lines
             %imu history             show a table of all commands; `imu_history` has them as data
             %imu top [N]             show the commands with the largest peaks, and those that kept most
             %imu vars [N]            show which names hold memory now, by the buffers that really own it

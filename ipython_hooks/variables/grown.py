@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator
 from typing import Any
 
-from ipython_hooks.variables.holders import names_of
+from ipython_hooks.variables.holders import LAST_OUTPUTS, names_of
 from ipython_hooks.variables.rows import likely_bytes
 from ipython_hooks.variables.walk import Walk
 from pytest_imu.core.units import MIB
@@ -69,7 +69,7 @@ class GrowingNames:
         """Give each name and what it holds; what names share is the one's that had it already."""
         walk = Walk(LIMIT_NS, barred=(self._shell, self._shell.user_ns, self._shell.user_ns_hidden))
         holders = sorted(names_of(self._shell), key=likely_bytes, reverse=True)
-        holders.sort(key=lambda holder: holder[0] not in before)
+        holders.sort(key=lambda holder: (holder[0] in LAST_OUTPUTS, holder[0] not in before))
         taken: set[Hashable] = set()
         for name, value in holders:
             if walk.is_over:

@@ -12,6 +12,7 @@ Holder = tuple[str, object]
 """A name, as a person would say it, and its value."""
 SHELLS_OWN = re.compile(r"_+|_i+|_i?\d+|_[iod]h|In|Out|__\w+__|imu_history|imu_last")
 """Names that IPython keeps: outputs are looked at as such, and inputs are but text."""
+LAST_OUTPUTS = ("_", "__", "___")
 MANY = 10_000
 """A container in an installed module is looked at if it has so many elements."""
 CONTAINERS = frozenset((list, dict, set, tuple, bytes, bytearray))
@@ -30,7 +31,7 @@ def names_of(shell: Any) -> Iterator[Holder]:  # Any: shells have no common type
     outputs = namespace.get("_oh")
     for number, value in list(outputs.items()) if isinstance(outputs, dict) else ():
         yield f"Out[{number}]", value
-    for name in ("_", "__", "___"):
+    for name in LAST_OUTPUTS:
         value = namespace.get(name)
         if value is not None and not (isinstance(value, str) and not value):
             yield name, value
@@ -62,12 +63,12 @@ def others_of(is_over: Callable[[], bool]) -> Iterator[Holder]:
 def _is_installed(name: str, module: ModuleType) -> bool:
     """Whether a module is Python's own, was installed, or holds the shell's names."""
     file = vars(module).get("__file__")
-    return (
-        not isinstance(file, str)
-        or file.startswith((sys.prefix, sys.base_prefix))
-        or "-packages" in file
-        or name.partition(".")[0] in NOBODYS
-    )
+    return not isinstance(file, str) or is_installed(file) or name.partition(".")[0] in NOBODYS
+
+
+def is_installed(file: str) -> bool:
+    """Whether a file is Python's own, or of an installed library."""
+    return file.startswith((sys.prefix, sys.base_prefix)) or "-packages" in file
 
 
 def _all_of(module_name: str, module: ModuleType) -> Iterator[Holder]:

@@ -92,6 +92,8 @@ def test_outputs_are_names(commands: Commands) -> None:
     """A result that only the shell keeps is said by its number."""
     kept = block(6)
     assert [("Out[3]", 6.0)] == commands.run(6, _oh={3: kept}, _=kept)
+    held = block(9)
+    assert [("held", 9.0)] == commands.run(9, _oh={3: kept, 4: held}, _=held, __=kept, held=held)
 
 
 def test_no_time(commands: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
