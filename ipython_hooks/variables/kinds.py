@@ -28,8 +28,9 @@ def describe(value: object, size_bytes: int) -> str:
 
 def _shape(value: Any) -> str:
     shape = getattr(value, "shape", None)
-    lengths = (len(value),) if shape is None else shape
-    text = " x ".join(f"{length:,}" for length in lengths) or "with one value"
+    if shape is None:
+        return f"of {len(value):,}"
+    text = " x ".join(f"{length:,}" for length in shape) or "of one value"
     dtype = getattr(value, "dtype", None)
     return text if dtype is None else f"{text} of {printable(str(dtype))[:LONGEST_WORD]}"
 

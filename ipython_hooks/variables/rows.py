@@ -25,7 +25,7 @@ MOST_UNSEEN = 5
 LIKELY_LARGE_BYTES = 2**30
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Row:
     """Names that hold the same memory, or one name."""
 
@@ -44,7 +44,7 @@ class Row:
         """Take in the names of another row, which hold some of the same."""
         self.names += other.names
         self.values += other.values
-        self.pieces = {**other.pieces, **self.pieces}
+        self.pieces.update(other.pieces)
         self.is_estimate |= other.is_estimate
         self.is_partial |= other.is_partial
 
@@ -94,6 +94,8 @@ def _take(look: Look, walk: Walk, holders: Iterable[Holder], *, least_bytes: int
         held = known.get(id(value))
         if held is None:
             if walk.is_over:
+                if least_bytes:  # there are too many of them to be named
+                    return
                 look.unseen.append(name)
                 continue
             held = known[id(value)] = walk.held_by(value)
@@ -112,8 +114,9 @@ def _place(look: Look, places: dict[Hashable, Row], name: str, value: object, he
     for other in others:
         row.take(other)
         look.rows.remove(other)
+        places.update(dict.fromkeys(other.pieces.keys() & places.keys(), row))
     row.take(Row([name], [value], held.pieces, held.is_estimate, held.is_partial))
-    places.update(dict.fromkeys((key for key in row.pieces if row.pieces[key] >= SHARED_BYTES), row))
+    places.update(dict.fromkeys(large, row))
 
 
 def table(look: Look, *, top: int, total_bytes: int | None, width: int) -> list[str]:

@@ -25,9 +25,9 @@ OBJECTS_OF_A_VALUE = 5_000
 """So many objects are looked at for one value, so that there is time left for the others."""
 BETWEEN_CLOCKS = 16
 POINTER_BYTES = 8
-GC_HEAD_BYTES = 16
-HAS_GC = 1 << 14
-"""CPython's Py_TPFLAGS_HAVE_GC."""
+HEAD_BYTES = 16
+HAS_GC, MANAGED_WEAKREFS, MANAGED_DICT = 1 << 14, 1 << 3, 1 << 4
+"""CPython's flags of types (Py_TPFLAGS_...): what stands before an object, and beside it."""
 ALIGNED_BYTES = 16
 NOTHING = (type, ModuleType, CodeType, FrameType, property)
 """What is a program's own, or leads to all of it."""
@@ -169,7 +169,8 @@ def own_bytes(value: object) -> int:
     """Return what an object itself takes; no `__sizeof__` that is written in Python is asked."""
     kind = type(value)
     asked = kind.__sizeof__ if not isinstance(kind.__sizeof__, FunctionType) else object.__sizeof__
-    size_bytes = asked(value) + (GC_HEAD_BYTES if kind.__flags__ & HAS_GC else 0)
+    heads = bool(kind.__flags__ & HAS_GC) + bool(kind.__flags__ & (MANAGED_DICT | MANAGED_WEAKREFS))
+    size_bytes = asked(value) + HEAD_BYTES * heads
     return -(-size_bytes // ALIGNED_BYTES) * ALIGNED_BYTES
 
 
@@ -214,5 +215,8 @@ def _look_at_traceback(value: TracebackType, held: Held, left: list[Any]) -> Non
 def _look_at_object(value: object, held: Held, left: list[Any]) -> None:
     """Look at any other object, and what it refers to: the collector of garbage knows."""
     others = gc.get_referents(value)
-    held.pieces[id(value)] = own_bytes(value) + POINTER_BYTES * len(others)
+    size_bytes = own_bytes(value)
+    if type(value).__flags__ & MANAGED_DICT:  # a table with a head; what is left is the type
+        size_bytes += HEAD_BYTES + POINTER_BYTES * (len(others) - 1)
+    held.pieces[id(value)] = size_bytes
     left.extend(others)

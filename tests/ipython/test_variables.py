@@ -91,13 +91,13 @@ def rows_of(**names: object) -> dict[str, tuple[float, str]]:
 @pytest.mark.needs_kernel_peaks
 @pytest.mark.needs_malloc_trim
 def test_containers_are_reckoned_right() -> None:
-    """What containers of many small objects hold is within a fifth of what the kernel counted."""
+    """What containers of many small objects hold is about what the kernel counted."""
     command = [sys.executable, "-c", MADE_AND_MEASURED]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     found = map(json.loads, done.stdout.splitlines())
     ratios = {name: reckoned / made for name, made, reckoned in found}
     assert 11 == len(ratios)
-    assert {} == {name: ratio for name, ratio in ratios.items() if not 0.8 <= ratio <= 1.2}
+    assert {} == {name: ratio for name, ratio in ratios.items() if not 0.88 <= ratio <= 1.1}
 
 
 @pytest.mark.needs_numpy
