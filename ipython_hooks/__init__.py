@@ -23,6 +23,7 @@ def load_ipython_extension(ipython: InteractiveShell) -> None:
     magics = ImuMagics(ipython)
     ipython.register_magics(magics)
     magics.session.start()
+    magics.session.cell_lines.start()
     if running_under_callgrind():
         commands.run(magics.session, "perf")
     if magics.perf:

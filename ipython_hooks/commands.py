@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from ipython_hooks.arguments import (
     whole_number,
 )
 from ipython_hooks.limit import parse_bytes
+from ipython_hooks.lines.functions import follow
 from ipython_hooks.options import STYLES
 from ipython_hooks.records import largest
 from ipython_hooks.repeat import Repeated, repeat
@@ -30,7 +32,7 @@ from pytest_imu.core.units import format_bytes
 if TYPE_CHECKING:
     from ipython_hooks.session import Session
 
-TOP_DEFAULT = 5
+TOP_DEFAULT, VARS_DEFAULT = 5, 10
 
 
 def run(session: Session, line: str) -> Any:
@@ -131,6 +133,13 @@ def _last(session: Session) -> None:
     )
 
 
+def _why(session: Session) -> None:
+    from ipython_hooks.why import explain
+
+    commands = [one for one in session.watcher.history if not one.command.lstrip().startswith("%imu")]
+    session.say(explain(commands[-1], session) if commands else [wording.NOTHING_MEASURED])
+
+
 def _history(session: Session) -> None:
     _print_table(session, session.watcher.history)
 
@@ -145,6 +154,18 @@ def _top(session: Session, rest: str) -> None:
 
 def _print_table(session: Session, records: Sequence[Any]) -> None:
     print(wording.history_table(records, session.options))  # noqa: T201 - the answer to the person at the prompt
+
+
+def _vars(session: Session, rest: str) -> None:
+    from ipython_hooks.variables import rows
+
+    with naming("%imu vars"):
+        count = whole_number(rest) if rest else VARS_DEFAULT
+    with session.meter() as now:
+        pass
+    width = shutil.get_terminal_size().columns
+    look = rows.look_at(session.shell)
+    print("\n".join(rows.table(look, top=count, total_bytes=now.after_bytes, width=width)))  # noqa: T201 - as above
 
 
 def _save(session: Session, rest: str) -> None:
@@ -187,7 +208,10 @@ def _run(session: Session, rest: str) -> Repeated:
 
 
 def measure_cell(session: Session, line: str, cell: str) -> Repeated | None:
-    """Carry out `%%imu [-r N] [-q] [-j FILE]`."""
+    """Carry out `%%imu [-r N] [-q] [-j FILE]`, or `%%imu lines`."""
+    if line.split()[:1] == ["lines"]:
+        session.cell_lines.begin(line, cell)
+        return None
     options = cell_options(line)
     measured = _measured(session, cell, runs=options.r)
     if options.j is not None:
@@ -219,6 +243,7 @@ ALONE: dict[str, Callable[[Session], None]] = {
     "off": _off,
     "status": _status,
     "last": _last,
+    "why": _why,
     "history": _history,
 }
 WITH_WORDS: dict[str, Callable[[Session, str], Any]] = {
@@ -228,6 +253,8 @@ WITH_WORDS: dict[str, Callable[[Session, str], Any]] = {
     "top": _top,
     "save": _save,
     "plot": _plot,
+    "vars": _vars,
     "run": _run,
+    "lines": follow,
     "limit": _limit,
 }

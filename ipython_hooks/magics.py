@@ -57,8 +57,10 @@ class ImuMagics(Magics):
 
         What was measured:
             %imu last                show the last command again
+            %imu why                 explain the last command, and say how to see its lines
             %imu history             show a table of all commands; `imu_history` has them as data
             %imu top [N]             show the commands with the largest peaks, and those that kept most
+            %imu vars [N]            show which names hold memory now, by the buffers that really own it
             %imu save FILE           write all of it as JSON, in the format of `pytest --imu-json`
             %imu plot [FILE]         plot the session (needs matplotlib)
 
@@ -68,6 +70,10 @@ class ImuMagics(Magics):
                                      run it N times and show the median and the range; -q shows nothing,
                                      -j writes JSON. `m = %imu run ...` keeps the result, also found in
                                      `imu_last`.
+            %%imu lines              run a cell as usual, and show what each of its statements used
+            %imu lines -f FUNC [-f FUNC] STATEMENT
+                                     run it and show what each line of these functions used; for a cell
+                                     that awaits: %%imu lines -f FUNC
 
         A limit:
             %imu limit 8GiB | off    raise MemoryError where an allocation would exceed it

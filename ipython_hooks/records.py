@@ -16,6 +16,8 @@ from pytest_imu.core.units import (
     printable,
 )
 
+NAME_WIDTH = 30
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class CommandRecord:
@@ -29,6 +31,8 @@ class CommandRecord:
     raised: bool
     notes: tuple[str, ...] = ()
     """What makes the numbers mislead."""
+    grown: tuple[tuple[str, int], ...] = ()
+    """The names that hold what was used, and how many bytes of it."""
 
     @property
     def above_current_bytes(self) -> int | None:
@@ -53,6 +57,7 @@ class CommandRecord:
             "source": measurement.source,
             "raised": self.raised,
             "notes": "; ".join(self.notes),
+            "names": ", ".join(name for name, _ in self.grown),
             **{reading.event: reading.value for reading in measurement.counters},
         }
 
@@ -73,10 +78,19 @@ def report_line(record: CommandRecord, *, decimals: int, command_width: int) -> 
     sampled = " (sampled, a lower bound)" if measurement.source == "sampled" else ""
     return (
         f"{command} used {format_mib(measurement.delta_bytes, decimals=decimals)} MiB RAM "
-        f"in {format_seconds(measurement.duration_ns)}, "
+        f"{names_text(record, decimals=decimals)}in {format_seconds(measurement.duration_ns)}, "
         f"peaked {above} MiB above current{sampled}, "
         f"total RAM usage {format_mib(measurement.after_bytes, decimals=decimals)} MiB{notes}"
     )
+
+
+def names_text(record: CommandRecord, *, decimals: int) -> str:
+    """Return the names that hold what was used, in brackets; nothing where none are known."""
+    names = ", ".join(
+        f"{cut_middle(printable(name), NAME_WIDTH)} {format_mib(size_bytes, decimals=decimals)}"
+        for name, size_bytes in record.grown
+    )
+    return f"({names}) " if names else ""
 
 
 def command_text(command: str, width: int) -> str:

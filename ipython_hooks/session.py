@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from ipython_hooks import notes, wording
 from ipython_hooks.limit import MemoryLimit
+from ipython_hooks.lines.cell import LinesOfCells
 from ipython_hooks.options import Options
 from ipython_hooks.records import CommandRecord
+from ipython_hooks.variables.grown import GrowingNames
 from ipython_hooks.watcher import CellResult, CellWatcher
 from pytest_imu.core.counters.source import EVENT_EXPECTED, UNKNOWN_EVENT, CounterSource
 from pytest_imu.core.invalid import InvalidValueError
@@ -29,10 +31,16 @@ class Session:
     def __init__(self, shell: Any, options: Options) -> None:  # Any: shells have no common type
         self.shell = shell
         self.options = options
+        self._names = GrowingNames(shell)
         self.watcher = CellWatcher(
-            meter=self._watching_meter, note=self._note, emit=self._report, complain=self._complain
+            meter=self._watching_meter,
+            note=self._note,
+            emit=self._report,
+            complain=self._complain,
+            grown=self._names.after_command,
         )
         self.counters: CounterSource | None = None
+        self.cell_lines = LinesOfCells(self)
         self.limit = MemoryLimit()
         self.live: Live | None = None
         self.watching = False
@@ -47,6 +55,7 @@ class Session:
         """Begin to report after each command."""
         if not self.watching:
             self.watching = True
+            self._names.look()
             self.shell.events.register("pre_run_cell", self.watcher.before)
             self.shell.events.register("post_run_cell", self.watcher.after)
             self._put(HISTORY_NAME, self._rows, instead_of=self._rows)
@@ -64,6 +73,7 @@ class Session:
     def close(self) -> None:
         """End everything that was started, and take back what was put into the namespace."""
         self.stop()
+        self.cell_lines.stop()
         self.show_live(on=False)
         self.count(())
         self.limit.lift()
@@ -121,10 +131,15 @@ class Session:
         self._put(LAST_NAME, value, instead_of=self._last)
         self._last = value
 
+    @property
+    def shows_html(self) -> bool:
+        """Whether what is said is HTML."""
+        style = self.options.style
+        return style == "html" or (style == "auto" and self.in_kernel)
+
     def say(self, lines: list[str]) -> None:
         """Show lines of text, quietly where the front end can."""
-        style = self.options.style
-        if style == "html" or (style == "auto" and self.in_kernel):
+        if self.shows_html:
             from IPython.display import display
 
             plain = {"text/plain": "\n".join(lines), "text/html": wording.quiet_html(lines)}

@@ -39,11 +39,13 @@ class CellWatcher:
         note: Callable[[CommandRecord, CellResult | None], tuple[str, ...]],
         emit: Callable[[CommandRecord], None],
         complain: Callable[[str], None],
+        grown: Callable[[int | None], tuple[tuple[str, int], ...]] = lambda _: (),
     ) -> None:
         self._new_meter = meter
         self._note = note
         self._emit = emit
         self._complain = complain
+        self._grown = grown
         self._running: list[CellInfo] = []
         self._meter: Meter | None = None
         self.history: list[CommandRecord] = []
@@ -112,6 +114,8 @@ class CellWatcher:
             raised=result is None or not result.success,
         )
         record = dataclasses.replace(record, notes=self._note(record, result))
+        with contextlib.suppress(Exception):  # the line is true without names
+            record = dataclasses.replace(record, grown=self._grown(record.measurement.delta_bytes))
         self.history.append(record)
         self._emit(record)
 

@@ -145,6 +145,8 @@ def test_imports_make_no_circle(imports: Mapping[str, set[str]]) -> None:
         ("pytest_imu.recording", ("pytest_imu.workers", "pytest_imu.report", "pytest_imu.why")),
         *((f"pytest_imu.{room}", ("pytest_imu.plugin",)) for room in ("core", "recording", "report")),
         ("pytest_imu", ("ipython_hooks",)),
+        ("ipython_hooks", ("pytest", *(f"pytest_imu.{room}" for room in ("recording", "report")))),
+        ("ipython_hooks", ("pytest_imu.isolation", "pytest_imu.why.explain", "pytest_imu.why.phases")),
     ],
 )
 def test_arrows_point_one_way(

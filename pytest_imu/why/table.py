@@ -90,7 +90,7 @@ def held_lines(profile: LineProfile, root: PurePath, *, top: int, width: int) ->
 
 def shared_lines(costs: Iterable[LineCost]) -> list[str]:
     """Return what has to be known of numbers that lines share with their neighbours."""
-    if any(_is_shared(cost) for cost in costs):
+    if any(is_shared(cost) for cost in costs):
         return [SHARED]
     return []
 
@@ -99,7 +99,7 @@ def _columns(profile: LineProfile, *names: str) -> Columns:
     sampled = "" if profile.is_exact else "~"
     known: Columns = {
         "hits": _hits,
-        "kept": lambda cost: ("*" if _is_shared(cost) else "") + format_mib(cost.kept_bytes),
+        "kept": lambda cost: ("*" if is_shared(cost) else "") + format_mib(cost.kept_bytes),
         "largest": lambda cost: format_mib(cost.most_kept_bytes),
         "peak": lambda cost: sampled + format_mib(cost.peak_bytes),
         "total": lambda cost: format_mib(cost.total_bytes),
@@ -126,7 +126,8 @@ def _table(
     return lines
 
 
-def _is_shared(cost: LineCost) -> bool:
+def is_shared(cost: LineCost) -> bool:
+    """Whether how much of what it kept is its own is not known."""
     return cost.shared_bytes >= WORTH_BYTES
 
 

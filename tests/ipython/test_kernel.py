@@ -19,7 +19,7 @@ from jupyter_client.manager import KernelManager
 EXAMPLE = Path(__file__).parents[2] / "examples" / "memory_in_a_notebook.ipynb"
 TIMEOUT_S = 120
 REPORT = re.compile(
-    r"'(?P<command>.*)' used (?P<used>\S+) MiB RAM in \d+\.\d\ds, "
+    r"'(?P<command>.*)' used (?P<used>\S+) MiB RAM (?:\(.*\) )?in \d+\.\d\ds, "
     r"peaked (?P<above>\S+) MiB above current, total RAM usage (?P<total>\d+\.\d) MiB(?P<notes>.*)"
 )
 EXECUTE = """
@@ -266,6 +266,30 @@ def test_interrupted_cell_is_reported(notebook: Notebook) -> None:
     assert ["; the command raised"] == [report["notes"] for report in reports(messages)]
     assert {"text/plain": "", "text/html": ""} in displays(messages)
     assert [""] == [report["notes"] for report in reports(notebook.run("pass"))]
+
+
+@pytest.mark.needs_kernel_peaks
+def test_lines_of_a_cell(notebook: Notebook) -> None:
+    """A cell's statements are shown as a table with bars; it awaits, shows its value, and may fail."""
+    messages = notebook.run(
+        "%%imu lines\nimport asyncio\nheld = await asyncio.sleep(0.01, bytearray(64 * 2**20))\nlen(held)"
+    )
+    [table] = [data for data in displays(messages) if "linear-gradient" in data.get("text/html", "")]
+    row = re.search(r"^ *(\S+) +(\S+) +\d\.\d\ds  3  held = await ", table["text/plain"], re.MULTILINE)
+    assert row is not None
+    assert [64, 64] == pytest.approx([float(number) for number in row.groups()], abs=0.5)
+    [value] = [one["data"]["text/plain"] for one in messages if one["kind"] == "execute_result"]
+    assert str(64 * 2**20) == value
+    messages = notebook.run("%%imu lines\ndef divide():\n    return 1 / 0\ndivide()")
+    [error] = [one for one in messages if one["kind"] == "error"]
+    traceback = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error["traceback"]))
+    assert "ZeroDivisionError" == error["ename"]
+    assert ["4", "3"] == re.findall(r"^-+> (\d)", traceback, re.MULTILINE)
+    messages = notebook.run("%imu lines -f divide divide()")
+    [error] = [one for one in messages if one["kind"] == "error"]
+    traceback = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error["traceback"]))
+    assert ["1", "3"] == re.findall(r"^-+> (\d)", traceback, re.MULTILINE)
+    assert ".py" not in traceback
 
 
 @pytest.mark.needs_perf

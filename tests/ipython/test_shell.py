@@ -7,8 +7,7 @@ import os
 import re
 import subprocess
 import sys
-import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,75 +17,14 @@ from pytest_imu.core.memory.platforms import high_water_batch_bytes
 
 pytest.importorskip("IPython", reason="needs_ipython: pip install 'pytest-imu[ipython]'")
 
-DRIVER = r"""
-import contextlib, io, json, os, re, signal, subprocess, sys, threading
-from IPython.core.interactiveshell import InteractiveShell
-from traitlets.config import Config
-
-config = Config(json.loads(sys.argv[1]))
-config.InteractiveShell.colors = "nocolor"
-config.HistoryManager.enabled = False
-shell = InteractiveShell.instance(config=config)
-seen = {}
-
-def run(source, *, store_history=True, **arguments):
-    '''Run a command; return what it printed, without blank lines.'''
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        shell.run_cell(source, store_history=store_history, **arguments)
-    text = re.sub(r"\x1b\[[0-9;]*m", "", out.getvalue() + err.getvalue())
-    return [line for line in text.splitlines() if line.strip()]
-
-def report(source, **arguments):
-    '''Run a command and return the last line that it printed.'''
-    return (run(source, **arguments) or [""])[-1]
-
-def error(source):
-    '''Run a command and return its error; the report that follows it is left out.'''
-    lines = run(source)
-    return [line for line in lines if not line.startswith("'")]
-
-load = run("%load_ext ipython_hooks")
-"""
-
 LINE = re.compile(
-    r"(?P<command>'.*') used (?P<used>-?[\d.]+) MiB RAM in (?P<time>[\d.]+)s, "
+    r"(?P<command>'.*') used (?P<used>-?[\d.]+) MiB RAM (?:\(.*\) )?in (?P<time>[\d.]+)s, "
     r"peaked (?P<peaked>[\d.]+) MiB above current, total RAM usage (?P<total>[\d.]+) MiB(?P<notes>.*)"
 )
 
 """Before, nothing tells how many were born and waited for inside a command."""
 
 Shell = Callable[..., Any]
-
-
-@pytest.fixture
-def shell(tmp_path: Path) -> Shell:
-    """Return a function that runs a script in a fresh shell with the extension loaded.
-
-    Warnings are errors there; the script fills `seen`, which is returned.
-    """
-
-    def run(script: str, config: Mapping[str, Any] | None = None) -> Any:
-        program = (
-            DRIVER + textwrap.dedent(script) + "\nprint(json.dumps(seen), flush=True)\nos._exit(0)\n"
-        )
-        command = [sys.executable, "-W", "error", "-c", program, json.dumps(config or {})]
-        environment = {**os.environ, "IPYTHONDIR": str(tmp_path / "ipython"), "MPLBACKEND": "agg"}
-        environment["OPENBLAS_NUM_THREADS"] = "1"
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-            cwd=tmp_path,
-            env=environment,
-        )
-        assert (0, "") == (done.returncode, done.stderr), done.stdout
-        assert "Error in callback" not in done.stdout
-        return json.loads(done.stdout.splitlines()[-1])
-
-    return run
 
 
 def parts(line: str) -> dict[str, str]:
@@ -161,7 +99,7 @@ def test_every_kind_of_command(shell: Shell, tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text("from_script = 3\n", encoding="utf-8")
     seen = shell(r"""
         def of(source, **arguments):
-            lines = [line for line in run(source, **arguments) if " MiB RAM in " in line]
+            lines = [line for line in run(source, **arguments) if " MiB RAM " in line]
             seen[source] = lines
         of("import asyncio; await asyncio.sleep(0); awaited = 1")
         of("1/0")
@@ -537,8 +475,8 @@ def test_wrong_words_say_what_was_expected(shell: Shell) -> None:
     ]
     seen = shell(f"for command in {commands!r}: seen[command] = error(command)")
     assert {
-        "%imu nonsense": "invalid value 'nonsense' for %imu: expected on, off, status, last, history, "
-        "perf, live, style, top, save, plot, run, limit (%imu? explains them)",
+        "%imu nonsense": "invalid value 'nonsense' for %imu: expected on, off, status, last, why, "
+        "history, perf, live, style, top, save, plot, vars, run, lines, limit (%imu? explains them)",
         "%imu on now": "invalid value 'now' for %imu on: expected nothing",
         "%imu off now": "invalid value 'now' for %imu off: expected nothing",
         "%imu status x": "invalid value 'x' for %imu status: expected nothing",
@@ -660,7 +598,7 @@ def test_history_is_data(shell: Shell) -> None:
     """)
     assert [
         *("number", "command", "used_mib", "peak_mib", "above_current_mib", "total_mib", "seconds"),
-        *("source", "raised", "notes"),
+        *("source", "raised", "notes", "names"),
     ] == seen["columns"]
     assert ["a = bytearray(32 * 2**20)", "1/0", "import pandas"] == seen["command"]
     assert [False, True, False] == seen["raised"]

@@ -162,7 +162,8 @@ def test_report_after_a_command(terminal: Terminal) -> None:
     """What a command used stands in one line under it, and what it peaked above that."""
     terminal.run("kept = b'x' * (64 * 2**20); len(kept + b'y')")
     report = re.search(
-        r"'kept = b'x' \* \(64 \* 2\*\*20\); len\(kept \+ b'y'\)' used (\S+) MiB RAM in \d\.\d\ds, "
+        r"'kept = b'x' \* \(64 \* 2\*\*20\); len\(kept \+ b'y'\)' used (\S+) MiB RAM "
+        r"\(kept 64\.\d\) in \d\.\d\ds, "
         r"peaked (\S+) MiB above current, total RAM usage \d+\.\d MiB",
         terminal.text(),
     )

@@ -270,6 +270,7 @@ def test_record_is_a_row() -> None:
         "source": "kernel",
         "raised": True,
         "notes": "one; two",
+        "names": "",
         "cache-misses": 6655,
     } == record(counted, raised=True, notes=("one", "two")).to_dict()
 
@@ -326,3 +327,10 @@ def test_repeated_html_has_the_same_rows() -> None:
     page = repeated(3)._repr_html_()
     assert page.startswith("<table><tr><th style='text-align:left'>runs</th><td>1</td></tr>")
     assert 4 == page.count("<tr>")
+
+
+def test_names_stand_behind_what_was_used() -> None:
+    """The names that hold it are in brackets; long ones are cut, and what cannot be shown is escaped."""
+    grown = (("a", 40_000_000), ("b\x1b" + "c" * 40, 30_000_000))
+    text = line(dataclasses.replace(record(), grown=grown))
+    assert " used 76.3 MiB RAM (a 38.1, b\\x1bcccccccc...cccccccccccccc 28.6) in 0.32s, peaked " in text

@@ -1,0 +1,1 @@
+"""Which names hold memory, by the buffers that really own it; bounded in time, always."""
