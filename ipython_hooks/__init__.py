@@ -32,6 +32,8 @@ def load_ipython_extension(ipython: InteractiveShell) -> None:
             magics.session.say([f"c.ImuMagics.perf: {error}"])
     if magics.live:
         magics.session.show_live(on=True)
+    if magics.session.style == "off":
+        return
     magics.session.say(["reporting after each command; %imu off stops it, %imu? explains the rest"])
 
 

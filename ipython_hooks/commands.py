@@ -127,12 +127,25 @@ def _style(session: Session, rest: str) -> None:
 def _last(session: Session) -> None:
     history = session.watcher.history
     session.say(
-        wording.report_lines(history[-1], session.options) if history else [wording.NOTHING_MEASURED]
+        wording.last_lines(history[-1], session.options) if history else [wording.NOTHING_MEASURED]
     )
 
 
-def _history(session: Session) -> None:
-    _print_table(session, session.watcher.history)
+def _history(session: Session, rest: str) -> None:
+    history = session.watcher.history
+    with naming("%imu history"):
+        count = whole_number(rest) if rest else len(history)
+    _print_table(session, history[max(0, len(history) - count) :])
+
+
+def _free(session: Session) -> None:
+    from ipython_hooks.free import free
+
+    session.say(free(session))
+
+
+def _help(session: Session) -> None:
+    print(inspect.getdoc(session.shell.find_line_magic("imu")))  # noqa: T201 - the answer to the person
 
 
 def _top(session: Session, rest: str) -> None:
@@ -211,6 +224,7 @@ def _measured(session: Session, source: str, *, runs: int) -> Repeated:
         meter=session.meter,
     )
     session.keep_last(measured)
+    session.watcher.total_bytes = measured.measurements[-1].after_bytes  # told, and not to be told again
     return measured
 
 
@@ -218,13 +232,15 @@ ALONE: dict[str, Callable[[Session], None]] = {
     "on": _on,
     "off": _off,
     "status": _status,
+    "help": _help,
     "last": _last,
-    "history": _history,
+    "free": _free,
 }
 WITH_WORDS: dict[str, Callable[[Session, str], Any]] = {
     "perf": _perf,
     "live": _live,
     "style": _style,
+    "history": _history,
     "top": _top,
     "save": _save,
     "plot": _plot,

@@ -24,7 +24,13 @@ class ImuMagics(Magics):
     style = Enum(
         STYLES,
         default_value="auto",
-        help="How to report: as text, as HTML, or whichever fits the front end.",
+        help="How to report: the ancestor's line, a short one, none, or what fits the front end.",
+    ).tag(config=True)
+    min_mib: float | None = Float(  # type: ignore[assignment]  # it may be None too
+        default_value=None,
+        allow_none=True,
+        min=0.0,
+        help="Commands under so many MiB leave no line; None is 1 in notebooks and 0 elsewhere.",
     ).tag(config=True)
     perf = Unicode("", help="Events to count, separated by commas.").tag(config=True)
     counters = Enum(
@@ -51,13 +57,15 @@ class ImuMagics(Magics):
         After every command:
             %imu on | off            start or stop reporting after each command
             %imu status              show what is measured, and how
+            %imu help                show this
             %imu perf [EVENTS|off]   count events (default: cache-misses); --raw shows all samples
             %imu live on|off         show memory in the prompt's toolbar and during long commands
-            %imu style auto|html|text
+            %imu style auto|ancestor|short|off
+            %imu free                let go of tracebacks, Out, _ and garbage, and say what each won
 
         What was measured:
             %imu last                show the last command again
-            %imu history             show a table of all commands; `imu_history` has them as data
+            %imu history [N]         show a table of all, or of the last N; `imu_history` is the data
             %imu top [N]             show the commands with the largest peaks, and those that kept most
             %imu save FILE           write all of it as JSON, in the format of `pytest --imu-json`
             %imu plot [FILE]         plot the session (needs matplotlib)

@@ -202,13 +202,16 @@ def test_every_kind_of_command(shell: Shell, tmp_path: Path) -> None:
         "%load_ext autoreload\n%autoreload 2": "",
         "reloaded = 1": "",
         "1+1;": "",
-        "!true": "; had child processes, not counted",
+        "!true": "; had child processes that have ended, not counted",
         "raise SystemExit": raised,
         "unhistorical = 5": "",
     } == {source: "|".join(parts(line)["notes"] for line in lines) for source, lines in seen.items()}
     assert [1] * len(seen) == [len(lines) for lines in seen.values()]
     for source, (line,) in seen.items():
-        assert parts(line)["command"] == "'" + source.strip().replace("\n", "\\n") + "'"
+        assert (
+            parts(line)["command"]
+            == "'" + source.strip().replace("\n ", "\n").replace("\n", " ⏎ ") + "'"
+        )
 
 
 def test_silent_kinds_of_command(shell: Shell) -> None:
@@ -245,48 +248,119 @@ def test_background_thread(shell: Shell) -> None:
 
 @pytest.mark.needs_proc
 def test_notes(shell: Shell) -> None:
-    """Kept results, raised errors, live children and reused memory are noted, and only then."""
+    """Raised errors, children and reused memory are noted, and only then."""
     seen = shell("""
         def notes(name, source, **arguments):
             seen[name] = report(source, **arguments).partition(" MiB above")[2].split("; ")[1:]
         run("1")  # In [2]
         notes("kept", "memoryview(bytearray(10**7))")
-        notes("kept again", "_")
-        notes("small", "len(bytearray(10**7))")
-        notes("quiet", "memoryview(bytearray(10**7));")
         notes("assigned", "c = bytearray(10**7)")
-        notes("small value", "d = bytearray(10**7); 1")
         notes("raised", "e = bytearray(10**7); 1/0")
         run("import subprocess, sys")
         popen = "subprocess.Popen([sys.executable, '-c', 'input()'], stdin=subprocess.PIPE)"
         notes("child", f"p = {popen}")
         notes("children", f"q = {popen}")
+        notes("living", "pass")
         notes("ended", "p.communicate(b'x'); q.communicate(b'x');")
         notes("no child", "pass")
         run("objects = [object() for _ in range(1_000_000)]")
         run("kept = objects[::100]; del objects")
-        notes("reused", "objects = [object() for _ in range(1_000_000)]")
         notes("not reused", "pass")
+        notes("imported before", "import os, sys")
+        notes("reused", "objects = [object() for _ in range(1_000_000)]")
+        notes("reused no more", "pass")
     """)
-    reused = seen.pop("reused")
+    reused, child, children = (seen.pop(name) for name in ("reused", "child", "children"))
     assert {
-        "kept": ["the result is kept alive by Out[3]"],
-        "kept again": [],
-        "small": [],
-        "quiet": [],
+        "kept": [],
         "assigned": [],
-        "small value": [],
         "raised": ["the command raised"],
-        "child": ["had child processes, not counted"],
-        "children": ["had child processes, not counted"],
-        "ended": ["had child processes, not counted"],
+        "living": [],
+        "ended": [],
         "no child": [],
         "not reused": [],
+        "imported before": [],
+        "reused no more": [],
     } == seen
+    for notes, who in ((child, "a child process holds"), (children, "2 child processes hold")):
+        assert 1 == len(notes)
+        assert re.fullmatch(rf"{who} \d+\.\d MiB, not counted", notes[0])
     assert 1 == len(reused)
     match = re.fullmatch(r"reused up to (\d+\.\d) MiB that Python had kept", reused[0])
     assert match is not None
     assert 15 <= float(match[1]) <= 25  # 990,000 objects of 16 bytes, and what was free before
+
+
+@pytest.mark.needs_numpy
+@pytest.mark.needs_kernel_peaks
+def test_traceback_keeps_and_free_lets_go(shell: Shell) -> None:
+    """A command that raised says what its traceback keeps; `%imu free` lets go of that, of what `Out`
+    and `_` hold and of garbage, each in a line of its own, and what the person has named stays.
+    """
+    seen = shell("""
+        run("import numpy as np; kept = np.ones(2**20)")
+        run("def fails():\\n    mine = np.ones(2**23)\\n    view = mine[:2]\\n    raise ValueError")
+        run("fails()")
+        seen["raised"] = report("fails()")
+        seen["own"] = report("x = kept; 1/0")
+        run("import gc; gc.collect()")  # of the errors before
+        run("fails()")
+        run("np.ones(2**22)")
+        run("_ + 1")
+        run("circle = [np.ones(2**21)]; circle.append(circle); del circle")
+        seen["free"] = run("%imu free")
+        seen["again"] = run("%imu free")
+        seen["kept"] = shell.user_ns["kept"].size
+        seen["next"] = report("pass")
+    """)
+    raised = "; the command raised"
+    assert (
+        f"{raised}, and its traceback keeps 64.0 MiB; %imu free lets go of it"
+        == (parts(seen["raised"])["notes"])
+    )
+    assert raised == parts(seen["own"])["notes"]
+    *lines, total = seen["free"]
+    sizes = {line.partition(" MiB  ")[2]: float(line.split()[0]) for line in lines}
+    assert {
+        "freed before, and not given back": 0,
+        "garbage": 16,
+        "tracebacks": 64,
+        "Out, _ and the like": 64,
+    } == pytest.approx(sizes, abs=1)
+    assert re.fullmatch(r"total RAM usage \d+\.\d MiB", total)
+    assert [0, 0, 0, 0] == pytest.approx([float(line.split()[0]) for line in seen["again"][:-1]], abs=1)
+    assert 2**20 == seen["kept"]
+    assert "" == parts(seen["next"])["notes"]
+
+
+@pytest.mark.needs_kernel_peaks
+def test_what_comes_between_commands(shell: Shell) -> None:
+    """What a thread takes between two commands stands behind the total of the next one; then what was
+    used adds up. What `%imu run` has shown already is not shown again.
+    """
+    seen = shell("""
+        run("import threading; go, done = threading.Event(), threading.Event(); grown = []")
+        run("def grow():\\n    go.wait(); grown.append(bytearray(32 * 2**20)); done.set()")
+        run("threading.Thread(target=grow, daemon=True).start()")
+        seen["before"] = report("pass")
+        shell.user_ns["go"].set()
+        shell.user_ns["done"].wait()
+        seen["after"] = [report("x = bytearray(16 * 2**20)"), report("pass")]
+        seen["rows"] = [
+            (row["since_last_mib"], row["used_mib"], row["total_mib"])
+            for row in shell.user_ns["imu_history"]
+        ]
+        run("%imu run y = bytearray(16 * 2**20)")
+        seen["own"] = report("pass")
+    """)
+    quiet = (seen["before"], seen["after"][1], seen["own"])
+    assert ["", "", ""] == [parts(line)["notes"] for line in quiet]
+    assert re.fullmatch(r" \(\+32\.\d since the last command\)", parts(seen["after"][0])["notes"])
+    (since, _, total), *rows = seen["rows"]
+    assert None is since
+    for since, used, after in rows:
+        assert after == total + since + used
+        total = after
 
 
 def test_broken_reader(shell: Shell) -> None:
@@ -312,7 +386,7 @@ def test_broken_reader(shell: Shell) -> None:
         assert re.fullmatch(expected + "OSError: no /proc today", seen[key][0])
     assert "peaks: n/a (OSError: no /proc today)" == seen["status"]
     assert ["n/a", "n/a"] == seen["history"].split()[1:3]
-    assert "4 commands saved to x.json" == seen["save"]
+    assert "2 commands saved to x.json" == seen["save"]
     assert "none (OSError: no /proc today)" == seen["source"]
 
 
@@ -371,7 +445,7 @@ def test_on_off_status(shell: Shell) -> None:
         assert [stopped, [], "reporting: off"] == seen[off]
         started = "reporting after each command; %imu off stops it"
         assert [[started], 1, started] == seen[on]
-    assert ["a = 1", "%imu status", "%imu"] == seen["history"]
+    assert ["a = 1"] * 3 == seen["history"]
 
 
 def test_switched_off_and_on_inside_a_command(shell: Shell) -> None:
@@ -428,7 +502,7 @@ def test_perf(shell: Shell, counters: str, source: str) -> None:
     """.replace("COUNTERS", counters)
     )
     say = f"in each command with {source}; %imu perf off stops it"
-    assert [f"counting page-faults {say}"] == seen["start"][:-1]
+    assert [f"counting page-faults {say}"] == seen["start"]
     assert [f"counting page-faults {say}"] == seen["raw alone"][:1] == seen["on"][:1]
     report, counted = seen["counted"]
     assert ("'touch(5000)'", "") == command_and_notes(report)
@@ -438,16 +512,16 @@ def test_perf(shell: Shell, counters: str, source: str) -> None:
     assert 5000 <= int(match[1].replace(",", "")) <= 5200
     assert f"counting: page-faults ({source})" == seen["status"][2]
     # The command that changes the events says nothing of those that it stopped counting.
-    assert [f"counting page-faults {say}"] == seen["raw"][:-1]
+    assert [f"counting page-faults {say}"] == seen["raw"]
     pattern = r"perf value for page-faults averages to [\d,]+/second, raw samples: \[(.*)\]"
     match = re.fullmatch(pattern, seen["raw counted"][1])
     assert match is not None, seen["raw counted"]
     assert 5000 <= sum(map(float, match[1].split(", "))) <= 5200
-    assert [f"counting page-faults, task-clock, minor-faults {say}"] == seen["two"][:-1]
+    assert [f"counting page-faults, task-clock, minor-faults {say}"] == seen["two"]
     assert ["page-faults", "task-clock", "minor-faults"] == [
         line.split()[3] for line in seen["two counted"][1:]
     ]
-    assert ["counting nothing"] == seen["off"][:-1]
+    assert ["counting nothing"] == seen["off"]
     assert [("'pass'", "")] == [command_and_notes(line) for line in seen["uncounted"]]
     assert 5000 <= seen["row"]["touch(5000)"] <= 5200
     assert "" == seen["children"]
@@ -498,7 +572,7 @@ def test_event_that_cannot_be_counted(shell: Shell) -> None:
     """)
     reason = "perf value for cache-misses: n/a, no valgrind runs this process, not callgrind"
     first, quiet, again, quiet_again = seen["lines"]
-    assert [reason.replace("perf", "callgrind")] == first[1:-1] == again[1:-1]
+    assert [reason.replace("perf", "callgrind")] == first[1:] == again[1:]
     assert (1, 1) == (len(quiet), len(quiet_again))
 
 
@@ -525,6 +599,7 @@ def test_wrong_words_say_what_was_expected(shell: Shell) -> None:
     commands = [
         "%imu nonsense",
         *("%imu on now", "%imu off now", "%imu status x", "%imu last x", "%imu history x"),
+        *("%imu help x", "%imu free x"),
         *("%imu perf 'x", "%imu perf --foo", "%imu perf a,", "%imu perf off page-faults"),
         *("%imu live", "%imu live maybe", "%imu style", "%imu style red"),
         *("%imu top x", "%imu top 0", "%imu top -1", "%imu save", "%imu save a b", "%imu save 'a"),
@@ -537,13 +612,15 @@ def test_wrong_words_say_what_was_expected(shell: Shell) -> None:
     ]
     seen = shell(f"for command in {commands!r}: seen[command] = error(command)")
     assert {
-        "%imu nonsense": "invalid value 'nonsense' for %imu: expected on, off, status, last, history, "
-        "perf, live, style, top, save, plot, run, limit (%imu? explains them)",
+        "%imu nonsense": "invalid value 'nonsense' for %imu: expected on, off, status, help, last, "
+        "free, perf, live, style, history, top, save, plot, run, limit (%imu? explains them)",
         "%imu on now": "invalid value 'now' for %imu on: expected nothing",
         "%imu off now": "invalid value 'now' for %imu off: expected nothing",
         "%imu status x": "invalid value 'x' for %imu status: expected nothing",
         "%imu last x": "invalid value 'x' for %imu last: expected nothing",
-        "%imu history x": "invalid value 'x' for %imu history: expected nothing",
+        "%imu history x": "invalid value 'x' for %imu history: expected a whole number, 1 or more",
+        "%imu help x": "invalid value 'x' for %imu help: expected nothing",
+        "%imu free x": "invalid value 'x' for %imu free: expected nothing",
         "%imu perf 'x": 'invalid value "\'x" for %imu perf: expected an event as `perf list` names it',
         "%imu perf --foo": "invalid value '--foo' for %imu perf: expected an event as `perf list` "
         "names it",
@@ -552,8 +629,8 @@ def test_wrong_words_say_what_was_expected(shell: Shell) -> None:
         "expected events, or off alone",
         "%imu live": "invalid value '' for %imu live: expected on or off",
         "%imu live maybe": "invalid value 'maybe' for %imu live: expected on or off",
-        "%imu style": "invalid value '' for %imu style: expected auto, html or text",
-        "%imu style red": "invalid value 'red' for %imu style: expected auto, html or text",
+        "%imu style": "invalid value '' for %imu style: expected auto, ancestor, short or off",
+        "%imu style red": "invalid value 'red' for %imu style: expected auto, ancestor, short or off",
         "%imu top x": "invalid value 'x' for %imu top: expected a whole number, 1 or more",
         "%imu top 0": "invalid value '0' for %imu top: expected a whole number, 1 or more",
         "%imu top -1": "invalid value '-1' for %imu top: expected a whole number, 1 or more",
@@ -592,27 +669,37 @@ def test_wrong_words_say_what_was_expected(shell: Shell) -> None:
     }
 
 
-def test_style_html(shell: Shell) -> None:
-    """With the style html the lines are displayed as quiet HTML with the plain text beside it; an odd
-    style is refused, and text prints again.
+def test_styles(shell: Shell) -> None:
+    """A command has the ancestor's line, a short one, or none; the history has them all. Those under
+    `min_mib` have none either.
     """
-    seen = shell("""
-        class Publisher(type(shell.display_pub)):
-            def publish(self, data, **_):
-                seen.setdefault("shown", []).append(data)
-        shell.display_pub.__class__ = Publisher
-        run("%imu style html")
-        del seen["shown"][:]
-        seen["printed"] = run("x = '<b>'")
-        run("%imu style text")
-        seen["text"] = len(run("a = 1"))
+    seen = shell(r"""
+        run("%imu style short")
+        seen["short"] = run("a = bytearray(8 * 2**20)\nb = 1")
+        run("%imu style off")
+        seen["off"] = run("a = 2")
+        seen["off last"] = run("%imu last")
+        run("%imu style auto")
+        seen["auto"] = run("a = 3")
+        run("%config ImuMagics.min_mib = 4")
+        seen["small"] = run("a = bytearray(2**20)")
+        seen["large"] = run("a = bytearray(8 * 2**20)")
+        seen["history"] = [row["command"] for row in shell.user_ns["imu_history"]][2::2]
     """)
-    assert [] == seen["printed"]
-    shown = seen["shown"][0]
-    assert {"text/plain", "text/html"} == shown.keys()
-    assert "'x = '<b>''" == parts(shown["text/plain"])["command"]
-    assert "&#x27;&lt;b&gt;&#x27;" in shown["text/html"]
-    assert 1 == seen["text"]
+    [short] = seen["short"]
+    assert re.fullmatch(r"\+8\.\d MiB · peak \+8\.\d · total \d+\.\d · \S+ ms", short)
+    assert ([], []) == (seen["off"], seen["small"])
+    assert seen["off last"][0].startswith("'a = 2'  -8.0 MiB · peak +0.0 · total ")
+    assert ["'a = 3'", "'a = bytearray(8 * 2**20)'"] == [
+        parts(lines[-1])["command"] for lines in (seen["auto"], seen["large"])
+    ]
+    assert ["a = 3", "a = bytearray(2**20)"] == seen["history"]
+
+
+def test_nothing_is_said_on_loading_where_the_style_is_off(shell: Shell) -> None:
+    """With `style` off in the configuration a notebook's outputs stay as they would be without."""
+    seen = shell('seen["load"] = load; seen["next"] = run("a = 1")', {"ImuMagics": {"style": "off"}})
+    assert ([], []) == (seen["load"], seen["next"])
 
 
 def test_last_history_top(shell: Shell) -> None:
@@ -624,23 +711,30 @@ def test_last_history_top(shell: Shell) -> None:
         run("len(bytearray(64 * 2**20))")
         seen["last"] = run("%imu last")
         seen["history"] = run("%imu history")
+        seen["history 1"] = run("%imu history 1")
+        seen["again"] = run("%imu last")
         seen["top"] = run("%imu top 2")
-        run("last = repr(imu_last)")
-        seen["imu_last"] = shell.user_ns["last"]
+        seen["imu_last"] = repr(shell.user_ns["imu_last"])
     """)
     assert ["no command was measured yet"] == seen["none yet"]
-    assert "'len(bytearray(64 * 2**20))'" == parts(seen["last"][0])["command"]
+    [last] = seen["last"]
+    assert re.fullmatch(
+        r"'len\(bytearray\(64 \* 2\*\*20\)\)'  \+0\.\d MiB · peak \+6[34]\.\d · total \S+ · \S+ ms", last
+    )
+    assert last == seen["imu_last"] == seen["again"][0]
     table = [line.split(maxsplit=4) for line in seen["history"]]
     assert ["number", "used", "peak", "time", "command"] == table[0]
-    assert [("2", "'%imu last'"), ("3", "'a = bytearray(32 * 2**20)'")] == [
+    assert [("3", "'a = bytearray(32 * 2**20)'"), ("4", "'b = bytearray(16 * 2**20)'")] == [
         (row[0], row[4]) for row in table[1:3]
     ]
-    commands = [line.partition("s  ")[2] for line in seen["top"][:-1]]
+    assert [line.split()[-1:] for line in (seen["history"][0], *seen["history"][-2:])] == [
+        line.split()[-1:] for line in seen["history 1"]
+    ]
+    commands = [line.partition("s  ")[2] for line in seen["top"]]
     assert [
         *("", "", "'len(bytearray(64 * 2**20))'", "'a = bytearray(32 * 2**20)'", ""),
         *("", "", "'a = bytearray(32 * 2**20)'", "'b = bytearray(16 * 2**20)'", ""),
     ] == commands
-    assert "'%imu top 2'" == parts(seen["imu_last"])["command"]
 
 
 @pytest.mark.needs_pandas
@@ -659,8 +753,8 @@ def test_history_is_data(shell: Shell) -> None:
         seen["used"] = float(frame["used_mib"][0])
     """)
     assert [
-        *("number", "command", "used_mib", "peak_mib", "above_current_mib", "total_mib", "seconds"),
-        *("source", "raised", "notes"),
+        *("number", "cell_id", "command", "began", "used_mib", "peak_mib", "above_current_mib"),
+        *("since_last_mib", "total_mib", "seconds", "source", "raised", "notes"),
     ] == seen["columns"]
     assert ["a = bytearray(32 * 2**20)", "1/0", "import pandas"] == seen["command"]
     assert [False, True, False] == seen["raised"]
@@ -670,7 +764,7 @@ def test_history_is_data(shell: Shell) -> None:
 
 def test_saved_session_has_the_shape_of_a_test_run(shell: Shell, tmp_path: Path) -> None:
     """The JSON of a session has the keys of the one that `pytest --imu-json` writes, all the way down;
-    less what is pytest's own in its environment, and with the notes on each command.
+    less what is pytest's own in its environment, and with the notes on each command and its cell.
     """
     (tmp_path / "test_it.py").write_text("def test_it(): pass\n", encoding="utf-8")
     pytest_command = [sys.executable, "-m", "pytest", "-q", "-p", "imu", "-p", "no:cacheprovider"]
@@ -695,7 +789,7 @@ def test_saved_session_has_the_shape_of_a_test_run(shell: Shell, tmp_path: Path)
     assert test_run["schema"] == session["schema"]
     ours_alone = {"pytest", "plugins", "packages", "sources", "noise_floor_bytes"}
     assert test_run["environment"].keys() == session["environment"].keys() | ours_alone
-    assert test_run["tests"][0].keys() | {"notes"} == session["tests"][0].keys()
+    assert test_run["tests"][0].keys() | {"cell_id", "notes"} == session["tests"][0].keys()
     assert test_run["tests"][0]["phases"].keys() == session["tests"][0]["phases"].keys()
     call = session["tests"][0]["phases"]["call"]
     assert test_run["tests"][0]["phases"]["call"].keys() == call.keys()
@@ -758,7 +852,6 @@ def test_measuring_one_statement(shell: Shell, watching: bool) -> None:  # noqa:
         with open("cell.json") as file:
             seen["json"] = json.load(file)
     """)
-    reports = 1 if watching else 0
     shown = [line for line in seen["shown"] if not line.startswith(("'", "Out["))]
     assert "runs 3" == shown[0]
     assert re.fullmatch(r"peak 3[12]\.\d \(3[12]\.\d to 3[12]\.\d\) MiB", shown[2])
@@ -766,7 +859,7 @@ def test_measuring_one_statement(shell: Shell, watching: bool) -> None:  # noqa:
     assert ["Repeated", 1, "count", True] == seen["m"]
     assert "<table>" == seen["html"]
     assert "runs 2" == seen["cell"][1]
-    assert reports == len(seen["quiet"])
+    assert [] == seen["quiet"]
     assert [7, 2, 3] == seen["names"]
     assert ["5"] == seen["magic"]
     assert "ZeroDivisionError: division by zero" == seen["raised"]
@@ -812,8 +905,10 @@ def test_help(shell: Shell) -> None:
     seen = shell("""
         from ipython_hooks.commands import ALONE, WITH_WORDS
         seen["words"] = [*ALONE, *WITH_WORDS]
-        seen["help"] = run("%imu?")
+        seen["asked"] = run("%imu?")
+        seen["help"] = run("%imu help")
     """)
+    assert {line.strip() for line in seen["help"]} <= {line.strip() for line in seen["asked"]}
     text = "\n".join(seen["help"])
     for word in seen["words"]:
         assert re.search(rf"^ +%imu ({word}|\w+ \| {word}|{word} .*)\b", text, re.MULTILINE), word
