@@ -22,6 +22,7 @@ def load_ipython_extension(ipython: InteractiveShell) -> None:
     unload_ipython_extension(ipython)  # who calls this by hand, twice, gets one report, not two
     magics = ImuMagics(ipython)
     ipython.register_magics(magics)
+    ipython.input_transformers_cleanup.append(magics.with_await)
     magics.session.start()
     if running_under_callgrind():
         commands.run(magics.session, "perf")
@@ -45,6 +46,8 @@ def unload_ipython_extension(ipython: InteractiveShell) -> None:
         return
     magics.session.close()
     ipython.configurables.remove(magics)
+    if magics.with_await in ipython.input_transformers_cleanup:
+        ipython.input_transformers_cleanup.remove(magics.with_await)
     for kind, names in {"line": ("imu", "imu_start", "imu_stop"), "cell": ("imu",)}.items():
         for name in names:
             # Another extension may have put its own in their place, ipython_memory_usage for one.

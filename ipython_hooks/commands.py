@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
 import json
 from collections.abc import Callable, Sequence
@@ -22,8 +21,10 @@ from ipython_hooks.limit import parse_bytes
 from ipython_hooks.options import STYLES
 from ipython_hooks.records import largest
 from ipython_hooks.repeat import Repeated, repeat
+from ipython_hooks.running import Statement, at_once
 from pytest_imu.core.counters.source import CACHE_MISSES, check_event
 from pytest_imu.core.invalid import InvalidValueError
+from pytest_imu.core.memory.platforms import rss_bytes_or_none
 from pytest_imu.core.outfile import STDOUT, writing
 from pytest_imu.core.units import format_bytes
 
@@ -196,35 +197,33 @@ def _limit(session: Session, rest: str) -> None:
 
 def _run(session: Session, rest: str) -> Repeated:
     runs, statement = split_run_options(rest)
-    return _measured(session, statement, runs=runs)
+    return at_once(_measured(session, Statement(session.shell, statement), runs=runs, shows=True))
 
 
-def measure_cell(session: Session, line: str, cell: str) -> Repeated | None:
+async def measure_cell(
+    session: Session, line: str, cell: str, *, lines_above: int = 1
+) -> Repeated | None:
     """Carry out `%%imu [-r N] [-q] [-j FILE]`."""
     options = cell_options(line)
-    measured = _measured(session, cell, runs=options.r)
+    quiet = options.q or options.j == STDOUT
+    statement = Statement(session.shell, cell, lines_above=lines_above)
+    measured = await _measured(session, statement, runs=options.r, shows=not quiet)
     if options.j is not None:
         with naming("%%imu -j", options.j), writing(options.j) as file:
             file.write(json.dumps(measured.to_dict(), indent=1) + "\n")
-    return None if options.q or options.j == STDOUT else measured
+    return None if quiet else measured
 
 
-def _measured(session: Session, source: str, *, runs: int) -> Repeated:
-    shell = session.shell
-    flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT  # to tell it from a mistake
-    code = compile(shell.transform_cell(source), "<imu>", "exec", flags)
-    if code.co_flags & inspect.CO_COROUTINE:
-        message = "%imu run and %%imu cannot await outside a function; a plain command can"
-        raise CommandError(message)
-    # In the person's own namespace: what the statement assigns is there afterwards.
-    measured = repeat(
-        source.strip(),
-        lambda: exec(code, shell.user_ns),  # noqa: S102 - it is the person's own code
-        runs=runs,
-        meter=session.meter,
-    )
+async def _measured(session: Session, statement: Statement, *, runs: int, shows: bool) -> Repeated:
+    text = statement.source.strip()
+    measured, value = await repeat(text, statement.run, runs=runs, meter=session.meter)
+    if shows and statement.shows_value and value is not None:
+        from IPython.display import display
+
+        display(value)  # type: ignore[no-untyped-call]  # IPython is partly typed
+    del value
     session.keep_last(measured)
-    session.watcher.total_bytes = measured.measurements[-1].after_bytes  # told, and not to be told again
+    session.watcher.total_bytes = rss_bytes_or_none()  # what it moved has been told
     return measured
 
 

@@ -11,6 +11,7 @@ from traitlets import Bool, Enum, Float, Int, Unicode
 from ipython_hooks import commands
 from ipython_hooks.arguments import CommandError
 from ipython_hooks.options import STYLES
+from ipython_hooks.running import WithAwait, at_once
 from ipython_hooks.session import Session
 from pytest_imu.core.counters.source import CounterChoice
 
@@ -49,6 +50,7 @@ class ImuMagics(Magics):
     def __init__(self, shell: Any, **arguments: Any) -> None:  # Any: the shells have no common type
         super().__init__(shell, **arguments)
         self.session = Session(shell, self)
+        self.with_await = WithAwait(shell)
 
     @line_cell_magic
     def imu(self, line: str, cell: str | None = None) -> Any:
@@ -82,8 +84,15 @@ class ImuMagics(Magics):
         """
         try:
             if cell is not None:
-                return commands.measure_cell(self.session, line, cell)
+                return at_once(commands.measure_cell(self.session, line, cell))
             return commands.run(self.session, line)
+        except CommandError as error:
+            raise UsageError(str(error)) from None
+
+    async def awaited(self, line: str, cell: str, lines_above: int) -> Any:
+        """Measure a cell or a statement that awaits: `WithAwait` has put this in its place."""
+        try:
+            return await commands.measure_cell(self.session, line, cell, lines_above=lines_above)
         except CommandError as error:
             raise UsageError(str(error)) from None
 

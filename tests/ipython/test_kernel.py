@@ -195,6 +195,21 @@ def test_no_live_display(notebook: Notebook) -> None:
     assert [] == displays(notebook.run("time.sleep(0.5)"))
 
 
+def test_measured_cells_await_in_the_kernels_own_loop(notebook: Notebook) -> None:
+    """`%%imu` awaits what a plain cell could; its value and its error are the cell's own."""
+    notebook.run("import asyncio; task = asyncio.ensure_future(asyncio.sleep(0, 'slept'))")
+    messages = notebook.run("%%imu -r 2\nawait asyncio.sleep(0)\nawait task")
+    assert ["'slept'"] == [data["text/plain"] for data in displays(messages)]
+    [result] = [one["data"]["text/plain"] for one in messages if one["kind"] == "execute_result"]
+    assert result.startswith("runs 2\nused ")
+    [error] = [one for one in notebook.run("%%imu\nawait task\n1/0") if one["kind"] == "error"]
+    text = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error["traceback"]))
+    assert "ZeroDivisionError" == error["ename"]
+    assert "----> 3 1/0" in text
+    assert 1 == text.count("Cell In[")
+    assert "ipython_hooks" not in text
+
+
 @pytest.mark.needs_proc
 def test_limit_saves_the_kernel(notebook: Notebook) -> None:
     """Past the limit the allocating line raises MemoryError; the kernel and its variables survive."""

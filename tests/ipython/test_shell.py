@@ -606,8 +606,8 @@ def test_wrong_words_say_what_was_expected(shell: Shell) -> None:
         *("%imu save nowhere/x.json", "%imu save .", "%imu plot 'a"),
         *("%imu limit", "%imu limit 8", "%imu limit 1MiB", "%imu limit " + "9" * 18 + "TiB"),
         *("%imu run", "%imu run -r", "%imu run -r x a = 1", "%imu run -r 0 a = 1", "%imu run -r 3"),
-        "%imu run await x",
         *("%%imu -r 0\na = 1", "%%imu -z\na = 1", "%%imu x\na = 1", "%%imu 'x\na = 1"),
+        "%%imu -r 0\nawait x",
         "%%imu -j nowhere/x.json\na = 1",
     ]
     seen = shell(f"for command in {commands!r}: seen[command] = error(command)")
@@ -656,8 +656,8 @@ def test_wrong_words_say_what_was_expected(shell: Shell) -> None:
         "%imu run -r 0 a = 1": "invalid value '0' for %imu run -r: expected a whole number, "
         "1 to 1000000",
         "%imu run -r 3": "invalid value '-r 3' for %imu run: expected [-r N] STATEMENT",
-        "%imu run await x": "%imu run and %%imu cannot await outside a function; a plain command can",
         "%%imu -r 0\na = 1": "invalid value '0' for %%imu -r: expected a whole number, 1 to 1000000",
+        "%%imu -r 0\nawait x": "invalid value '0' for %%imu -r: expected a whole number, 1 to 1000000",
         "%%imu -z\na = 1": "invalid value '-z' for %%imu: expected [-r N] [-q] [-j FILE]",
         "%%imu x\na = 1": "invalid value 'x' for %%imu: expected [-r N] [-q] [-j FILE]",
         "%%imu 'x\na = 1": 'invalid value "\'x" for %%imu: expected [-r N] [-q] [-j FILE]',
@@ -848,7 +848,6 @@ def test_measuring_one_statement(shell: Shell, watching: bool) -> None:  # noqa:
         seen["names"] = [shell.user_ns[name] for name in names]
         seen["magic"] = run("%%imu -q\n%matplotlib --list\nw = !echo 5")[:0] + shell.user_ns["w"]
         seen["raised"] = error("%imu run 1/0")[-1]
-        seen["syntax"] = error("%imu run x = = 1")[-1]
         with open("cell.json") as file:
             seen["json"] = json.load(file)
     """)
@@ -863,11 +862,76 @@ def test_measuring_one_statement(shell: Shell, watching: bool) -> None:  # noqa:
     assert [7, 2, 3] == seen["names"]
     assert ["5"] == seen["magic"]
     assert "ZeroDivisionError: division by zero" == seen["raised"]
-    assert "SyntaxError: invalid syntax" == seen["syntax"]
     assert "count += 1\nz = 3" == seen["json"]["statement"]
     assert [{"delta_bytes", "peak_bytes", "source"}] * 2 == [
         {"delta_bytes", "peak_bytes", "source"} & run.keys() for run in seen["json"]["runs"]
     ]
+
+
+def test_errors_of_what_is_measured(shell: Shell) -> None:
+    """An error in what `%imu run` and `%%imu` run names the person's own lines, and shows no other."""
+    own = ["Cell In[-], line 1"]
+    expected = {
+        "%%imu -r 2\na = 1\nb = [1/0]": ["Cell In[-], line 3", "----> 3 b = [1/0]"],
+        "%imu run 1/0": [*own, "----> 1 1/0"],
+        "m = %imu run 1/0": [*own, "----> 1 1/0"],
+        "%imu run -r 2 f()": [
+            *(*own, "----> 1 f()"),
+            *("Cell In[3], line 1, in f()", "----> 1 def f(): 1/0"),
+        ],
+        "%%imu\nawait sleep(0)\n1/0": ["Cell In[-], line 3", "----> 3 1/0"],
+        "%imu run await g()": [
+            *(*own, "----> 1 await g()"),
+            *("Cell In[3], line 2, in g()", "----> 2 async def g(): 1/0"),
+        ],
+        "%%imu -q\n\nx = = 1": ["Cell In[-], line 3"],
+        "%imu run x = = 1": own,
+    }
+    seen = shell(rf"""
+        run("from asyncio import sleep")
+        run("def f(): 1/0\nasync def g(): 1/0")
+        for source in {[*expected]!r}:
+            here = f"[{{shell.execution_count}}]"
+            seen[source] = [line.strip().replace(here, "[-]") for line in error(source)]
+    """)
+    for source, lines in seen.items():
+        is_syntax = "= =" in source
+        last = "SyntaxError: invalid syntax" if is_syntax else "ZeroDivisionError: division by zero"
+        assert last == lines[-1]
+        told = [line for line in lines if re.match(r"Cell In|File |\[\.\.\.|-+> ", line)]
+        assert expected[source] == told
+
+
+def test_value_of_what_is_measured(shell: Shell) -> None:
+    """The value of the last expression is shown, of the last run, unless a `;` or `-q` is there; what it
+    awaits is awaited.
+    """
+    seen = shell(r"""
+        run("import asyncio; n = 0")
+        def shown(source):
+            numbers = ("used", "peak", "time", "Out[")
+            return [line for line in run(source) if not line.startswith(numbers)]
+        seen["cell"] = shown("%%imu -r 3\nn += 1\nn")
+        seen["semicolon"] = shown("%%imu\nn;")
+        seen["quiet"] = shown("%%imu -q\nn")
+        seen["run"] = shown("%imu run n + 1")
+        seen["kept"] = shown("m = %imu run n + 2")
+        seen["awaiting cell"] = shown("%%imu -r 2\nawait asyncio.sleep(0)\nn += 1\nn")
+        seen["awaiting run"] = shown("%imu run -r 2 await asyncio.sleep(0, 'slept')")
+        seen["awaiting quietly"] = shown("%%imu -q\nn = await asyncio.sleep(0, 9)")
+        seen["n"] = shell.user_ns["n"]
+    """)
+    assert {
+        "cell": ["3", "runs 3"],
+        "semicolon": ["runs 1"],
+        "quiet": [],
+        "run": ["4", "runs 1"],
+        "kept": ["5"],
+        "awaiting cell": ["5", "runs 2"],
+        "awaiting run": ["'slept'", "runs 2"],
+        "awaiting quietly": [],
+        "n": 9,
+    } == seen
 
 
 @pytest.mark.needs_proc
