@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -1077,18 +1078,72 @@ def test_plot(shell: Shell, tmp_path: Path) -> None:
         run("a = bytearray(10**7)")
         run("x = '$ $ <b> \\\\n'")
         run("figure = %imu plot picture.png")
-        seen["bars"] = len(shell.user_ns["figure"].axes[0].patches)
-        seen["labels"] = [one.get_text() for one in shell.user_ns["figure"].axes[0].get_yticklabels()]
+        figure = shell.user_ns["figure"]
+        axes, key = figure.figure.axes
+        seen["total"] = [line.get_ydata().tolist() for line in axes.lines]
+        seen["marks"] = axes.collections[-1].get_offsets()[:, 1].tolist()
+        seen["rows"] = [
+            size for row in shell.user_ns["imu_history"]
+            for size in (row["total_mib"] - row["used_mib"], row["total_mib"])
+        ]
+        seen["key"] = [text.get_text() for text in key.texts]
+        seen["text"], seen["html"] = repr(figure), figure._repr_html_()
         run("%imu plot 'a b.svg'")
         seen["format"] = error("%imu plot picture.nonsense")
     """)
     assert b"\x89PNG" == (tmp_path / "picture.png").read_bytes()[:4]
     assert b"<svg" in (tmp_path / "a b.svg").read_bytes()
-    assert 3 * len(seen["labels"]) == seen["bars"]
-    assert ["'a = bytearray(10**7)'"] == seen["labels"][:1]
+    assert "<picture of 2 commands; %imu plot FILE writes it>" == seen["text"]
+    assert [seen["rows"]] == seen["total"]
+    assert 2 == len(seen["marks"])
+    assert re.fullmatch(r"1  In \[2\]  peak \+\d+\.\d\n    a = bytearray\(10\*\*7\)", seen["key"][0])
+    # A notebook's picture has the page's own colour for its text, and what was typed is text in it.
+    assert seen["html"].startswith('<div style="color: var(--jp-content-font-color1, inherit)"><svg')
+    assert "currentColor" in seen["html"]
+    assert "<b>" not in seen["html"]
     assert ["UsageError: %imu plot: Format 'nonsense' is not supported"] == [
         line.partition(" (")[0] for line in seen["format"]
     ]
+
+
+@pytest.mark.needs_matplotlib
+def test_plot_names_the_largest_of_many(shell: Shell) -> None:
+    """Of 300 commands the ten largest peaks are named, their numbers apart from each other; nothing but
+    the page's width is needed. A session without a command has an empty picture.
+    """
+    seen = shell("""
+        import dataclasses
+        from ipython_hooks.plot import plot
+        run("a = bytearray(2**20)")
+        [one] = shell.magics_manager.registry["ImuMagics"].session.watcher.history
+        base = one.measurement.before_bytes
+        records = [
+            dataclasses.replace(
+                one,
+                number=number,
+                began_ns=one.began_ns + number * 10**9,
+                measurement=dataclasses.replace(one.measurement, rss_peak_bytes=base + number * 2**20),
+            )
+            for number in range(300)
+        ]
+        axes, key = plot(records).figure.axes
+        seen["marks"] = len(axes.collections[-1].get_offsets())
+        seen["unit"] = axes.get_xlabel()
+        seen["key"] = [text.get_text().split()[:5] for text in key.texts]
+        low, high = axes.get_xlim()
+        seen["places"] = [(text.xyann[0] - low) / (high - low) for text in axes.texts]
+        seen["empty"] = repr(plot([]))
+    """)
+    assert (300, "minutes since the first command") == (seen["marks"], seen["unit"])
+    assert [["1", "In", "[299]", "peak", "+299.0"], ["2", "In", "[298]", "peak", "+298.0"]] == seen[
+        "key"
+    ][:2]
+    assert 10 == len(seen["key"]) == len(seen["places"])
+    places = sorted(seen["places"])
+    assert 0 <= places[0]
+    assert places[-1] <= 1
+    assert all(after - before >= 0.049 for before, after in itertools.pairwise(places))
+    assert "<picture of 0 commands; %imu plot FILE writes it>" == seen["empty"]
 
 
 def test_plot_without_matplotlib(shell: Shell) -> None:
