@@ -17,7 +17,7 @@ from ipython_hooks.arguments import (
     split_run_options,
     whole_number,
 )
-from ipython_hooks.limit import parse_bytes
+from ipython_hooks.limit import parse_limit
 from ipython_hooks.options import STYLES
 from ipython_hooks.records import largest
 from ipython_hooks.repeat import Repeated, repeat
@@ -26,7 +26,6 @@ from pytest_imu.core.counters.source import CACHE_MISSES, check_event
 from pytest_imu.core.invalid import InvalidValueError
 from pytest_imu.core.memory.platforms import rss_bytes_or_none
 from pytest_imu.core.outfile import STDOUT, writing
-from pytest_imu.core.units import format_bytes
 
 if TYPE_CHECKING:
     from ipython_hooks.session import Session
@@ -59,7 +58,6 @@ def _off(session: Session) -> None:
 
 
 def _status(session: Session) -> None:
-    limit = session.limit.total_bytes
     counted = ", ".join(session.counters.events) if session.counters else "nothing"
     source = f" ({_source(session)})" if session.counters else ""
     session.say(
@@ -68,7 +66,7 @@ def _status(session: Session) -> None:
             f"peaks: {_peaks()}",
             f"counting: {counted}{source}",
             f"live: {'on' if session.live else 'off'}",
-            f"limit: {'none' if limit is None else format_bytes(limit)}",
+            f"limit: {session.limit.describe()}",
             f"measured: {len(session.watcher.history)} commands",
         ]
     )
@@ -186,13 +184,13 @@ def _plot(session: Session, rest: str) -> Any:
 
 
 def _limit(session: Session, rest: str) -> None:
+    limit = session.limit
     if rest == "off":
-        session.limit.lift()
-        session.say(["no limit"])
-        return
-    with naming("%imu limit"):
-        session.limit.set(parse_bytes(rest))
-    session.say([f"an allocation that takes this process past {rest} raises MemoryError"])
+        limit.lift()
+    elif rest:
+        with naming("%imu limit"):
+            limit.set(parse_limit(rest))
+    session.say([f"limit: {limit.describe()}"])
 
 
 def _run(session: Session, rest: str) -> Repeated:

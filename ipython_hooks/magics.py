@@ -80,7 +80,8 @@ class ImuMagics(Magics):
                                      `imu_last`.
 
         A limit:
-            %imu limit 8GiB | off    raise MemoryError where an allocation would exceed it
+            %imu limit 8GiB          raise MemoryError in a command that comes near it; also as 90%
+            %imu limit [off]         tell the limit, or end it
         """
         try:
             if cell is not None:

@@ -10,6 +10,7 @@ from ipython_hooks import notes, tracebacks, wording
 from ipython_hooks.limit import MemoryLimit
 from ipython_hooks.options import Options
 from ipython_hooks.records import CommandRecord
+from ipython_hooks.soft_limit import SoftLimit
 from ipython_hooks.watcher import CellResult, CellWatcher
 from pytest_imu.core.counters.source import EVENT_EXPECTED, UNKNOWN_EVENT, CounterSource
 from pytest_imu.core.invalid import InvalidValueError
@@ -41,7 +42,7 @@ class Session:
         )
         self._children = notes.ChildrenNotes()
         self.counters: CounterSource | None = None
-        self.limit = MemoryLimit()
+        self.limit = SoftLimit(shell, MemoryLimit(), self.say)
         self.live: Live | None = None
         self.watching = False
         self.in_kernel = hasattr(shell, "kernel")

@@ -229,6 +229,32 @@ def test_limit_saves_the_kernel(notebook: Notebook) -> None:
     assert before == notebook.value(read_limit)
 
 
+@pytest.mark.needs_polars
+@pytest.mark.needs_proc
+def test_limit_saves_a_kernel_with_polars(notebook: Notebook) -> None:
+    """Polars ends the process where an allocation is refused; the watch comes before, and the kernel,
+    its variables and polars go on.
+    """
+    notebook.run("import polars as pl; from pytest_imu.core.memory.platforms import rss_bytes")
+    notebook.run("import resource; before = resource.getrlimit(resource.RLIMIT_DATA)")
+    notebook.run("%imu limit 700MiB")
+    messages = notebook.run(
+        "frames = []\n"
+        "while True:\n"
+        "    frame = pl.select(x=pl.int_range(131_072))\n"
+        "    if rss_bytes() < 680 * 2**20: frames.append(frame)\n"
+        "    time.sleep(0.001)"
+    )
+    [error] = [one for one in messages if one["kind"] == "error"]
+    assert "MemoryError" == error["ename"]
+    assert re.search(r"holds 6[678]\d\.\d MiB, and its limit is 700\.0 MiB", error["evalue"])
+    assert 100 < notebook.value("len(frames)")
+    assert notebook.value("resource.getrlimit(resource.RLIMIT_DATA) == before")
+    notebook.run("total = frames[0].sum().item(); del frame; frames.clear()")
+    assert 131_072 * 131_071 // 2 == notebook.value("total")
+    notebook.run("%imu limit off")
+
+
 def test_comm_messages_are_not_reported(notebook: Notebook) -> None:
     """A widget's messages run code outside any cell: nothing is reported, and the next cell is."""
     notebook.run(

@@ -605,7 +605,7 @@ def test_wrong_words_say_what_was_expected(shell: Shell) -> None:
         *("%imu live", "%imu live maybe", "%imu style", "%imu style red"),
         *("%imu top x", "%imu top 0", "%imu top -1", "%imu save", "%imu save a b", "%imu save 'a"),
         *("%imu save nowhere/x.json", "%imu save .", "%imu plot 'a"),
-        *("%imu limit", "%imu limit 8", "%imu limit 1MiB", "%imu limit " + "9" * 18 + "TiB"),
+        *("%imu limit 0%", "%imu limit 8", "%imu limit 1MiB", "%imu limit " + "9" * 18 + "TiB"),
         *("%imu run", "%imu run -r", "%imu run -r x a = 1", "%imu run -r 0 a = 1", "%imu run -r 3"),
         *("%%imu -r 0\na = 1", "%%imu -z\na = 1", "%%imu x\na = 1", "%%imu 'x\na = 1"),
         "%%imu -r 0\nawait x",
@@ -642,10 +642,10 @@ def test_wrong_words_say_what_was_expected(shell: Shell) -> None:
         "No such file or directory",
         "%imu save .": "%imu save: . cannot be written: it is a folder",
         "%imu plot 'a": 'invalid value "\'a" for %imu plot: expected the path of one file',
-        "%imu limit": "invalid value '' for %imu limit: expected a size with its unit, such as 8GiB, "
-        "500 MiB or 2GB",
+        "%imu limit 0%": "invalid value '0%' for %imu limit: expected a size with its unit, such as "
+        "8GiB, 500 MiB or 2GB, or a share such as 90%",
         "%imu limit 8": "invalid value '8' for %imu limit: expected a size with its unit, such as 8GiB, "
-        "500 MiB or 2GB",
+        "500 MiB or 2GB, or a share such as 90%",
         "%imu limit 1MiB": "invalid value 'N MiB' for %imu limit: expected more than N MiB, "
         "which this process already holds",
         "%imu limit " + "9" * 18 + "TiB": "invalid value 'N TiB' for %imu limit: expected a size that "
@@ -953,16 +953,81 @@ def test_limit(shell: Shell) -> None:
         seen["fits"] = run("big = bytearray(2**30); size = len(big)")
         seen["size"] = shell.user_ns["size"]
     """)
-    assert "an allocation that takes this process past 700MiB raises MemoryError" == seen["set"]
-    assert "limit: 700.0 MiB" == seen["status"]
+    assert "limit: 700.0 MiB, MemoryError at 665.0 MiB" == seen["set"] == seen["status"]
     for key, source in (("numpy", "big = np.ones(2**27)"), ("python", "big = bytearray(2**30)")):
         assert [line for line in seen[key] if line.startswith("----> 1 ") and source in line]
         assert [line for line in seen[key] if line.startswith("MemoryError")]
         assert "; the command raised" == parts(seen[key][-1])["notes"]
     assert 1 == len(seen["goes on"])
     assert 46 == seen["total"]
-    assert "no limit" == seen["off"]
+    assert "limit: none" == seen["off"]
     assert 2**30 == seen["size"]
+
+
+@pytest.mark.usefixtures("interrupts_are_heard")
+@pytest.mark.needs_proc
+def test_limit_interrupts_in_time(shell: Shell) -> None:
+    """A command that comes near the limit is interrupted by a MemoryError, at the person's own line;
+    what it has made is kept and can be freed near the limit. A ^C is one, and between commands the
+    handler is the old one.
+    """
+    seen = shell(r"""
+        from pytest_imu.core.memory.platforms import rss_bytes
+        shell.user_ns["rss_bytes"] = rss_bytes
+        shell.user_ns["near"] = 580 * 2**20
+        before = signal.getsignal(signal.SIGINT)
+        run("import signal, time; held = []")
+        run("%imu limit 600MiB")
+        grow = "while True:\n    if rss_bytes() < near: held.append(bytearray(2**20))\n    "
+        seen["grown"] = run(grow + "time.sleep(0.001)")
+        seen["held"] = len(shell.user_ns["held"])
+        seen["near"] = run("n = len(held); held.clear()")
+        seen["interrupted"] = run("signal.raise_signal(signal.SIGINT)")
+        seen["restored"] = signal.getsignal(signal.SIGINT) is before
+        run("from asyncio import sleep")
+        seen["awaiting"] = run(grow + "await sleep(0.001)")
+        seen["goes on"] = run("held.clear()")
+        run("%imu limit off")
+        seen["threads"] = [thread.name for thread in threading.enumerate()]
+    """)
+    for key in ("grown", "awaiting"):
+        report, error = parts(seen[key].pop()), seen[key].pop()
+        assert re.fullmatch(
+            r"MemoryError: the process holds 5[78]\d\.\d MiB, and its limit is 600\.0 MiB", error
+        )
+        assert 570 <= float(report["total"]) < 600
+        assert "; the command raised" == report["notes"]
+        assert ["Cell In"] == [line[:7] for line in seen[key] if line.startswith(("Cell", "File"))][:1]
+        assert not any("ipython_hooks" in line for line in seen[key])
+    assert 500 <= seen["held"] <= 580
+    assert 1 == len(seen["near"]) == len(seen["goes on"])
+    assert "KeyboardInterrupt" in "".join(seen["interrupted"])
+    assert seen["restored"]
+    assert "imu-limit" not in seen["threads"]
+
+
+@pytest.mark.needs_proc
+def test_no_hard_limit_where_it_would_kill(shell: Shell) -> None:
+    """Once polars is loaded, whose allocator ends the process where memory is refused, there is only the
+    watch, and it is said.
+    """
+    seen = shell(r"""
+        import resource, types
+        hard = lambda: resource.getrlimit(resource.RLIMIT_DATA)[0]
+        none = hard()
+        run("%imu limit 4GiB")
+        seen["before"] = hard() != none
+        sys.modules["polars"] = types.ModuleType("polars")
+        run("pass")
+        seen["after"] = hard() == none
+        seen["said"] = run("%imu limit")
+        run("%imu limit off")
+        seen["set"] = run("%imu limit 4GiB")
+        seen["never"] = hard() == none
+    """)
+    assert [True, True, True] == [seen[key] for key in ("before", "after", "never")]
+    said = "limit: 4.0 GiB, MemoryError at 3.8 GiB; no hard limit, at which polars would end the process"
+    assert [said] == seen["said"] == seen["set"]
 
 
 def test_help(shell: Shell) -> None:
