@@ -40,7 +40,7 @@ def notes_on(
         measurement.reusable_bytes, max(0, cpu_ns - SHELLS_OWN_NS), measurement.peak_bytes
     )
     if reused_bytes:
-        text = f"reused up to {format_mib(reused_bytes)} MiB that Python had kept"
+        text = f"reused up to {format_mib(reused_bytes)} MiB kept from before"
         notes.append(Note(text, reused_bytes))
     if measurement.tracer:
         notes.append(Note(f"traced by {measurement.tracer}, the numbers include its memory"))

@@ -50,7 +50,7 @@ class Repeated:
             for one in self.measurements
         )
         if reused_bytes:
-            rows.append(("reused", f"up to {format_mib(reused_bytes)} MiB that was kept from before"))
+            rows.append(("reused", f"up to {format_mib(reused_bytes)} MiB kept from before"))
         for event in dict.fromkeys(r.event for one in self.measurements for r in one.counters):
             readings = [r for one in self.measurements for r in one.counters if r.event == event]
             values = [reading.value for reading in readings if reading.value is not None]

@@ -287,7 +287,7 @@ def test_notes(shell: Shell) -> None:
         assert 1 == len(notes)
         assert re.fullmatch(rf"{who} \d+\.\d MiB, not counted", notes[0])
     assert 1 == len(reused)
-    match = re.fullmatch(r"reused up to (\d+\.\d) MiB that Python had kept", reused[0])
+    match = re.fullmatch(r"reused up to (\d+\.\d) MiB kept from before", reused[0])
     assert match is not None
     assert 15 <= float(match[1]) <= 25  # 990,000 objects of 16 bytes, and what was free before
 
@@ -1004,6 +1004,34 @@ def test_limit_interrupts_in_time(shell: Shell) -> None:
     assert "KeyboardInterrupt" in "".join(seen["interrupted"])
     assert seen["restored"]
     assert "imu-limit" not in seen["threads"]
+
+
+@pytest.mark.needs_numpy
+@pytest.mark.needs_malloc_trim
+@pytest.mark.needs_kernel_peaks
+def test_numbers_after_a_refused_allocation(shell: Shell) -> None:
+    """Where an allocation was refused, glibc serves the thread from another arena, whose free top it
+    keeps: what a run reuses of it is said, by `%imu run` and by the line.
+    """
+    seen = shell("""
+        run("import numpy as np; n = 3_000_000")
+        seen["before"] = run("%imu run -r 3 np.ones(n) + np.ones(n);")
+        run("%imu limit 500MiB")
+        seen["refused"] = run("np.ones(10**9)")[-2]
+        run("%imu limit off")
+        run("%imu run np.ones(n) + np.ones(n);")
+        seen["after"] = run("%imu run -r 3 np.ones(n) + np.ones(n);")
+        seen["line"] = run("np.ones(n) + np.ones(n);")
+    """)
+    assert not any(line.startswith("reused") for line in seen["before"])
+    assert seen["refused"].startswith("MemoryError: Unable to allocate ")
+    peak = next(float(line.split()[1]) for line in seen["before"] if line.startswith("peak"))
+    low = next(float(line.split()[1]) for line in seen["after"] if line.startswith("peak"))
+    [reused] = [float(line.split()[3]) for line in seen["after"] if line.startswith("reused up to ")]
+    assert 45 < peak < 70
+    assert low < peak - 20
+    assert low + reused >= peak - 1
+    assert "; reused up to " in parts(seen["line"][-1])["notes"]
 
 
 @pytest.mark.needs_proc

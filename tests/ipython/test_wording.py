@@ -223,7 +223,7 @@ def test_notes_follow_the_numbers() -> None:
     notes = notes_on(record(kept, raised=True), cpu_ns=10**9, held_bytes=76 * MIB, children=children)
     assert (
         Note("the command raised, and its traceback keeps 76.0 MiB; %imu free lets go of it", 76 * MIB),
-        Note("reused up to 120.0 MiB that Python had kept", 120 * MIB),
+        Note("reused up to 120.0 MiB kept from before", 120 * MIB),
         Note("traced by coverage, the numbers include its memory"),
         children,
     ) == notes
