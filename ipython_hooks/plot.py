@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ipython_hooks.records import CommandRecord, command_text, largest
-from pytest_imu.core.units import NANOSECONDS_PER_SECOND, format_signed_mib, mib, plural
+from pytest_imu.core.units import MIB, NANOSECONDS_PER_SECOND, format_signed_mib, mib, plural
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -94,7 +94,8 @@ def _name_the_largest(
     axes: Axes, key: Axes, records: Sequence[CommandRecord], marks: Sequence[tuple[float, float]]
 ) -> None:
     """Give the largest peaks a number each, on a row above them, and say beside it what they are."""
-    named = [one for one in largest(records, by="peak_bytes", count=NAMED) if one.measurement.peak_bytes]
+    ten = largest(records, by="peak_bytes", count=NAMED)
+    named = [record for record in ten if (record.measurement.peak_bytes or 0) >= MIB]
     key.axis("off")
     if not named:
         return

@@ -125,6 +125,13 @@ NEEDS: Mapping[str, tuple[Callable[[], bool], str]] = {
         "this machine shows no hardware counters: no PMU, or perf is refused",
     ),
     "needs_valgrind": (valgrind_works, "there is no valgrind 3.19 or newer here"),
+    "needs_lab": (
+        lambda: (
+            all(map(is_installed, ("jupyterlab", "selenium", "matplotlib", "numpy")))
+            and all(map(shutil.which, ("chromium", "chromedriver")))
+        ),
+        "there is no JupyterLab here, or no Chromium: pip install 'pytest-imu[lab]', and chromedriver",
+    ),
     "needs_malloc_trim": (malloc_trim_works, "this C library has no malloc_trim: it is not glibc"),
     **{
         f"needs_{package}": (functools.partial(is_installed, package), "pip install 'pytest-imu[test]'")
