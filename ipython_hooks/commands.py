@@ -156,7 +156,8 @@ def _top(session: Session, rest: str) -> None:
 
 
 def _print_table(session: Session, records: Sequence[Any]) -> None:
-    print(wording.history_table(records, session.options))  # noqa: T201 - the answer to the person at the prompt
+    table = wording.history_table(records, session.options, columns=session.columns)
+    print(table)  # noqa: T201 - the answer to the person at the prompt
 
 
 def _save(session: Session, rest: str) -> None:

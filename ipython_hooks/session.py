@@ -138,6 +138,11 @@ class Session:
         style = self.options.style
         return style if style != "auto" else "short" if self.in_kernel else "ancestor"
 
+    @property
+    def columns(self) -> int | None:
+        """The width of the terminal; None where the output goes elsewhere."""
+        return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
     def say(self, lines: list[str], *, metadata: dict[str, Any] | None = None) -> None:
         """Show lines of text, quietly where the front end can."""
         if self.in_kernel:
@@ -187,8 +192,7 @@ class Session:
         uncounted = self._uncounted(record)
         if style == "off" or record.is_under(self._least_bytes()):
             return
-        columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-        lines = wording.report_lines(record, self.options, style=style, columns=columns)
+        lines = wording.report_lines(record, self.options, style=style, columns=self.columns)
         self.say(lines + uncounted, metadata={"imu": row})
 
     def _least_bytes(self) -> float:

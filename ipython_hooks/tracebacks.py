@@ -20,6 +20,8 @@ def held_bytes(error: BaseException | None, namespace: Mapping[str, Any]) -> int
 
     A lower bound: what stands inside of containers and of objects of other types is not looked up.
     """
+    if error is None:
+        return 0
     known = set(map(id, namespace.values()))
     sizes_bytes: dict[int, int] = {}
     for frame in frames_of(error):
@@ -34,9 +36,9 @@ def held_bytes(error: BaseException | None, namespace: Mapping[str, Any]) -> int
     return sum(sizes_bytes.values())
 
 
-def frames_of(error: BaseException | None) -> Iterator[FrameType]:
+def frames_of(error: BaseException) -> Iterator[FrameType]:
     """Give the frames that an error went through."""
-    step = None if error is None else error.__traceback__
+    step = error.__traceback__
     while step is not None:
         yield step.tb_frame
         step = step.tb_next

@@ -6,7 +6,13 @@ import html
 from collections.abc import Sequence
 
 from ipython_hooks.options import Options
-from ipython_hooks.records import CommandRecord, ancestors_line, command_text, short_line
+from ipython_hooks.records import (
+    LEAST_WIDTH,
+    CommandRecord,
+    ancestors_line,
+    command_text,
+    short_line,
+)
 from pytest_imu.core.model import CounterReading
 from pytest_imu.core.units import (
     align_right,
@@ -22,7 +28,7 @@ QUIET = (
     "color: var(--jp-content-font-color2, inherit)"
 )
 """JupyterLab's own grey, which it has for each theme; elsewhere the colour of the text around it."""
-UNDER_THE_TABLE = "(in MiB; peak: what the command needed on top of what was there)"
+UNDER_THE_TABLE = "(MiB; peak: on top of what was there)"
 NOTHING_MEASURED = "no command was measured yet"
 
 
@@ -87,8 +93,10 @@ def sparkline(samples: Sequence[float]) -> str:
     return "".join(BARS[round(mean / highest * (len(BARS) - 1))] for mean in means)
 
 
-def history_table(records: Sequence[CommandRecord], options: Options) -> str:
-    """Return a table of commands: number, used, peak, time and the command."""
+def history_table(
+    records: Sequence[CommandRecord], options: Options, *, columns: int | None = None
+) -> str:
+    """Return a table of commands: number, used, peak, time and the command, cut to the row's end."""
     if not records:
         return NOTHING_MEASURED
     cells = [("number", "used", "peak", "time")] + [
@@ -100,9 +108,13 @@ def history_table(records: Sequence[CommandRecord], options: Options) -> str:
         )
         for record in records
     ]
-    commands = ["command"] + [command_text(record.command, options.command_width) for record in records]
-    rows = zip(align_right(cells), commands, strict=True)
-    return "\n".join([*(f"{left}  {command}" for left, command in rows), UNDER_THE_TABLE])
+    left = align_right(cells)
+    width = options.command_width
+    if columns is not None:
+        width = max(LEAST_WIDTH, min(width, columns - len(left[0]) - len("  ''")))
+    commands = ["command"] + [command_text(record.command, width) for record in records]
+    rows = (f"{numbers}  {command}" for numbers, command in zip(left, commands, strict=True))
+    return "\n".join([*rows, UNDER_THE_TABLE])
 
 
 def quiet_html(lines: Sequence[str]) -> str:

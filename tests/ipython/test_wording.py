@@ -341,8 +341,16 @@ def test_history_table() -> None:
         "     2  76.3  76.3  0.32s  'a=np.ones(int(1e7))'",
         "        76.3  76.3  0.32s  'b = 1 ⏎ c = 2'",
         "    10   n/a   n/a  0.32s  'broken'",
-        "(in MiB; peak: what the command needed on top of what was there)",
+        "(MiB; peak: on top of what was there)",
     ]
+
+
+@pytest.mark.parametrize(("columns", "width"), [(40, 12), (80, 51), (200, 60), (None, 60)])
+def test_history_table_fits(columns: int | None, width: int) -> None:
+    """In a terminal of at least 50 columns no row is broken, and no command is cut for nothing."""
+    table = wording.history_table([record(command="x" * 100)], SetOptions(), columns=columns)
+    command = table.splitlines()[1].rpartition("  ")[2]
+    assert width == len(command.strip("'"))
 
 
 def test_empty_history() -> None:
