@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from ipython_hooks import tracebacks
 from ipython_hooks.records import CommandRecord
 from pytest_imu.core.children.sampler import Memory, choose_reader
 from pytest_imu.core.memory.reusable import NOTEWORTHY_BYTES, likely_reused
@@ -33,7 +32,7 @@ def notes_on(
     """
     notes = []
     if record.raised:
-        kept = f", and its traceback keeps {format_mib(held_bytes)} MiB; {tracebacks.LET_GO}"
+        kept = f", its traceback keeps {format_mib(held_bytes)} MiB (%imu free lets go)"
         notes.append(Note(f"the command raised{kept * (held_bytes >= NOTEWORTHY_BYTES)}", held_bytes))
     measurement = record.measurement
     reused_bytes = likely_reused(

@@ -78,7 +78,7 @@ async def repeat(
 
 def _sizes(sizes_bytes: Sequence[int | None]) -> str:
     known = [mib(size) for size in sizes_bytes if size is not None]
-    return _spread(known, lambda value: f"{value + 0.0:.1f}") + " MiB" if known else "n/a"
+    return _spread(known, lambda value: f"{round(value, 1) + 0.0:.1f}") + " MiB" if known else "n/a"
 
 
 def _times(times_ns: Sequence[int]) -> str:

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from types import FrameType
 from typing import Any
 
-LET_GO = "%imu free lets go of it"
 PLAIN_TYPES = frozenset({bytes, bytearray, str, list, tuple, dict, set, frozenset})
 MOST_VARIABLES = 1000
 """So many are looked at: an error deep in a recursion has many frames."""

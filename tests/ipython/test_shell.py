@@ -316,8 +316,7 @@ def test_traceback_keeps_and_free_lets_go(shell: Shell) -> None:
     """)
     raised = "; the command raised"
     assert (
-        f"{raised}, and its traceback keeps 64.0 MiB; %imu free lets go of it"
-        == (parts(seen["raised"])["notes"])
+        f"{raised}, its traceback keeps 64.0 MiB (%imu free lets go)" == (parts(seen["raised"])["notes"])
     )
     assert raised == parts(seen["own"])["notes"]
     *lines, total = seen["free"]

@@ -222,7 +222,7 @@ def test_notes_follow_the_numbers() -> None:
     children = Note("2 child processes hold 3.0 MiB, not counted", 3 * MIB)
     notes = notes_on(record(kept, raised=True), cpu_ns=10**9, held_bytes=76 * MIB, children=children)
     assert (
-        Note("the command raised, and its traceback keeps 76.0 MiB; %imu free lets go of it", 76 * MIB),
+        Note("the command raised, its traceback keeps 76.0 MiB (%imu free lets go)", 76 * MIB),
         Note("reused up to 120.0 MiB kept from before", 120 * MIB),
         Note("traced by coverage, the numbers include its memory"),
         children,
@@ -430,6 +430,8 @@ def test_repeated_says_median_and_spread() -> None:
         "runs 3\nused 2.0 (1.0 to 9.0) MiB\npeak 4.0 (2.0 to 18.0) MiB\n"
         "time 0.2000 (0.1000 to 0.9000) s\ncache-misses 6,655 (6,655 to 6,655)"
     ) == repr(repeated(9, 1, 2, counters=(MISSES,)))
+    nothing = dataclasses.replace(ONES, before_bytes=MIB, after_bytes=MIB - 4096)
+    assert "used 0.0 MiB" in repr(Repeated("a", (nothing,)))
     assert "runs 1\nused 3.0 MiB\npeak 6.0 MiB\ntime 0.3000 s" == repr(repeated(3))
 
 
