@@ -22,6 +22,7 @@ def load_ipython_extension(ipython: InteractiveShell) -> None:
     unload_ipython_extension(ipython)  # who calls this by hand, twice, gets one report, not two
     magics = ImuMagics(ipython)
     ipython.register_magics(magics)
+    ipython.input_transformers_cleanup.append(magics.with_await)
     magics.session.start()
     magics.session.cell_lines.start()
     if running_under_callgrind():
@@ -33,6 +34,8 @@ def load_ipython_extension(ipython: InteractiveShell) -> None:
             magics.session.say([f"c.ImuMagics.perf: {error}"])
     if magics.live:
         magics.session.show_live(on=True)
+    if magics.session.style == "off":
+        return
     magics.session.say(["reporting after each command; %imu off stops it, %imu? explains the rest"])
 
 
@@ -44,6 +47,8 @@ def unload_ipython_extension(ipython: InteractiveShell) -> None:
         return
     magics.session.close()
     ipython.configurables.remove(magics)
+    if magics.with_await in ipython.input_transformers_cleanup:
+        ipython.input_transformers_cleanup.remove(magics.with_await)
     for kind, names in {"line": ("imu", "imu_start", "imu_stop"), "cell": ("imu",)}.items():
         for name in names:
             # Another extension may have put its own in their place, ipython_memory_usage for one.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
 import json
 import shutil
@@ -19,15 +18,16 @@ from ipython_hooks.arguments import (
     split_run_options,
     whole_number,
 )
-from ipython_hooks.limit import parse_bytes
+from ipython_hooks.limit import parse_limit
 from ipython_hooks.lines.functions import follow
 from ipython_hooks.options import STYLES
 from ipython_hooks.records import largest
 from ipython_hooks.repeat import Repeated, repeat
+from ipython_hooks.running import Statement, at_once
 from pytest_imu.core.counters.source import CACHE_MISSES, check_event
 from pytest_imu.core.invalid import InvalidValueError
+from pytest_imu.core.memory.platforms import rss_bytes_or_none
 from pytest_imu.core.outfile import STDOUT, writing
-from pytest_imu.core.units import format_bytes
 
 if TYPE_CHECKING:
     from ipython_hooks.session import Session
@@ -60,7 +60,6 @@ def _off(session: Session) -> None:
 
 
 def _status(session: Session) -> None:
-    limit = session.limit.total_bytes
     counted = ", ".join(session.counters.events) if session.counters else "nothing"
     source = f" ({_source(session)})" if session.counters else ""
     session.say(
@@ -69,7 +68,7 @@ def _status(session: Session) -> None:
             f"peaks: {_peaks()}",
             f"counting: {counted}{source}",
             f"live: {'on' if session.live else 'off'}",
-            f"limit: {'none' if limit is None else format_bytes(limit)}",
+            f"limit: {session.limit.describe()}",
             f"measured: {len(session.watcher.history)} commands",
         ]
     )
@@ -129,7 +128,7 @@ def _style(session: Session, rest: str) -> None:
 def _last(session: Session) -> None:
     history = session.watcher.history
     session.say(
-        wording.report_lines(history[-1], session.options) if history else [wording.NOTHING_MEASURED]
+        wording.last_lines(history[-1], session.options) if history else [wording.NOTHING_MEASURED]
     )
 
 
@@ -140,8 +139,21 @@ def _why(session: Session) -> None:
     session.say(explain(commands[-1], session) if commands else [wording.NOTHING_MEASURED])
 
 
-def _history(session: Session) -> None:
-    _print_table(session, session.watcher.history)
+def _history(session: Session, rest: str) -> None:
+    history = session.watcher.history
+    with naming("%imu history"):
+        count = whole_number(rest) if rest else len(history)
+    _print_table(session, history[max(0, len(history) - count) :])
+
+
+def _free(session: Session) -> None:
+    from ipython_hooks.free import free
+
+    session.say(free(session))
+
+
+def _help(session: Session) -> None:
+    print(inspect.getdoc(session.shell.find_line_magic("imu")))  # noqa: T201 - the answer to the person
 
 
 def _top(session: Session, rest: str) -> None:
@@ -153,7 +165,8 @@ def _top(session: Session, rest: str) -> None:
 
 
 def _print_table(session: Session, records: Sequence[Any]) -> None:
-    print(wording.history_table(records, session.options))  # noqa: T201 - the answer to the person at the prompt
+    table = wording.history_table(records, session.options, columns=session.columns)
+    print(table)  # noqa: T201 - the answer to the person at the prompt
 
 
 def _vars(session: Session, rest: str) -> None:
@@ -193,48 +206,47 @@ def _plot(session: Session, rest: str) -> Any:
 
 
 def _limit(session: Session, rest: str) -> None:
+    limit = session.limit
     if rest == "off":
-        session.limit.lift()
-        session.say(["no limit"])
-        return
-    with naming("%imu limit"):
-        session.limit.set(parse_bytes(rest))
-    session.say([f"an allocation that takes this process past {rest} raises MemoryError"])
+        limit.lift()
+    elif rest:
+        with naming("%imu limit"):
+            limit.set(parse_limit(rest))
+    session.say([f"limit: {limit.describe()}"])
 
 
 def _run(session: Session, rest: str) -> Repeated:
     runs, statement = split_run_options(rest)
-    return _measured(session, statement, runs=runs)
+    return at_once(_measured(session, Statement(session.shell, statement), runs=runs, shows=True))
 
 
-def measure_cell(session: Session, line: str, cell: str) -> Repeated | None:
+async def measure_cell(
+    session: Session, line: str, cell: str, *, lines_above: int = 1
+) -> Repeated | None:
     """Carry out `%%imu [-r N] [-q] [-j FILE]`, or `%%imu lines`."""
     if line.split()[:1] == ["lines"]:
         session.cell_lines.begin(line, cell)
         return None
     options = cell_options(line)
-    measured = _measured(session, cell, runs=options.r)
+    quiet = options.q or options.j == STDOUT
+    statement = Statement(session.shell, cell, lines_above=lines_above)
+    measured = await _measured(session, statement, runs=options.r, shows=not quiet)
     if options.j is not None:
         with naming("%%imu -j", options.j), writing(options.j) as file:
             file.write(json.dumps(measured.to_dict(), indent=1) + "\n")
-    return None if options.q or options.j == STDOUT else measured
+    return None if quiet else measured
 
 
-def _measured(session: Session, source: str, *, runs: int) -> Repeated:
-    shell = session.shell
-    flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT  # to tell it from a mistake
-    code = compile(shell.transform_cell(source), "<imu>", "exec", flags)
-    if code.co_flags & inspect.CO_COROUTINE:
-        message = "%imu run and %%imu cannot await outside a function; a plain command can"
-        raise CommandError(message)
-    # In the person's own namespace: what the statement assigns is there afterwards.
-    measured = repeat(
-        source.strip(),
-        lambda: exec(code, shell.user_ns),  # noqa: S102 - it is the person's own code
-        runs=runs,
-        meter=session.meter,
-    )
+async def _measured(session: Session, statement: Statement, *, runs: int, shows: bool) -> Repeated:
+    text = statement.source.strip()
+    measured, value = await repeat(text, statement.run, runs=runs, meter=session.meter)
+    if shows and statement.shows_value and value is not None:
+        from IPython.display import display
+
+        display(value)  # type: ignore[no-untyped-call]  # IPython is partly typed
+    del value
     session.keep_last(measured)
+    session.watcher.total_bytes = rss_bytes_or_none()  # what it moved has been told
     return measured
 
 
@@ -242,14 +254,16 @@ ALONE: dict[str, Callable[[Session], None]] = {
     "on": _on,
     "off": _off,
     "status": _status,
+    "help": _help,
     "last": _last,
     "why": _why,
-    "history": _history,
+    "free": _free,
 }
 WITH_WORDS: dict[str, Callable[[Session, str], Any]] = {
     "perf": _perf,
     "live": _live,
     "style": _style,
+    "history": _history,
     "top": _top,
     "save": _save,
     "plot": _plot,

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import sys
+import weakref
 
+from ipython_hooks import machine
+from pytest_imu.core.children.census import children_exist, list_children
 from pytest_imu.core.invalid import InvalidValueError
 from pytest_imu.core.memory import platforms
 from pytest_imu.core.units import format_bytes
 
 _SIZE = re.compile(r"(\d{1,18}(?:\.\d{1,18})?)\s*(?:([KMGT])(i?))?B", re.IGNORECASE | re.ASCII)
+_PERCENT = re.compile(r"(\d{1,2}|100)\s*%", re.ASCII)
 _VM_DATA = re.compile(rb"VmData:\s*(\d+) kB")
 
 
@@ -22,6 +28,8 @@ class MemoryLimit:
 
     def __init__(self) -> None:
         self._before: tuple[int, int] | None = None
+        self._spared: set[int] = set()
+        _IN_FORCE.add(self)
         self.total_bytes: int | None = None
         """The cap in force; None without one."""
 
@@ -69,6 +77,45 @@ class MemoryLimit:
             import resource
 
             resource.setrlimit(resource.RLIMIT_DATA, before)
+
+    def spare_children(self) -> None:
+        """Give programs that were started under the limit the one from before it: it is not theirs."""
+        if self._before is None or not children_exist():
+            return
+        import resource
+
+        children = set(list_children())
+        for pid in children - self._spared:
+            with contextlib.suppress(OSError):  # it has ended, or is another user's
+                resource.prlimit(pid, resource.RLIMIT_DATA, self._before)
+        self._spared = children
+
+
+_IN_FORCE: weakref.WeakSet[MemoryLimit] = weakref.WeakSet()
+
+
+def _lift_in_a_fork() -> None:
+    for limit in _IN_FORCE:
+        limit.lift()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_lift_in_a_fork)
+
+
+def parse_limit(text: str) -> int:
+    """Return the bytes of a size, or of a share of the memory there is, `90%`.
+
+    Raises InvalidValueError.
+    """
+    share = _PERCENT.fullmatch(text.strip())
+    if share is not None and int(share[1]) > 0:
+        return machine.memory_bytes() * int(share[1]) // 100
+    try:
+        return parse_bytes(text)
+    except InvalidValueError:
+        expected = "a size with its unit, such as 8GiB, 500 MiB or 2GB, or a share such as 90%"
+        raise InvalidValueError(text, expected) from None
 
 
 def parse_bytes(text: str) -> int:

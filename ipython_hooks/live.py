@@ -1,23 +1,25 @@
-"""Memory while it happens: in the prompt's toolbar, and on one line or display during long commands."""
+"""Memory while it happens, in terminals: in the prompt's toolbar, and on a row during long commands."""
 
 from __future__ import annotations
 
 import contextlib
-import contextvars
 import os
 import sys
 import threading
 import time
-import uuid
-from collections.abc import Callable
 from typing import Any, TextIO
 
 import psutil
 
 from ipython_hooks.options import Options
+from ipython_hooks.records import difference
 from pytest_imu.core.meter import Meter
-from pytest_imu.core.units import format_bytes, format_mib
+from pytest_imu.core.units import format_bytes, format_mib, format_signed_mib
 
+NOT_IN_NOTEBOOKS = (
+    "no live display in notebooks, where it would stand among the cell's own outputs; "
+    "the extension jupyter-resource-usage shows the kernel's memory in JupyterLab's status bar"
+)
 FEWEST_ROWS = 4
 """In a terminal with fewer rows, a row is worth more to the person than the line."""
 
@@ -66,30 +68,6 @@ def keys_are_read(descriptor: int) -> bool:
         return True
 
 
-class NotebookLine:
-    """One display of the cell that runs, updated in its place, and emptied at the end."""
-
-    def __init__(self, publisher: Any) -> None:  # Any: IPython's publishers are partly typed
-        # Bound here: `%%capture` puts another one in its place, and what it captures is the cell's.
-        self._publisher = publisher
-        self._display_id = uuid.uuid4().hex
-        self._shown = False
-
-    def show(self, text: str) -> None:
-        """Show the text, or update it."""
-        self._publish({"text/plain": text})
-        self._shown = True
-
-    def remove(self) -> None:
-        """Leave an empty display, which takes no room."""
-        if self._shown:
-            self._publish({"text/plain": "", "text/html": ""})
-            self._shown = False
-
-    def _publish(self, data: dict[str, str]) -> None:
-        self._publisher.publish(data, transient={"display_id": self._display_id}, update=self._shown)
-
-
 class Live:
     """Shows this process's memory while a command runs long and while the prompt waits."""
 
@@ -136,12 +114,9 @@ class Live:
 
     def toolbar_text(self) -> str:
         """Return what stands in the toolbar."""
-        rss_bytes, peak_bytes = (None, None) if self._waiting is None else self._waiting.peek()
         left = format_bytes(psutil.virtual_memory().available)
-        return (
-            f"memory {format_mib(rss_bytes)} MiB | peak since the last command "
-            f"{format_mib(peak_bytes)} MiB | system memory left {left}"
-        )
+        rss, peak = _sizes_of(self._waiting)
+        return f"memory {rss} MiB | peak since the last command {peak} MiB | system memory left {left}"
 
     def _wait(self) -> None:
         if self._waiting is None and self._prompt is not None:
@@ -153,9 +128,7 @@ class Live:
         if waiting is not None:
             waiting.__exit__(None, None, None)
 
-    def _line(self) -> TerminalLine | NotebookLine | None:
-        if hasattr(self._shell, "kernel"):
-            return NotebookLine(self._shell.display_pub)
+    def _line(self) -> TerminalLine | None:
         seen = sys.stdout.isatty() and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
         return TerminalLine(sys.stderr) if seen else None
 
@@ -163,16 +136,13 @@ class Live:
 class _LongCommand:
     """The thread that shows one command, from some seconds after its beginning to its end."""
 
-    def __init__(self, meter: Meter, line: TerminalLine | NotebookLine, options: Options) -> None:
+    def __init__(self, meter: Meter, line: TerminalLine, options: Options) -> None:
         self._meter = meter
         self._line = line
         self._options = options
         self._ended = threading.Event()
         self._start_s = time.monotonic()
-        # In the command's context: a kernel finds the cell that a display belongs to by it.
-        run: Callable[[], None] = self._run
-        target = contextvars.copy_context().run
-        self._thread = threading.Thread(target=target, args=(run,), name="imu-live", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="imu-live", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
@@ -191,8 +161,14 @@ class _LongCommand:
                 self._show()
 
     def _show(self) -> None:
-        rss_bytes, peak_bytes = self._meter.peek()
-        self._line.show(
-            f"{time.monotonic() - self._start_s:.1f} s, memory {format_mib(rss_bytes)} MiB, "
-            f"peak so far {format_mib(peak_bytes)} MiB"
-        )
+        rss, peak = _sizes_of(self._meter)
+        seconds = time.monotonic() - self._start_s
+        self._line.show(f"{seconds:.1f} s, memory {rss} MiB, peak so far {peak} MiB")
+
+
+def _sizes_of(meter: Meter | None) -> tuple[str, str]:
+    """Return the RSS now, and how far the highest so far was above where the meter's block began."""
+    rss_bytes, highest_bytes = (None, None) if meter is None else meter.peek()
+    begin_bytes = None if meter is None else meter.opened_at_bytes
+    above_bytes = difference(highest_bytes, begin_bytes)
+    return format_mib(rss_bytes), format_signed_mib(above_bytes)

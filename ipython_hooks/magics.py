@@ -11,6 +11,7 @@ from traitlets import Bool, Enum, Float, Int, Unicode
 from ipython_hooks import commands
 from ipython_hooks.arguments import CommandError
 from ipython_hooks.options import STYLES
+from ipython_hooks.running import WithAwait, at_once
 from ipython_hooks.session import Session
 from pytest_imu.core.counters.source import CounterChoice
 
@@ -24,7 +25,13 @@ class ImuMagics(Magics):
     style = Enum(
         STYLES,
         default_value="auto",
-        help="How to report: as text, as HTML, or whichever fits the front end.",
+        help="How to report: the ancestor's line, a short one, none, or what fits the front end.",
+    ).tag(config=True)
+    min_mib: float | None = Float(  # type: ignore[assignment]  # it may be None too
+        default_value=None,
+        allow_none=True,
+        min=0.0,
+        help="Commands under so many MiB leave no line; None is 1 in notebooks and 0 elsewhere.",
     ).tag(config=True)
     perf = Unicode("", help="Events to count, separated by commas.").tag(config=True)
     counters = Enum(
@@ -43,6 +50,7 @@ class ImuMagics(Magics):
     def __init__(self, shell: Any, **arguments: Any) -> None:  # Any: the shells have no common type
         super().__init__(shell, **arguments)
         self.session = Session(shell, self)
+        self.with_await = WithAwait(shell)
 
     @line_cell_magic
     def imu(self, line: str, cell: str | None = None) -> Any:
@@ -51,14 +59,16 @@ class ImuMagics(Magics):
         After every command:
             %imu on | off            start or stop reporting after each command
             %imu status              show what is measured, and how
+            %imu help                show this
             %imu perf [EVENTS|off]   count events (default: cache-misses); --raw shows all samples
             %imu live on|off         show memory in the prompt's toolbar and during long commands
-            %imu style auto|html|text
+            %imu style auto|ancestor|short|off
+            %imu free                let go of tracebacks, Out, _ and garbage, and say what each won
 
         What was measured:
             %imu last                show the last command again
             %imu why                 explain the last command, and say how to see its lines
-            %imu history             show a table of all commands; `imu_history` has them as data
+            %imu history [N]         show a table of all, or of the last N; `imu_history` is the data
             %imu top [N]             show the commands with the largest peaks, and those that kept most
             %imu vars [N]            show which names hold memory now, by the buffers that really own it
             %imu save FILE           write all of it as JSON, in the format of `pytest --imu-json`
@@ -76,12 +86,20 @@ class ImuMagics(Magics):
                                      that awaits: %%imu lines -f FUNC
 
         A limit:
-            %imu limit 8GiB | off    raise MemoryError where an allocation would exceed it
+            %imu limit 8GiB          raise MemoryError in a command that comes near it; also as 90%
+            %imu limit [off]         tell the limit, or end it
         """
         try:
             if cell is not None:
-                return commands.measure_cell(self.session, line, cell)
+                return at_once(commands.measure_cell(self.session, line, cell))
             return commands.run(self.session, line)
+        except CommandError as error:
+            raise UsageError(str(error)) from None
+
+    async def awaited(self, line: str, cell: str, lines_above: int) -> Any:
+        """Measure a cell or a statement that awaits: `WithAwait` has put this in its place."""
+        try:
+            return await commands.measure_cell(self.session, line, cell, lines_above=lines_above)
         except CommandError as error:
             raise UsageError(str(error)) from None
 

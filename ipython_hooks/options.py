@@ -6,7 +6,7 @@ from typing import Protocol
 
 from pytest_imu.core.counters.source import CounterChoice
 
-STYLES = ("auto", "html", "text")
+STYLES = ("auto", "ancestor", "short", "off")
 
 
 class Options(Protocol):
@@ -15,6 +15,7 @@ class Options(Protocol):
     decimals: int
     command_width: int
     style: str
+    min_mib: float | None
     raw_samples: bool
     trim: bool
     gc: bool

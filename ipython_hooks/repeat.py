@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import html
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
+from pytest_imu.core.memory.reusable import likely_reused
 from pytest_imu.core.meter import Meter
 from pytest_imu.core.model import Measurement
-from pytest_imu.core.units import NANOSECONDS_PER_SECOND, format_count, mib
+from pytest_imu.core.units import NANOSECONDS_PER_SECOND, format_count, format_mib, mib
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,12 @@ class Repeated:
             ("peak", _sizes([one.peak_bytes for one in self.measurements])),
             ("time", _times([one.duration_ns for one in self.measurements])),
         ]
+        reused_bytes = max(
+            likely_reused(one.reusable_bytes, one.duration_ns, one.peak_bytes)
+            for one in self.measurements
+        )
+        if reused_bytes:
+            rows.append(("reused", f"up to {format_mib(reused_bytes)} MiB kept from before"))
         for event in dict.fromkeys(r.event for one in self.measurements for r in one.counters):
             readings = [r for one in self.measurements for r in one.counters if r.event == event]
             values = [reading.value for reading in readings if reading.value is not None]
@@ -50,21 +59,26 @@ class Repeated:
         return rows
 
 
-def repeat(
-    statement: str, body: Callable[[], object], *, runs: int, meter: Callable[[], Meter]
-) -> Repeated:
-    """Run *body* so many times, each in a window of its own; its exceptions pass."""
+async def repeat(
+    statement: str, body: Callable[[], Awaitable[T]], *, runs: int, meter: Callable[[], Meter]
+) -> tuple[Repeated, T]:
+    """Run *body* so many times, each in a window of its own; its exceptions pass.
+
+    Return the numbers, and the last value: each run holds its own until its window has closed.
+    """
     measurements = []
+    value: list[T] = []
     for _ in range(runs):
+        value.clear()
         with meter() as window:
-            body()
+            value.append(await body())
         measurements.append(window.measurement)
-    return Repeated(statement, tuple(measurements))
+    return Repeated(statement, tuple(measurements)), value[0]
 
 
 def _sizes(sizes_bytes: Sequence[int | None]) -> str:
     known = [mib(size) for size in sizes_bytes if size is not None]
-    return _spread(known, lambda value: f"{value + 0.0:.1f}") + " MiB" if known else "n/a"
+    return _spread(known, lambda value: f"{round(value, 1) + 0.0:.1f}") + " MiB" if known else "n/a"
 
 
 def _times(times_ns: Sequence[int]) -> str:

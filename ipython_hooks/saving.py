@@ -34,4 +34,4 @@ def test_of(record: CommandRecord) -> dict[str, Any]:
         blocks=(),
         verdicts=(),
     )
-    return {**test, "notes": list(record.notes)}
+    return {**test, "cell_id": record.cell_id, "notes": list(record.notes)}

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from typing import TYPE_CHECKING, Any
 
-from ipython_hooks import notes, wording
+from ipython_hooks import notes, tracebacks, wording
 from ipython_hooks.limit import MemoryLimit
 from ipython_hooks.lines.cell import LinesOfCells
 from ipython_hooks.options import Options
 from ipython_hooks.records import CommandRecord
+from ipython_hooks.soft_limit import SoftLimit
 from ipython_hooks.variables.grown import GrowingNames
 from ipython_hooks.watcher import CellResult, CellWatcher
 from pytest_imu.core.counters.source import EVENT_EXPECTED, UNKNOWN_EVENT, CounterSource
 from pytest_imu.core.invalid import InvalidValueError
 from pytest_imu.core.meter import Meter
+from pytest_imu.core.units import MIB, encodable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,14 +38,16 @@ class Session:
         self._names = GrowingNames(shell)
         self.watcher = CellWatcher(
             meter=self._watching_meter,
+            grown=self._names.after_command,
+            ended=self._command_ended,
             note=self._note,
             emit=self._report,
-            complain=self._complain,
-            grown=self._names.after_command,
+            complain=lambda text: self.say([text]),
         )
+        self._children = notes.ChildrenNotes()
         self.counters: CounterSource | None = None
         self.cell_lines = LinesOfCells(self)
-        self.limit = MemoryLimit()
+        self.limit = SoftLimit(shell, MemoryLimit(), self.say)
         self.live: Live | None = None
         self.watching = False
         self.in_kernel = hasattr(shell, "kernel")
@@ -67,8 +73,6 @@ class Session:
             self.shell.events.unregister("pre_run_cell", self.watcher.before)
             self.shell.events.unregister("post_run_cell", self.watcher.after)
             self.watcher.forget_running()
-            if self.live is not None:
-                self.live.command_ends()  # the command that stops the report is not seen to its end
 
     def close(self) -> None:
         """End everything that was started, and take back what was put into the namespace."""
@@ -121,7 +125,11 @@ class Session:
             self.live.stop()
             self.live = None
         if on:
-            from ipython_hooks.live import Live
+            from ipython_hooks.live import NOT_IN_NOTEBOOKS, Live
+
+            if self.in_kernel:
+                self.say([NOT_IN_NOTEBOOKS])
+                return
 
             self.live = Live(self.shell, self.options)
             self.live.start()
@@ -132,20 +140,26 @@ class Session:
         self._last = value
 
     @property
-    def shows_html(self) -> bool:
-        """Whether what is said is HTML."""
+    def style(self) -> str:
+        """How commands are reported: what was asked for, or what fits the front end."""
         style = self.options.style
-        return style == "html" or (style == "auto" and self.in_kernel)
+        return style if style != "auto" else "short" if self.in_kernel else "ancestor"
 
-    def say(self, lines: list[str]) -> None:
+    @property
+    def columns(self) -> int | None:
+        """The width of the terminal; None where the output goes elsewhere."""
+        return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+    def say(self, lines: list[str], *, metadata: dict[str, Any] | None = None) -> None:
         """Show lines of text, quietly where the front end can."""
-        if self.shows_html:
+        if self.in_kernel:
             from IPython.display import display
 
             plain = {"text/plain": "\n".join(lines), "text/html": wording.quiet_html(lines)}
-            display(plain, raw=True)  # type: ignore[no-untyped-call]  # IPython is partly typed
+            display(plain, raw=True, metadata=metadata)  # type: ignore[no-untyped-call]  # partly typed
         else:
-            print("\n".join(lines))  # noqa: T201 - an extension speaks to the person at the prompt
+            text = encodable("\n".join(lines), getattr(sys.stdout, "encoding", None) or "utf-8")
+            print(text)  # noqa: T201 - an extension speaks to the person at the prompt
 
     def _put(self, name: str, value: object, *, instead_of: object) -> None:
         """Put a value into the namespace, unless the person has one of their own by that name."""
@@ -160,25 +174,38 @@ class Session:
             self.live.command_begins(meter)
         return meter
 
-    def _note(self, record: CommandRecord, result: CellResult | None) -> tuple[str, ...]:
+    def _command_ended(self) -> None:
+        if self.live is not None:
+            self.live.command_ends()
+
+    def _note(
+        self, record: CommandRecord, result: CellResult | None, cpu_ns: int
+    ) -> tuple[notes.Note, ...]:
+        error = None if result is None else result.error_in_exec
         return notes.notes_on(
             record,
-            output_number=None if result is None else notes.output_number(self.shell, result),
+            cpu_ns=cpu_ns,
+            held_bytes=tracebacks.held_bytes(error, self.shell.user_ns),
+            children=self._children.after(had_children=record.measurement.had_children),
         )
 
     def _report(self, record: CommandRecord) -> None:
-        if self.live is not None:
-            self.live.command_ends()
-        self._rows.append(record.to_dict())
+        row = record.to_dict()
+        self._rows.append(row)
         self._put(HISTORY_NAME, self._rows, instead_of=self._rows)  # %reset takes it away
         if self._last is self._last_before:  # else the command itself has measured something
             self.keep_last(record)
-        self.say(wording.report_lines(record, self.options) + self._uncounted(record))
+        style = self.style
+        uncounted = self._uncounted(record)
+        if style == "off" or record.is_under(self._least_bytes()):
+            return
+        lines = wording.report_lines(record, self.options, style=style, columns=self.columns)
+        self.say(lines + uncounted, metadata={"imu": row})
 
-    def _complain(self, text: str) -> None:
-        if self.live is not None:
-            self.live.command_ends()
-        self.say([text])
+    def _least_bytes(self) -> float:
+        """Return the size under which a command leaves no line."""
+        least_mib = self.options.min_mib
+        return MIB * ((1 if self.in_kernel else 0) if least_mib is None else least_mib)
 
     def _uncounted(self, record: CommandRecord) -> list[str]:
         """Return why events have no value, each reason once until the events change."""

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import re
+import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from ipython_hooks.records import CommandRecord
+from ipython_hooks.notes import Note
+from ipython_hooks.records import CommandRecord, difference
 from pytest_imu.core.meter import Meter
+
+OWN_LINE = re.compile(
+    r"(?:\w+\s*=\s*)?%{1,2}imu(?:_start|_stop)?(?:\s.*)?\??"  # also `m = %imu run ...`
+    r"|\?{0,2}%{0,2}imu(?:_start|_stop)?(?:\s+\w.*)?\?{0,2}"  # help, and the word without its `%`
+)
 
 
 class CellInfo(Protocol):
@@ -24,30 +32,54 @@ class CellResult(Protocol):
     info: CellInfo | None
     success: bool
     execution_count: int | None
+    error_in_exec: BaseException | None
+
+
+def is_own(command: str) -> bool:
+    r"""Whether a command only asks `%imu` for something: it has an answer, and needs no report.
+
+    >>> is_own("%imu history"), is_own("a = %imu"), is_own("a = 1"), is_own("%imu off\na = 1")
+    (True, True, False, False)
+    """
+    lines = [line.strip() for line in command.splitlines() if line.strip()]
+    if lines[:1] and lines[0].startswith("%%imu lines"):  # a cell of the person's, run as any other
+        return False
+    whole = lines[:1] if command.lstrip().startswith("%%") else lines
+    return all(OWN_LINE.fullmatch(line) for line in whole)
 
 
 class CellWatcher:
     """Measures every command that is not part of another one; knows nothing of IPython itself.
 
     No fault of the measuring, and no ^C that falls into it, reaches the shell: *complain* hears of it.
+    What is told to `%imu` itself has a window like all, and is neither kept nor reported.
     """
 
     def __init__(
         self,
         *,
         meter: Callable[[], Meter],
-        note: Callable[[CommandRecord, CellResult | None], tuple[str, ...]],
+        ended: Callable[[], None],
+        note: Callable[[CommandRecord, CellResult | None, int], tuple[Note, ...]],
         emit: Callable[[CommandRecord], None],
         complain: Callable[[str], None],
         grown: Callable[[int | None], tuple[tuple[str, int], ...]] = lambda _: (),
+        cpu_ns: Callable[[], int] = time.process_time_ns,
+        now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self._new_meter = meter
+        self._ended = ended
         self._note = note
         self._emit = emit
         self._complain = complain
         self._grown = grown
+        self._clock_of_cpu_ns = cpu_ns
+        self._now_ns = now_ns
         self._running: list[CellInfo] = []
         self._meter: Meter | None = None
+        self._cpu_ns = self._began_ns = 0
+        self.total_bytes: int | None = None
+        """RSS when the last command had ended; None where that is not known."""
         self.history: list[CommandRecord] = []
 
     def before(self, info: CellInfo, *_: Any) -> None:
@@ -55,8 +87,10 @@ class CellWatcher:
         try:
             self._running.append(info)
             if len(self._running) == 1:
+                self._began_ns = self._now_ns()
                 self._meter = self._new_meter()
                 self._meter.__enter__()
+                self._cpu_ns = self._clock_of_cpu_ns()
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the command runs in any case
             self._give_up(error)
 
@@ -75,6 +109,7 @@ class CellWatcher:
         """Leave what is being measured unreported: the command itself switched the report off."""
         self._running.clear()
         self._stop_meter()
+        self.total_bytes = None
 
     def _end(self, result: CellResult | None) -> None:
         place = self._place_of(result)
@@ -85,13 +120,15 @@ class CellWatcher:
             return
         # What still runs is not part of it (a notebook's subshell), or never said that it ended.
         self._running.clear()
-        if (meter := self._stop_meter()) is not None:
-            self._keep(info, result, meter)
+        cpu_ns = self._clock_of_cpu_ns() - self._cpu_ns
+        if (meter := self._stop_meter()) is not None and not is_own(info.raw_cell):
+            self._keep(info, result, meter, cpu_ns)
 
     def _stop_meter(self) -> Meter | None:
         meter, self._meter = self._meter, None
         if meter is not None:
             meter.__exit__(None, None, None)  # a window that stays open would measure for ever
+            self._ended()
         return meter
 
     def _place_of(self, result: CellResult | None) -> int | None:
@@ -105,17 +142,27 @@ class CellWatcher:
                 return place
         return None
 
-    def _keep(self, info: CellInfo, result: CellResult | None, meter: Meter) -> None:
+    def _keep(self, info: CellInfo, result: CellResult | None, meter: Meter, cpu_ns: int) -> None:
         number = None if result is None else result.execution_count
+        measurement = meter.measurement
         record = CommandRecord(
             number=number if info.store_history else None,
             command=info.raw_cell,
-            measurement=meter.measurement,
+            cell_id=getattr(info, "cell_id", None),
+            began_ns=self._began_ns,
+            measurement=measurement,
+            since_last_bytes=difference(measurement.before_bytes, self.total_bytes),
             raised=result is None or not result.success,
         )
-        record = dataclasses.replace(record, notes=self._note(record, result))
         with contextlib.suppress(Exception):  # the line is true without names
             record = dataclasses.replace(record, grown=self._grown(record.measurement.delta_bytes))
+        self.total_bytes = measurement.after_bytes
+        notes = self._note(record, result, cpu_ns)
+        record = dataclasses.replace(
+            record,
+            notes=tuple(note.text for note in notes),
+            noted_bytes=max((note.size_bytes for note in notes), default=0),
+        )
         self.history.append(record)
         self._emit(record)
 

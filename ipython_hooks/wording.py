@@ -6,7 +6,13 @@ import html
 from collections.abc import Sequence
 
 from ipython_hooks.options import Options
-from ipython_hooks.records import CommandRecord, command_text, report_line
+from ipython_hooks.records import (
+    LEAST_WIDTH,
+    CommandRecord,
+    ancestors_line,
+    command_text,
+    short_line,
+)
 from pytest_imu.core.model import CounterReading
 from pytest_imu.core.units import (
     align_right,
@@ -17,14 +23,40 @@ from pytest_imu.core.units import (
 
 BARS = "▁▂▃▄▅▆▇█"
 SPARKLINE_WIDTH = 20
+QUIET = (
+    "font-family: var(--jp-code-font-family, monospace); font-size: 85%; "
+    "color: var(--jp-content-font-color2, inherit)"
+)
+"""JupyterLab's own grey, which it has for each theme; elsewhere the colour of the text around it."""
+UNDER_THE_TABLE = "(MiB; peak: on top of what was there)"
 NOTHING_MEASURED = "no command was measured yet"
 
 
-def report_lines(record: CommandRecord, options: Options) -> list[str]:
+def report_lines(
+    record: CommandRecord, options: Options, *, style: str, columns: int | None = None
+) -> list[str]:
     """Return what is said after a command: what it used, and a line for each event counted."""
-    line = report_line(record, decimals=options.decimals, command_width=options.command_width)
-    counted = (counter_line(one, raw=options.raw_samples) for one in record.measurement.counters)
-    return [line, *filter(None, counted)]
+    if style == "short":
+        line = short_line(record, decimals=options.decimals)
+    else:
+        width = options.command_width
+        line = ancestors_line(record, decimals=options.decimals, command_width=width, columns=columns)
+    return [line, *counter_lines(record, options)]
+
+
+def last_lines(record: CommandRecord, options: Options) -> list[str]:
+    """Return what is said of a command that stands no longer above: the short line, and which it was."""
+    line = short_line(record, decimals=options.decimals)
+    return [
+        f"{command_text(record.command, options.command_width)}  {line}",
+        *counter_lines(record, options),
+    ]
+
+
+def counter_lines(record: CommandRecord, options: Options) -> list[str]:
+    """Return a line for each event that has a value."""
+    lines = (counter_line(one, raw=options.raw_samples) for one in record.measurement.counters)
+    return [*filter(None, lines)]
 
 
 def counter_line(reading: CounterReading, *, raw: bool) -> str | None:
@@ -61,8 +93,10 @@ def sparkline(samples: Sequence[float]) -> str:
     return "".join(BARS[round(mean / highest * (len(BARS) - 1))] for mean in means)
 
 
-def history_table(records: Sequence[CommandRecord], options: Options) -> str:
-    """Return a table of commands: number, used, peak, time and the command."""
+def history_table(
+    records: Sequence[CommandRecord], options: Options, *, columns: int | None = None
+) -> str:
+    """Return a table of commands: number, used, peak, time and the command, cut to the row's end."""
     if not records:
         return NOTHING_MEASURED
     cells = [("number", "used", "peak", "time")] + [
@@ -74,12 +108,16 @@ def history_table(records: Sequence[CommandRecord], options: Options) -> str:
         )
         for record in records
     ]
-    commands = ["command"] + [command_text(record.command, options.command_width) for record in records]
-    rows = zip(align_right(cells), commands, strict=True)
-    return "\n".join([f"{left}  {command}" for left, command in rows] + ["(used and peak in MiB)"])
+    left = align_right(cells)
+    width = options.command_width
+    if columns is not None:
+        width = max(LEAST_WIDTH, min(width, columns - len(left[0]) - len("  ''")))
+    commands = ["command"] + [command_text(record.command, width) for record in records]
+    rows = (f"{numbers}  {command}" for numbers, command in zip(left, commands, strict=True))
+    return "\n".join([*rows, UNDER_THE_TABLE])
 
 
 def quiet_html(lines: Sequence[str]) -> str:
-    """Return the lines as small grey HTML, everything in them escaped."""
+    """Return the lines as small HTML, everything in them escaped, in the front end's quieter colour."""
     text = "<br>".join(html.escape(line) for line in lines)
-    return f'<div style="font-size: 85%; color: #888">{text}</div>'
+    return f'<div style="{QUIET}">{text}</div>'

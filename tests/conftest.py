@@ -133,10 +133,17 @@ NEEDS: Mapping[str, tuple[Callable[[], bool], str]] = {
         lambda: is_installed("selenium") and all(map(shutil.which, ("chromium", "chromedriver"))),
         "there is no chromium with its chromedriver here, or no selenium to drive it",
     ),
+    "needs_lab": (
+        lambda: (
+            all(map(is_installed, ("jupyterlab", "selenium", "matplotlib", "numpy")))
+            and all(map(shutil.which, ("chromium", "chromedriver")))
+        ),
+        "there is no JupyterLab here, or no Chromium: pip install 'pytest-imu[lab]', and chromedriver",
+    ),
     "needs_malloc_trim": (malloc_trim_works, "this C library has no malloc_trim: it is not glibc"),
     **{
         f"needs_{package}": (functools.partial(is_installed, package), "pip install 'pytest-imu[test]'")
-        for package in ("matplotlib", "numpy", "pandas")
+        for package in ("matplotlib", "numpy", "pandas", "polars")
     },
 }
 """Markers that skip a test where the machine lacks something, and say so in the summary."""

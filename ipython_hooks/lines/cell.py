@@ -175,7 +175,7 @@ class MeasuredCell:
 
 
 def _show(session: Session, table: LineTable) -> None:
-    if session.shows_html:
+    if session.in_kernel:
         from IPython.display import display
 
         display(table)  # type: ignore[no-untyped-call]  # IPython is partly typed

@@ -27,6 +27,16 @@ def format_mib(size_bytes: int | None, *, decimals: int = 1) -> str:
     return f"{round(mib(size_bytes), decimals) + 0.0:.{decimals}f}"
 
 
+def format_signed_mib(size_bytes: int | None, *, decimals: int = 1) -> str:
+    """Return a difference in MiB as text, always with its sign.
+
+    >>> format_signed_mib(80_000_000), format_signed_mib(-12), format_signed_mib(None)
+    ('+76.3', '+0.0', 'n/a')
+    """
+    text = format_mib(size_bytes, decimals=decimals)
+    return text if size_bytes is None or text.startswith("-") else f"+{text}"
+
+
 def format_limit(limit_mib: float) -> str:
     """Return a limit as its author typed it: 100 and not 100.0.
 

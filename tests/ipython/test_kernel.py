@@ -19,8 +19,8 @@ from jupyter_client.manager import KernelManager
 EXAMPLE = Path(__file__).parents[2] / "examples" / "memory_in_a_notebook.ipynb"
 TIMEOUT_S = 120
 REPORT = re.compile(
-    r"'(?P<command>.*)' used (?P<used>\S+) MiB RAM (?:\(.*\) )?in \d+\.\d\ds, "
-    r"peaked (?P<above>\S+) MiB above current, total RAM usage (?P<total>\d+\.\d) MiB(?P<notes>.*)"
+    r"(?P<used>[+-]\S+) MiB( \(.*?\))? · peak (?P<peak>\+\S+) · total (?P<total>\d+\.\d)"
+    r"( \([+-]\S+ since the last command\))? · (<1 ms|\d+ ms|\d+\.\d s)(?P<notes>.*)"
 )
 EXECUTE = """
 import asyncio, json, sys, nbclient, nbformat
@@ -30,8 +30,8 @@ notebook = nbformat.read(sys.argv[1], as_version=4)
 nbclient.NotebookClient(notebook, timeout=120).execute()
 print(json.dumps([[cell.source, cell.outputs] for cell in notebook.cells if cell.cell_type == "code"]))
 """
-WAIT = "input()"
-"""A cell that waits until `let_go()`: its live display is there to be seen, however slow the machine."""
+ALL = "%config ImuMagics.min_mib = 0"
+"""What gives the cells that move nothing a line too."""
 Message = dict[str, Any]  # Any: messages are JSON
 
 
@@ -41,11 +41,6 @@ class Notebook:
     def __init__(self, manager: KernelManager, client: BlockingKernelClient) -> None:
         self.manager = manager
         self.client = client
-
-    def let_go(self) -> None:
-        """Let the cell that waits go on, as soon as it asks: the kernel forgets an earlier answer."""
-        self.client.get_stdin_msg(timeout=TIMEOUT_S)
-        self.client.input("")
 
     def send(self, code: str, **options: Any) -> str:
         """Send a cell and return its request's id.
@@ -124,6 +119,7 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Notebook]:
 def notebook(kernel: Notebook) -> Iterator[Notebook]:
     """Return a notebook that has loaded the extension, and unload it afterwards."""
     kernel.run("%load_ext ipython_hooks")
+    kernel.run("%config ImuMagics.min_mib = None")  # an earlier test's
     yield kernel
     kernel.run("%unload_ext ipython_hooks")
 
@@ -138,71 +134,80 @@ def test_loading_says_one_line_and_is_not_reported(kernel: Notebook) -> None:
 
 @pytest.mark.needs_kernel_peaks
 def test_one_quiet_display_after_a_cell(notebook: Notebook) -> None:
-    """After a cell there is one display, plain for terminals and small and grey for browsers."""
+    """After a cell there is one display: what it used and its peak, without the cell, which stands
+    above; plain for terminals, and small, with figures of one width, for browsers.
+    """
     messages = notebook.run("kept = b'<' * (64 * 2**20); len(kept + b'y')")
     [data] = displays(messages)
     assert {"text/plain", "text/html"} == data.keys()
     [report] = reports(messages)
-    assert "kept = b'<' * (64 * 2**20); len(kept + b'y')" == report["command"]
-    assert [64, 64] == pytest.approx([float(report["used"]), float(report["above"])], abs=0.5)
-    assert data["text/html"].startswith(
-        '<div style="font-size: 85%; color: #888">&#x27;kept = b&#x27;&lt;'
-    )
+    assert [64, 128] == pytest.approx([float(report["used"]), float(report["peak"])], abs=0.5)
+    assert data["text/html"].startswith('<div style="font-family: var(--jp-code-font-family, monospace)')
+    assert f">{data['text/plain']}</div>" in data["text/html"]
     assert [] == [one for one in messages if one["kind"] == "stream"]
+    # The cell's numbers stand in the notebook's file, where papermill and nbconvert find them.
+    [shown] = [one for one in messages if one["kind"] == "display_data"]
+    assert shown["metadata"]["imu"] == notebook.value("imu_history[-1]")
+    assert 64 == pytest.approx(shown["metadata"]["imu"]["used_mib"], abs=0.5)
 
 
-def test_style_text_prints(notebook: Notebook) -> None:
-    """`%imu style text` prints the report, and `%imu style html` shows it again."""
-    notebook.run("%imu style text")
-    messages = notebook.run("pass")
-    assert [] == displays(messages)
-    [stream] = [one for one in messages if one["kind"] == "stream"]
-    assert "stdout" == stream["name"]
-    assert REPORT.fullmatch(stream["text"].strip())
-    assert 1 == len(reports(notebook.run("%imu style html")))
+def test_cells_that_move_nothing_have_no_line(notebook: Notebook) -> None:
+    """A cell of less than a MiB leaves no output; its numbers are in the history all the same."""
+    assert [] == displays(notebook.run("small = 1"))
+    assert "small = 1" == notebook.value("imu_history[-1]['command']")
+    notebook.run(ALL)
+    assert 1 == len(reports(notebook.run("small = 1")))
 
 
-def test_long_cell_has_one_updating_display(notebook: Notebook) -> None:
-    """A long cell has a display that is updated in its place, and empty at the end."""
-    notebook.run(
-        "%imu live on\n%config ImuMagics.live_after_s = 0.1\n%config ImuMagics.live_interval_s = 0.1"
+def test_cell_ids_are_data(notebook: Notebook) -> None:
+    """The front end's id of a cell stands in the history and in what is saved."""
+    message = notebook.client.session.msg(
+        "execute_request",
+        {"code": "a = 1", "silent": False, "store_history": True},
+        metadata={"cellId": "a-cell"},
     )
-    request = notebook.send(WAIT)
-    messages = [
-        *notebook.until(request, "display_data", "peak so far"),
-        *notebook.until(request, "update_display_data", "peak so far"),
-        *notebook.until(request, "update_display_data", "peak so far"),
-    ]
-    notebook.let_go()
-    messages += notebook.published(request)
-    live = [one for one in messages if one.get("transient", {}).get("display_id")]
-    first, *updates = live
-    assert "display_data" == first["kind"]
-    assert re.fullmatch(
-        r"0\.\d s, memory \d+\.\d MiB, peak so far \d+\.\d MiB", first["data"]["text/plain"]
-    )
-    assert {"update_display_data"} == {one["kind"] for one in updates}
-    assert 2 < len(updates)
-    assert {"text/plain": "", "text/html": ""} == updates[-1]["data"]
-    assert 1 == len({one["transient"]["display_id"] for one in live})
-    assert 1 == len(reports(messages))
+    notebook.client.shell_channel.send(message)
+    notebook.published(message["header"]["msg_id"])
+    assert "a-cell" == notebook.value("imu_history[-1]['cell_id']")
+    notebook.run("%imu save cells.json")
+    saved = notebook.value("__import__('json').load(open('cells.json'))['tests'][-1]")
+    assert ["a-cell", "passed"] == [saved["cell_id"], saved["outcome"]]
 
 
-def test_live_display_is_not_in_what_a_cell_captures(notebook: Notebook) -> None:
-    """What `%%capture` catches is the cell's own output."""
-    notebook.run("%imu live on\n%config ImuMagics.live_after_s = 0.1")
-    request = notebook.send(f"%%capture caught\n{WAIT}\nprint('mine')")
-    shown = [*notebook.until(request, "display_data", "peak so far")]
-    notebook.let_go()
-    notebook.published(request)
-    assert 1 == len(displays(shown))
-    assert ["mine\n", "", 0] == notebook.value("[caught.stdout, caught.stderr, len(caught.outputs)]")
+def test_styles(notebook: Notebook) -> None:
+    """A cell has the ancestor's line where that is asked for, and no output where none is."""
+    notebook.run(ALL)
+    notebook.run("%imu style ancestor")
+    [data] = displays(notebook.run("pass"))
+    assert data["text/plain"].startswith("'pass' used 0.0 MiB RAM in ")
+    notebook.run("%imu style off")
+    assert [] == displays(notebook.run("large = b'x' * 2**24"))
+    notebook.run("%imu style short")
+    assert 1 == len(reports(notebook.run("pass")))
 
 
-def test_no_live_display_of_a_short_cell(notebook: Notebook) -> None:
-    """A short cell has its report alone."""
-    notebook.run("%imu live on")
-    assert [1, 1] == [len(displays(messages := notebook.run("pass"))), len(reports(messages))]
+def test_no_live_display(notebook: Notebook) -> None:
+    """A display among the cell's outputs would be in the way of them: there is none, and it is said."""
+    [data] = displays(notebook.run("%imu live on"))
+    assert data["text/plain"].startswith("no live display in notebooks, ")
+    assert "jupyter-resource-usage" in data["text/plain"]
+    notebook.run("%config ImuMagics.live_after_s = 0.1")
+    assert [] == displays(notebook.run("time.sleep(0.5)"))
+
+
+def test_measured_cells_await_in_the_kernels_own_loop(notebook: Notebook) -> None:
+    """`%%imu` awaits what a plain cell could; its value and its error are the cell's own."""
+    notebook.run("import asyncio; task = asyncio.ensure_future(asyncio.sleep(0, 'slept'))")
+    messages = notebook.run("%%imu -r 2\nawait asyncio.sleep(0)\nawait task")
+    assert ["'slept'"] == [data["text/plain"] for data in displays(messages)]
+    [result] = [one["data"]["text/plain"] for one in messages if one["kind"] == "execute_result"]
+    assert result.startswith("runs 2\nused ")
+    [error] = [one for one in notebook.run("%%imu\nawait task\n1/0") if one["kind"] == "error"]
+    text = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error["traceback"]))
+    assert "ZeroDivisionError" == error["ename"]
+    assert "----> 3 1/0" in text
+    assert 1 == text.count("Cell In[")
+    assert "ipython_hooks" not in text
 
 
 @pytest.mark.needs_proc
@@ -210,17 +215,44 @@ def test_limit_saves_the_kernel(notebook: Notebook) -> None:
     """Past the limit the allocating line raises MemoryError; the kernel and its variables survive."""
     read_limit = "__import__('resource').getrlimit(__import__('resource').RLIMIT_DATA)"
     before = notebook.value(read_limit)
+    notebook.run(ALL)
     notebook.run("%imu limit 1GiB")
     messages = notebook.run("precious = list(range(1000))\nhuge = b'x' * (64 * 2**30)\nprecious = None")
     [error] = [one for one in messages if one["kind"] == "error"]
     traceback = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error["traceback"]))
     assert "MemoryError" == error["ename"]
     assert re.search(r"-> 2 huge = b'x' \* \(64 \* 2\*\*30\)", traceback)
-    assert "; the command raised" == reports(messages)[0]["notes"]
+    assert " · the command raised" == reports(messages)[0]["notes"]
     assert [1000, False] == notebook.value("[len(precious), 'huge' in globals()]")
     assert "499500" in json.dumps(notebook.run("sum(precious)"))
     notebook.run("%imu limit off")
     assert before == notebook.value(read_limit)
+
+
+@pytest.mark.needs_polars
+@pytest.mark.needs_proc
+def test_limit_saves_a_kernel_with_polars(notebook: Notebook) -> None:
+    """Polars ends the process where an allocation is refused; the watch comes before, and the kernel,
+    its variables and polars go on.
+    """
+    notebook.run("import polars as pl; from pytest_imu.core.memory.platforms import rss_bytes")
+    notebook.run("import resource; before = resource.getrlimit(resource.RLIMIT_DATA)")
+    notebook.run("%imu limit 700MiB")
+    messages = notebook.run(
+        "frames = []\n"
+        "while True:\n"
+        "    frame = pl.select(x=pl.int_range(131_072))\n"
+        "    if rss_bytes() < 680 * 2**20: frames.append(frame)\n"
+        "    time.sleep(0.001)"
+    )
+    [error] = [one for one in messages if one["kind"] == "error"]
+    assert "MemoryError" == error["ename"]
+    assert re.search(r"holds 6[678]\d\.\d MiB, and its limit is 700\.0 MiB", error["evalue"])
+    assert 100 < notebook.value("len(frames)")
+    assert notebook.value("resource.getrlimit(resource.RLIMIT_DATA) == before")
+    notebook.run("total = frames[0].sum().item(); del frame; frames.clear()")
+    assert 131_072 * 131_071 // 2 == notebook.value("total")
+    notebook.run("%imu limit off")
 
 
 def test_comm_messages_are_not_reported(notebook: Notebook) -> None:
@@ -240,31 +272,32 @@ def test_comm_messages_are_not_reported(notebook: Notebook) -> None:
         assert [] == displays(messages)
     assert ["heard 5\n"] == [one["text"] for one in messages if one["kind"] == "stream"]
     assert before == notebook.value("len(imu_history)")
-    assert ["pass"] == [report["command"] for report in reports(notebook.run("pass"))]
+    notebook.run(ALL)
+    assert 1 == len(reports(notebook.run("pass")))
 
 
 def test_silent_requests_are_not_reported(notebook: Notebook) -> None:
     """What a front end runs silently is not reported, and does not disturb the next report."""
     assert [] == displays(notebook.run("quiet = 1", silent=True))
-    assert ["quiet"] == [report["command"] for report in reports(notebook.run("quiet"))]
+    notebook.run(ALL)
+    assert 1 == len(reports(notebook.run("quiet")))
 
 
 def test_cells_outside_the_history_have_no_number(notebook: Notebook) -> None:
     """A cell that is not stored is reported, without the number that another cell will have."""
-    assert 1 == len(reports(notebook.run("pass", store_history=False)))
+    notebook.run("pass", store_history=False)
     assert None is notebook.value("imu_history[-1]['number']")
 
 
 def test_interrupted_cell_is_reported(notebook: Notebook) -> None:
-    """Interrupting a cell ends it with its report, its live display empty, and the next one is right."""
-    notebook.run("%imu live on\n%config ImuMagics.live_after_s = 0.1")
-    request = notebook.send("time.sleep(600)")
-    live = [*notebook.until(request, "display_data", "peak so far")]
+    """Interrupting a cell ends it with its report, and the next one is right."""
+    notebook.run(ALL)
+    request = notebook.send("print('begun', flush=True); time.sleep(600)")
+    begun = [*notebook.until(request, "stream", "begun")]
     notebook.manager.interrupt_kernel()
-    messages = live + notebook.published(request)
+    messages = begun + notebook.published(request)
     assert ["KeyboardInterrupt"] == [one["ename"] for one in messages if one["kind"] == "error"]
-    assert ["; the command raised"] == [report["notes"] for report in reports(messages)]
-    assert {"text/plain": "", "text/html": ""} in displays(messages)
+    assert [" · the command raised"] == [report["notes"] for report in reports(messages)]
     assert [""] == [report["notes"] for report in reports(notebook.run("pass"))]
 
 
@@ -296,7 +329,7 @@ def test_lines_of_a_cell(notebook: Notebook) -> None:
 def test_unloading_leaves_nothing_running(notebook: Notebook) -> None:
     """After unloading there is no report, no thread of ours, no perf and no name of ours."""
     notebook.run("%config ImuMagics.counters = 'perf'")
-    notebook.run("%imu live on\n%config ImuMagics.live_after_s = 0.1\n%imu perf page-faults")
+    notebook.run("%imu perf page-faults")
     counted = displays(notebook.run("time.sleep(0.3)"))[-1]["text/plain"]
     assert "perf value for page-faults averages to " in counted
     running = (
@@ -335,23 +368,23 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Cells:
 
 @pytest.mark.needs_kernel_peaks
 @pytest.mark.parametrize(
-    ("source", "used", "above"),
+    ("source", "used", "peak"),
     [
-        ("a = np.ones(n)", 64, 0),
-        ("b = a * 2", 64, 0),
-        ("c = np.sqrt(b)", 64, 0),
+        ("a = np.ones(n)", 64, 64),
+        ("b = a * 2", 64, 64),
+        ("c = np.sqrt(b)", 64, 64),
         ("a *= 2", 0, 0),
         ("np.sqrt(a, out=a);", 0, 0),
-        ("d = np.add(a * b, c)", 64, 64),
-        ("del d", -64, 64),
-        ("d = a * b\nd += c", 64, 0),
+        ("d = np.add(a * b, c)", 64, 128),
+        ("del d", -64, 0),
+        ("d = a * b\nd += c", 64, 64),
     ],
 )
-def test_example_teaches_what_it_says(example: Cells, source: str, used: float, above: float) -> None:
+def test_example_teaches_what_it_says(example: Cells, source: str, used: float, peak: float) -> None:
     """The example's cells report what its text says, to half a MiB."""
     _, report = example[source]
     assert report is not None
-    assert [used, above] == pytest.approx([float(report["used"]), float(report["above"])], abs=0.5)
+    assert [used, peak] == pytest.approx([float(report["used"]), float(report["peak"])], abs=0.5)
 
 
 @pytest.mark.needs_perf

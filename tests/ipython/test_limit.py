@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ipython_hooks.limit import MemoryLimit, parse_bytes
+from ipython_hooks import machine
+from ipython_hooks.limit import MemoryLimit, parse_bytes, parse_limit
 from pytest_imu.core.units import MIB, UNITS, format_bytes
 
 fuzz = settings(derandomize=True, database=None, deadline=None, max_examples=300)
@@ -153,6 +155,69 @@ def test_other_platforms_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
         limit.set(2**40)
     limit.lift()
     assert None is limit.total_bytes
+
+
+@pytest.mark.needs_proc
+def test_children_do_not_inherit_it(run_python: Callable[..., Any]) -> None:
+    """A fork has the limit from before at once; a program that was started has it when it is spared."""
+    script = """
+import os, subprocess
+before = current()
+limit = MemoryLimit()
+limit.set(rss_bytes() + 128 * MIB)
+reading, writing = os.pipe()
+child = os.fork()
+if not child:
+    os.write(writing, json.dumps(current()).encode())
+    os._exit(0)
+os.waitpid(child, 0)
+forked = json.loads(os.read(reading, 100))
+tells = "import resource; input(); print(resource.getrlimit(resource.RLIMIT_DATA))"
+started = subprocess.Popen(
+    [sys.executable, "-c", tells], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+)
+limit.spare_children()
+said, _ = started.communicate("\\n")
+limit.lift()
+print(json.dumps([forked == list(before), eval(said) == before]))
+"""
+    assert [True, True] == run_python(SCRIPT + script)
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "expected"),
+    [
+        (None, {}, 100),  # no Linux
+        ("0::/\n", {}, 100),
+        ("0::/\n", {"memory.max": "max\n"}, 100),
+        ("0::/\n", {"memory.max": "40\n"}, 40),
+        ("0::/a/b\n", {"a/b/memory.max": "max\n", "a/memory.max": "30\n", "memory.max": "40\n"}, 30),
+        ("0::/a\n", {"a/memory.max": "9223372036854771712\n"}, 100),
+        ("5:memory:/a\n1:cpu:/\n", {"memory/a/memory.limit_in_bytes": "50\n", "memory.max": "1\n"}, 50),
+    ],
+)
+def test_memory_there_is(
+    tmp_path: Path, groups: str | None, files: dict[str, str], expected: int
+) -> None:
+    """It is the smallest limit of the process's control groups, of both versions, or the machine's."""
+    if groups is not None:
+        texts = {"proc/self/cgroup": groups, **{f"sys/fs/cgroup/{name}": files[name] for name in files}}
+        for name, text in texts.items():
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="ascii")
+    assert expected == machine.memory_bytes(tmp_path, machine_bytes=100)
+
+
+def test_shares_of_the_memory_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A percentage is one of the memory that there is; everything else is a size, or refused."""
+    monkeypatch.setattr(machine, "memory_bytes", lambda: 1000)
+    assert [900, 10, 1000, 2**20] == [parse_limit(text) for text in ("90%", " 1 %", "100%", "1MiB")]
+    for text in ("0%", "101%", "-5%", "5.5%", "%", "5%%", "x"):
+        with pytest.raises(
+            ValueError, match=r"^invalid value .*: expected a size .*, or a share such as"
+        ):
+            parse_limit(text)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -140,13 +141,16 @@ def test_every_kind_of_command(shell: Shell, tmp_path: Path) -> None:
         "%load_ext autoreload\n%autoreload 2": "",
         "reloaded = 1": "",
         "1+1;": "",
-        "!true": "; had child processes, not counted",
+        "!true": "; had child processes that have ended, not counted",
         "raise SystemExit": raised,
         "unhistorical = 5": "",
     } == {source: "|".join(parts(line)["notes"] for line in lines) for source, lines in seen.items()}
     assert [1] * len(seen) == [len(lines) for lines in seen.values()]
     for source, (line,) in seen.items():
-        assert parts(line)["command"] == "'" + source.strip().replace("\n", "\\n") + "'"
+        assert (
+            parts(line)["command"]
+            == "'" + source.strip().replace("\n ", "\n").replace("\n", " ⏎ ") + "'"
+        )
 
 
 def test_silent_kinds_of_command(shell: Shell) -> None:
@@ -183,48 +187,120 @@ def test_background_thread(shell: Shell) -> None:
 
 @pytest.mark.needs_proc
 def test_notes(shell: Shell) -> None:
-    """Kept results, raised errors, live children and reused memory are noted, and only then."""
+    """Raised errors, children and reused memory are noted, and only then."""
     seen = shell("""
         def notes(name, source, **arguments):
             seen[name] = report(source, **arguments).partition(" MiB above")[2].split("; ")[1:]
         run("1")  # In [2]
         notes("kept", "memoryview(bytearray(10**7))")
-        notes("kept again", "_")
-        notes("small", "len(bytearray(10**7))")
-        notes("quiet", "memoryview(bytearray(10**7));")
         notes("assigned", "c = bytearray(10**7)")
-        notes("small value", "d = bytearray(10**7); 1")
         notes("raised", "e = bytearray(10**7); 1/0")
         run("import subprocess, sys")
         popen = "subprocess.Popen([sys.executable, '-c', 'input()'], stdin=subprocess.PIPE)"
         notes("child", f"p = {popen}")
         notes("children", f"q = {popen}")
+        notes("living", "pass")
         notes("ended", "p.communicate(b'x'); q.communicate(b'x');")
         notes("no child", "pass")
         run("objects = [object() for _ in range(1_000_000)]")
         run("kept = objects[::100]; del objects")
-        notes("reused", "objects = [object() for _ in range(1_000_000)]")
         notes("not reused", "pass")
+        notes("imported before", "import os, sys")
+        notes("reused", "objects = [object() for _ in range(1_000_000)]")
+        notes("reused no more", "pass")
     """)
-    reused = seen.pop("reused")
+    reused, child, children = (seen.pop(name) for name in ("reused", "child", "children"))
     assert {
-        "kept": ["the result is kept alive by Out[3]"],
-        "kept again": [],
-        "small": [],
-        "quiet": [],
+        "kept": [],
         "assigned": [],
-        "small value": [],
         "raised": ["the command raised"],
-        "child": ["had child processes, not counted"],
-        "children": ["had child processes, not counted"],
-        "ended": ["had child processes, not counted"],
+        "living": [],
+        "ended": [],
         "no child": [],
         "not reused": [],
+        "imported before": [],
+        "reused no more": [],
     } == seen
+    for notes, who in ((child, "a child process holds"), (children, "2 child processes hold")):
+        assert 1 == len(notes)
+        assert re.fullmatch(rf"{who} \d+\.\d MiB, not counted", notes[0])
     assert 1 == len(reused)
-    match = re.fullmatch(r"reused up to (\d+\.\d) MiB that Python had kept", reused[0])
+    match = re.fullmatch(r"reused up to (\d+\.\d) MiB kept from before", reused[0])
     assert match is not None
     assert 15 <= float(match[1]) <= 25  # 990,000 objects of 16 bytes, and what was free before
+
+
+@pytest.mark.needs_numpy
+@pytest.mark.needs_kernel_peaks
+def test_traceback_keeps_and_free_lets_go(shell: Shell) -> None:
+    """A command that raised says what its traceback keeps; `%imu free` lets go of that, of what `Out`
+    and `_` hold and of garbage, each in a line of its own, and what the person has named stays.
+    """
+    seen = shell("""
+        run("import numpy as np; kept = np.ones(2**20)")
+        run("def fails():\\n    mine = np.ones(2**23)\\n    view = mine[:2]\\n    raise ValueError")
+        run("fails()")
+        seen["raised"] = report("fails()")
+        seen["own"] = report("x = kept; 1/0")
+        run("import gc; gc.collect()")  # of the errors before
+        run("fails()")
+        run("np.ones(2**22)")
+        run("_ + 1")
+        run("gc.disable()")  # so that none comes before it is asked for
+        run("circle = [np.ones(2**21)]; circle.append(circle); del circle")
+        seen["free"] = run("%imu free")
+        seen["again"] = run("%imu free")
+        run("gc.enable()")
+        seen["kept"] = shell.user_ns["kept"].size
+        seen["next"] = report("pass")
+    """)
+    raised = "; the command raised"
+    assert (
+        f"{raised}, its traceback keeps 64.0 MiB (%imu free lets go)" == (parts(seen["raised"])["notes"])
+    )
+    assert raised == parts(seen["own"])["notes"]
+    *lines, total = seen["free"]
+    sizes = {line.partition(" MiB  ")[2]: float(line.split()[0]) for line in lines}
+    assert {
+        "freed before, and not given back": 0,
+        "garbage": 16,
+        "tracebacks": 64,
+        "Out, _ and the like": 64,
+    } == pytest.approx(sizes, abs=1)
+    assert re.fullmatch(r"total RAM usage \d+\.\d MiB", total)
+    assert [0, 0, 0, 0] == pytest.approx([float(line.split()[0]) for line in seen["again"][:-1]], abs=1)
+    assert 2**20 == seen["kept"]
+    assert "" == parts(seen["next"])["notes"]
+
+
+@pytest.mark.needs_kernel_peaks
+def test_what_comes_between_commands(shell: Shell) -> None:
+    """What a thread takes between two commands stands behind the total of the next one; then what was
+    used adds up. What `%imu run` has shown already is not shown again.
+    """
+    seen = shell("""
+        run("import threading; go, done = threading.Event(), threading.Event(); grown = []")
+        run("def grow():\\n    go.wait(); grown.append(bytearray(32 * 2**20)); done.set()")
+        run("threading.Thread(target=grow, daemon=True).start()")
+        seen["before"] = report("pass")
+        shell.user_ns["go"].set()
+        shell.user_ns["done"].wait()
+        seen["after"] = [report("x = bytearray(16 * 2**20)"), report("pass")]
+        seen["rows"] = [
+            (row["since_last_mib"], row["used_mib"], row["total_mib"])
+            for row in shell.user_ns["imu_history"]
+        ]
+        run("%imu run y = bytearray(16 * 2**20)")
+        seen["own"] = report("pass")
+    """)
+    quiet = (seen["before"], seen["after"][1], seen["own"])
+    assert ["", "", ""] == [parts(line)["notes"] for line in quiet]
+    assert re.fullmatch(r" \(\+32\.\d since the last command\)", parts(seen["after"][0])["notes"])
+    (since, _, total), *rows = seen["rows"]
+    assert None is since
+    for since, used, after in rows:
+        assert after == total + since + used
+        total = after
 
 
 def test_broken_reader(shell: Shell) -> None:
@@ -250,7 +326,7 @@ def test_broken_reader(shell: Shell) -> None:
         assert re.fullmatch(expected + "OSError: no /proc today", seen[key][0])
     assert "peaks: n/a (OSError: no /proc today)" == seen["status"]
     assert ["n/a", "n/a"] == seen["history"].split()[1:3]
-    assert "4 commands saved to x.json" == seen["save"]
+    assert "2 commands saved to x.json" == seen["save"]
     assert "none (OSError: no /proc today)" == seen["source"]
 
 
@@ -309,7 +385,7 @@ def test_on_off_status(shell: Shell) -> None:
         assert [stopped, [], "reporting: off"] == seen[off]
         started = "reporting after each command; %imu off stops it"
         assert [[started], 1, started] == seen[on]
-    assert ["a = 1", "%imu status", "%imu"] == seen["history"]
+    assert ["a = 1"] * 3 == seen["history"]
 
 
 def test_switched_off_and_on_inside_a_command(shell: Shell) -> None:
@@ -366,7 +442,7 @@ def test_perf(shell: Shell, counters: str, source: str) -> None:
     """.replace("COUNTERS", counters)
     )
     say = f"in each command with {source}; %imu perf off stops it"
-    assert [f"counting page-faults {say}"] == seen["start"][:-1]
+    assert [f"counting page-faults {say}"] == seen["start"]
     assert [f"counting page-faults {say}"] == seen["raw alone"][:1] == seen["on"][:1]
     report, counted = seen["counted"]
     assert ("'touch(5000)'", "") == command_and_notes(report)
@@ -376,16 +452,16 @@ def test_perf(shell: Shell, counters: str, source: str) -> None:
     assert 5000 <= int(match[1].replace(",", "")) <= 5200
     assert f"counting: page-faults ({source})" == seen["status"][2]
     # The command that changes the events says nothing of those that it stopped counting.
-    assert [f"counting page-faults {say}"] == seen["raw"][:-1]
+    assert [f"counting page-faults {say}"] == seen["raw"]
     pattern = r"perf value for page-faults averages to [\d,]+/second, raw samples: \[(.*)\]"
     match = re.fullmatch(pattern, seen["raw counted"][1])
     assert match is not None, seen["raw counted"]
     assert 5000 <= sum(map(float, match[1].split(", "))) <= 5200
-    assert [f"counting page-faults, task-clock, minor-faults {say}"] == seen["two"][:-1]
+    assert [f"counting page-faults, task-clock, minor-faults {say}"] == seen["two"]
     assert ["page-faults", "task-clock", "minor-faults"] == [
         line.split()[3] for line in seen["two counted"][1:]
     ]
-    assert ["counting nothing"] == seen["off"][:-1]
+    assert ["counting nothing"] == seen["off"]
     assert [("'pass'", "")] == [command_and_notes(line) for line in seen["uncounted"]]
     assert 5000 <= seen["row"]["touch(5000)"] <= 5200
     assert "" == seen["children"]
@@ -436,7 +512,7 @@ def test_event_that_cannot_be_counted(shell: Shell) -> None:
     """)
     reason = "perf value for cache-misses: n/a, no valgrind runs this process, not callgrind"
     first, quiet, again, quiet_again = seen["lines"]
-    assert [reason.replace("perf", "callgrind")] == first[1:-1] == again[1:-1]
+    assert [reason.replace("perf", "callgrind")] == first[1:] == again[1:]
     assert (1, 1) == (len(quiet), len(quiet_again))
 
 
@@ -463,25 +539,29 @@ def test_wrong_words_say_what_was_expected(shell: Shell) -> None:
     commands = [
         "%imu nonsense",
         *("%imu on now", "%imu off now", "%imu status x", "%imu last x", "%imu history x"),
+        *("%imu help x", "%imu free x"),
         *("%imu perf 'x", "%imu perf --foo", "%imu perf a,", "%imu perf off page-faults"),
         *("%imu live", "%imu live maybe", "%imu style", "%imu style red"),
         *("%imu top x", "%imu top 0", "%imu top -1", "%imu save", "%imu save a b", "%imu save 'a"),
         *("%imu save nowhere/x.json", "%imu save .", "%imu plot 'a"),
-        *("%imu limit", "%imu limit 8", "%imu limit 1MiB", "%imu limit " + "9" * 18 + "TiB"),
+        *("%imu limit 0%", "%imu limit 8", "%imu limit 1MiB", "%imu limit " + "9" * 18 + "TiB"),
         *("%imu run", "%imu run -r", "%imu run -r x a = 1", "%imu run -r 0 a = 1", "%imu run -r 3"),
-        "%imu run await x",
         *("%%imu -r 0\na = 1", "%%imu -z\na = 1", "%%imu x\na = 1", "%%imu 'x\na = 1"),
+        "%%imu -r 0\nawait x",
         "%%imu -j nowhere/x.json\na = 1",
     ]
     seen = shell(f"for command in {commands!r}: seen[command] = error(command)")
     assert {
-        "%imu nonsense": "invalid value 'nonsense' for %imu: expected on, off, status, last, why, "
-        "history, perf, live, style, top, save, plot, vars, run, lines, limit (%imu? explains them)",
+        "%imu nonsense": "invalid value 'nonsense' for %imu: expected on, off, status, help, last, "
+        "why, free, perf, live, style, history, top, save, plot, vars, run, lines, limit "
+        "(%imu? explains them)",
         "%imu on now": "invalid value 'now' for %imu on: expected nothing",
         "%imu off now": "invalid value 'now' for %imu off: expected nothing",
         "%imu status x": "invalid value 'x' for %imu status: expected nothing",
         "%imu last x": "invalid value 'x' for %imu last: expected nothing",
-        "%imu history x": "invalid value 'x' for %imu history: expected nothing",
+        "%imu history x": "invalid value 'x' for %imu history: expected a whole number, 1 or more",
+        "%imu help x": "invalid value 'x' for %imu help: expected nothing",
+        "%imu free x": "invalid value 'x' for %imu free: expected nothing",
         "%imu perf 'x": 'invalid value "\'x" for %imu perf: expected an event as `perf list` names it',
         "%imu perf --foo": "invalid value '--foo' for %imu perf: expected an event as `perf list` "
         "names it",
@@ -490,8 +570,8 @@ def test_wrong_words_say_what_was_expected(shell: Shell) -> None:
         "expected events, or off alone",
         "%imu live": "invalid value '' for %imu live: expected on or off",
         "%imu live maybe": "invalid value 'maybe' for %imu live: expected on or off",
-        "%imu style": "invalid value '' for %imu style: expected auto, html or text",
-        "%imu style red": "invalid value 'red' for %imu style: expected auto, html or text",
+        "%imu style": "invalid value '' for %imu style: expected auto, ancestor, short or off",
+        "%imu style red": "invalid value 'red' for %imu style: expected auto, ancestor, short or off",
         "%imu top x": "invalid value 'x' for %imu top: expected a whole number, 1 or more",
         "%imu top 0": "invalid value '0' for %imu top: expected a whole number, 1 or more",
         "%imu top -1": "invalid value '-1' for %imu top: expected a whole number, 1 or more",
@@ -502,10 +582,10 @@ def test_wrong_words_say_what_was_expected(shell: Shell) -> None:
         "No such file or directory",
         "%imu save .": "%imu save: . cannot be written: it is a folder",
         "%imu plot 'a": 'invalid value "\'a" for %imu plot: expected the path of one file',
-        "%imu limit": "invalid value '' for %imu limit: expected a size with its unit, such as 8GiB, "
-        "500 MiB or 2GB",
+        "%imu limit 0%": "invalid value '0%' for %imu limit: expected a size with its unit, such as "
+        "8GiB, 500 MiB or 2GB, or a share such as 90%",
         "%imu limit 8": "invalid value '8' for %imu limit: expected a size with its unit, such as 8GiB, "
-        "500 MiB or 2GB",
+        "500 MiB or 2GB, or a share such as 90%",
         "%imu limit 1MiB": "invalid value 'N MiB' for %imu limit: expected more than N MiB, "
         "which this process already holds",
         "%imu limit " + "9" * 18 + "TiB": "invalid value 'N TiB' for %imu limit: expected a size that "
@@ -517,8 +597,8 @@ def test_wrong_words_say_what_was_expected(shell: Shell) -> None:
         "%imu run -r 0 a = 1": "invalid value '0' for %imu run -r: expected a whole number, "
         "1 to 1000000",
         "%imu run -r 3": "invalid value '-r 3' for %imu run: expected [-r N] STATEMENT",
-        "%imu run await x": "%imu run and %%imu cannot await outside a function; a plain command can",
         "%%imu -r 0\na = 1": "invalid value '0' for %%imu -r: expected a whole number, 1 to 1000000",
+        "%%imu -r 0\nawait x": "invalid value '0' for %%imu -r: expected a whole number, 1 to 1000000",
         "%%imu -z\na = 1": "invalid value '-z' for %%imu: expected [-r N] [-q] [-j FILE]",
         "%%imu x\na = 1": "invalid value 'x' for %%imu: expected [-r N] [-q] [-j FILE]",
         "%%imu 'x\na = 1": 'invalid value "\'x" for %%imu: expected [-r N] [-q] [-j FILE]',
@@ -530,27 +610,37 @@ def test_wrong_words_say_what_was_expected(shell: Shell) -> None:
     }
 
 
-def test_style_html(shell: Shell) -> None:
-    """With the style html the lines are displayed as quiet HTML with the plain text beside it; an odd
-    style is refused, and text prints again.
+def test_styles(shell: Shell) -> None:
+    """A command has the ancestor's line, a short one, or none; the history has them all. Those under
+    `min_mib` have none either.
     """
-    seen = shell("""
-        class Publisher(type(shell.display_pub)):
-            def publish(self, data, **_):
-                seen.setdefault("shown", []).append(data)
-        shell.display_pub.__class__ = Publisher
-        run("%imu style html")
-        del seen["shown"][:]
-        seen["printed"] = run("x = '<b>'")
-        run("%imu style text")
-        seen["text"] = len(run("a = 1"))
+    seen = shell(r"""
+        run("%imu style short")
+        seen["short"] = run("a = bytearray(8 * 2**20)\nb = 1")
+        run("%imu style off")
+        seen["off"] = run("a = 2")
+        seen["off last"] = run("%imu last")
+        run("%imu style auto")
+        seen["auto"] = run("a = 3")
+        run("%config ImuMagics.min_mib = 4")
+        seen["small"] = run("a = bytearray(2**20)")
+        seen["large"] = run("a = bytearray(8 * 2**20)")
+        seen["history"] = [row["command"] for row in shell.user_ns["imu_history"]][2::2]
     """)
-    assert [] == seen["printed"]
-    shown = seen["shown"][0]
-    assert {"text/plain", "text/html"} == shown.keys()
-    assert "'x = '<b>''" == parts(shown["text/plain"])["command"]
-    assert "&#x27;&lt;b&gt;&#x27;" in shown["text/html"]
-    assert 1 == seen["text"]
+    [short] = seen["short"]
+    assert re.fullmatch(r"\+8\.\d MiB \(a 8\.0\) · peak \+8\.\d · total \d+\.\d · \S+ ms", short)
+    assert ([], []) == (seen["off"], seen["small"])
+    assert seen["off last"][0].startswith("'a = 2'  -8.0 MiB · peak +0.0 · total ")
+    assert ["'a = 3'", "'a = bytearray(8 * 2**20)'"] == [
+        parts(lines[-1])["command"] for lines in (seen["auto"], seen["large"])
+    ]
+    assert ["a = 3", "a = bytearray(2**20)"] == seen["history"]
+
+
+def test_nothing_is_said_on_loading_where_the_style_is_off(shell: Shell) -> None:
+    """With `style` off in the configuration a notebook's outputs stay as they would be without."""
+    seen = shell('seen["load"] = load; seen["next"] = run("a = 1")', {"ImuMagics": {"style": "off"}})
+    assert ([], []) == (seen["load"], seen["next"])
 
 
 def test_last_history_top(shell: Shell) -> None:
@@ -562,23 +652,30 @@ def test_last_history_top(shell: Shell) -> None:
         run("len(bytearray(64 * 2**20))")
         seen["last"] = run("%imu last")
         seen["history"] = run("%imu history")
+        seen["history 1"] = run("%imu history 1")
+        seen["again"] = run("%imu last")
         seen["top"] = run("%imu top 2")
-        run("last = repr(imu_last)")
-        seen["imu_last"] = shell.user_ns["last"]
+        seen["imu_last"] = repr(shell.user_ns["imu_last"])
     """)
     assert ["no command was measured yet"] == seen["none yet"]
-    assert "'len(bytearray(64 * 2**20))'" == parts(seen["last"][0])["command"]
+    [last] = seen["last"]
+    assert re.fullmatch(
+        r"'len\(bytearray\(64 \* 2\*\*20\)\)'  \+0\.\d MiB · peak \+6[34]\.\d · total \S+ · \S+ ms", last
+    )
+    assert last == seen["imu_last"] == seen["again"][0]
     table = [line.split(maxsplit=4) for line in seen["history"]]
     assert ["number", "used", "peak", "time", "command"] == table[0]
-    assert [("2", "'%imu last'"), ("3", "'a = bytearray(32 * 2**20)'")] == [
+    assert [("3", "'a = bytearray(32 * 2**20)'"), ("4", "'b = bytearray(16 * 2**20)'")] == [
         (row[0], row[4]) for row in table[1:3]
     ]
-    commands = [line.partition("s  ")[2] for line in seen["top"][:-1]]
+    assert [line.split()[-1:] for line in (seen["history"][0], *seen["history"][-2:])] == [
+        line.split()[-1:] for line in seen["history 1"]
+    ]
+    commands = [line.partition("s  ")[2] for line in seen["top"]]
     assert [
         *("", "", "'len(bytearray(64 * 2**20))'", "'a = bytearray(32 * 2**20)'", ""),
         *("", "", "'a = bytearray(32 * 2**20)'", "'b = bytearray(16 * 2**20)'", ""),
     ] == commands
-    assert "'%imu top 2'" == parts(seen["imu_last"])["command"]
 
 
 @pytest.mark.needs_pandas
@@ -597,8 +694,8 @@ def test_history_is_data(shell: Shell) -> None:
         seen["used"] = float(frame["used_mib"][0])
     """)
     assert [
-        *("number", "command", "used_mib", "peak_mib", "above_current_mib", "total_mib", "seconds"),
-        *("source", "raised", "notes", "names"),
+        *("number", "cell_id", "command", "began", "used_mib", "peak_mib", "above_current_mib"),
+        *("since_last_mib", "total_mib", "seconds", "source", "raised", "notes", "names"),
     ] == seen["columns"]
     assert ["a = bytearray(32 * 2**20)", "1/0", "import pandas"] == seen["command"]
     assert [False, True, False] == seen["raised"]
@@ -608,7 +705,7 @@ def test_history_is_data(shell: Shell) -> None:
 
 def test_saved_session_has_the_shape_of_a_test_run(shell: Shell, tmp_path: Path) -> None:
     """The JSON of a session has the keys of the one that `pytest --imu-json` writes, all the way down;
-    less what is pytest's own in its environment, and with the notes on each command.
+    less what is pytest's own in its environment, and with the notes on each command and its cell.
     """
     (tmp_path / "test_it.py").write_text("def test_it(): pass\n", encoding="utf-8")
     pytest_command = [sys.executable, "-m", "pytest", "-q", "-p", "imu", "-p", "no:cacheprovider"]
@@ -633,7 +730,7 @@ def test_saved_session_has_the_shape_of_a_test_run(shell: Shell, tmp_path: Path)
     assert test_run["schema"] == session["schema"]
     ours_alone = {"pytest", "plugins", "packages", "sources", "noise_floor_bytes"}
     assert test_run["environment"].keys() == session["environment"].keys() | ours_alone
-    assert test_run["tests"][0].keys() | {"notes"} == session["tests"][0].keys()
+    assert test_run["tests"][0].keys() | {"cell_id", "notes"} == session["tests"][0].keys()
     assert test_run["tests"][0]["phases"].keys() == session["tests"][0]["phases"].keys()
     call = session["tests"][0]["phases"]["call"]
     assert test_run["tests"][0]["phases"]["call"].keys() == call.keys()
@@ -692,11 +789,9 @@ def test_measuring_one_statement(shell: Shell, watching: bool) -> None:  # noqa:
         seen["names"] = [shell.user_ns[name] for name in names]
         seen["magic"] = run("%%imu -q\n%matplotlib --list\nw = !echo 5")[:0] + shell.user_ns["w"]
         seen["raised"] = error("%imu run 1/0")[-1]
-        seen["syntax"] = error("%imu run x = = 1")[-1]
         with open("cell.json") as file:
             seen["json"] = json.load(file)
     """)
-    reports = 1 if watching else 0
     shown = [line for line in seen["shown"] if not line.startswith(("'", "Out["))]
     assert "runs 3" == shown[0]
     assert re.fullmatch(r"peak 3[12]\.\d \(3[12]\.\d to 3[12]\.\d\) MiB", shown[2])
@@ -704,15 +799,80 @@ def test_measuring_one_statement(shell: Shell, watching: bool) -> None:  # noqa:
     assert ["Repeated", 1, "count", True] == seen["m"]
     assert "<table>" == seen["html"]
     assert "runs 2" == seen["cell"][1]
-    assert reports == len(seen["quiet"])
+    assert [] == seen["quiet"]
     assert [7, 2, 3] == seen["names"]
     assert ["5"] == seen["magic"]
     assert "ZeroDivisionError: division by zero" == seen["raised"]
-    assert "SyntaxError: invalid syntax" == seen["syntax"]
     assert "count += 1\nz = 3" == seen["json"]["statement"]
     assert [{"delta_bytes", "peak_bytes", "source"}] * 2 == [
         {"delta_bytes", "peak_bytes", "source"} & run.keys() for run in seen["json"]["runs"]
     ]
+
+
+def test_errors_of_what_is_measured(shell: Shell) -> None:
+    """An error in what `%imu run` and `%%imu` run names the person's own lines, and shows no other."""
+    own = ["Cell In[-], line 1"]
+    expected = {
+        "%%imu -r 2\na = 1\nb = [1/0]": ["Cell In[-], line 3", "----> 3 b = [1/0]"],
+        "%imu run 1/0": [*own, "----> 1 1/0"],
+        "m = %imu run 1/0": [*own, "----> 1 1/0"],
+        "%imu run -r 2 f()": [
+            *(*own, "----> 1 f()"),
+            *("Cell In[3], line 1, in f()", "----> 1 def f(): 1/0"),
+        ],
+        "%%imu\nawait sleep(0)\n1/0": ["Cell In[-], line 3", "----> 3 1/0"],
+        "%imu run await g()": [
+            *(*own, "----> 1 await g()"),
+            *("Cell In[3], line 2, in g()", "----> 2 async def g(): 1/0"),
+        ],
+        "%%imu -q\n\nx = = 1": ["Cell In[-], line 3"],
+        "%imu run x = = 1": own,
+    }
+    seen = shell(rf"""
+        run("from asyncio import sleep")
+        run("def f(): 1/0\nasync def g(): 1/0")
+        for source in {[*expected]!r}:
+            here = f"[{{shell.execution_count}}]"
+            seen[source] = [line.strip().replace(here, "[-]") for line in error(source)]
+    """)
+    for source, lines in seen.items():
+        is_syntax = "= =" in source
+        last = "SyntaxError: invalid syntax" if is_syntax else "ZeroDivisionError: division by zero"
+        assert last == lines[-1]
+        told = [line for line in lines if re.match(r"Cell In|File |\[\.\.\.|-+> ", line)]
+        assert expected[source] == told
+
+
+def test_value_of_what_is_measured(shell: Shell) -> None:
+    """The value of the last expression is shown, of the last run, unless a `;` or `-q` is there; what it
+    awaits is awaited.
+    """
+    seen = shell(r"""
+        run("import asyncio; n = 0")
+        def shown(source):
+            numbers = ("used", "peak", "time", "Out[")
+            return [line for line in run(source) if not line.startswith(numbers)]
+        seen["cell"] = shown("%%imu -r 3\nn += 1\nn")
+        seen["semicolon"] = shown("%%imu\nn;")
+        seen["quiet"] = shown("%%imu -q\nn")
+        seen["run"] = shown("%imu run n + 1")
+        seen["kept"] = shown("m = %imu run n + 2")
+        seen["awaiting cell"] = shown("%%imu -r 2\nawait asyncio.sleep(0)\nn += 1\nn")
+        seen["awaiting run"] = shown("%imu run -r 2 await asyncio.sleep(0, 'slept')")
+        seen["awaiting quietly"] = shown("%%imu -q\nn = await asyncio.sleep(0, 9)")
+        seen["n"] = shell.user_ns["n"]
+    """)
+    assert {
+        "cell": ["3", "runs 3"],
+        "semicolon": ["runs 1"],
+        "quiet": [],
+        "run": ["4", "runs 1"],
+        "kept": ["5"],
+        "awaiting cell": ["5", "runs 2"],
+        "awaiting run": ["'slept'", "runs 2"],
+        "awaiting quietly": [],
+        "n": 9,
+    } == seen
 
 
 @pytest.mark.needs_proc
@@ -733,16 +893,109 @@ def test_limit(shell: Shell) -> None:
         seen["fits"] = run("big = bytearray(2**30); size = len(big)")
         seen["size"] = shell.user_ns["size"]
     """)
-    assert "an allocation that takes this process past 700MiB raises MemoryError" == seen["set"]
-    assert "limit: 700.0 MiB" == seen["status"]
+    assert "limit: 700.0 MiB, MemoryError at 665.0 MiB" == seen["set"] == seen["status"]
     for key, source in (("numpy", "big = np.ones(2**27)"), ("python", "big = bytearray(2**30)")):
         assert [line for line in seen[key] if line.startswith("----> 1 ") and source in line]
         assert [line for line in seen[key] if line.startswith("MemoryError")]
         assert "; the command raised" == parts(seen[key][-1])["notes"]
     assert 1 == len(seen["goes on"])
     assert 46 == seen["total"]
-    assert "no limit" == seen["off"]
+    assert "limit: none" == seen["off"]
     assert 2**30 == seen["size"]
+
+
+@pytest.mark.usefixtures("interrupts_are_heard")
+@pytest.mark.needs_proc
+def test_limit_interrupts_in_time(shell: Shell) -> None:
+    """A command that comes near the limit is interrupted by a MemoryError, at the person's own line;
+    what it has made is kept and can be freed near the limit. A ^C is one, and between commands the
+    handler is the old one.
+    """
+    seen = shell(r"""
+        from pytest_imu.core.memory.platforms import rss_bytes
+        shell.user_ns["rss_bytes"] = rss_bytes
+        shell.user_ns["near"] = 580 * 2**20
+        before = signal.getsignal(signal.SIGINT)
+        run("import signal, time; held = []")
+        run("%imu limit 600MiB")
+        grow = "while True:\n    if rss_bytes() < near: held.append(bytearray(2**20))\n    "
+        seen["grown"] = run(grow + "time.sleep(0.001)")
+        seen["held"] = len(shell.user_ns["held"])
+        seen["near"] = run("n = len(held); held.clear()")
+        seen["interrupted"] = run("signal.raise_signal(signal.SIGINT)")
+        seen["restored"] = signal.getsignal(signal.SIGINT) is before
+        run("from asyncio import sleep")
+        seen["awaiting"] = run(grow + "await sleep(0.001)")
+        seen["goes on"] = run("held.clear()")
+        run("%imu limit off")
+        seen["threads"] = [thread.name for thread in threading.enumerate()]
+    """)
+    for key in ("grown", "awaiting"):
+        report, error = parts(seen[key].pop()), seen[key].pop()
+        assert re.fullmatch(
+            r"MemoryError: the process holds 5[78]\d\.\d MiB, and its limit is 600\.0 MiB", error
+        )
+        assert 570 <= float(report["total"]) < 600
+        assert "; the command raised" == report["notes"]
+        assert ["Cell In"] == [line[:7] for line in seen[key] if line.startswith(("Cell", "File"))][:1]
+        assert not any("ipython_hooks" in line for line in seen[key])
+    assert 500 <= seen["held"] <= 580
+    assert 1 == len(seen["near"]) == len(seen["goes on"])
+    assert "KeyboardInterrupt" in "".join(seen["interrupted"])
+    assert seen["restored"]
+    assert "imu-limit" not in seen["threads"]
+
+
+@pytest.mark.needs_numpy
+@pytest.mark.needs_malloc_trim
+@pytest.mark.needs_kernel_peaks
+def test_numbers_after_a_refused_allocation(shell: Shell) -> None:
+    """Where an allocation was refused, glibc serves the thread from another arena, whose free top it
+    keeps: what a run reuses of it is said, by `%imu run` and by the line.
+    """
+    seen = shell("""
+        run("import numpy as np; n = 3_000_000")
+        seen["before"] = run("%imu run -r 3 np.ones(n) + np.ones(n);")
+        run("%imu limit 500MiB")
+        seen["refused"] = run("np.ones(10**9)")[-2]
+        run("%imu limit off")
+        run("%imu run np.ones(n) + np.ones(n);")
+        seen["after"] = run("%imu run -r 3 np.ones(n) + np.ones(n);")
+        seen["line"] = run("np.ones(n) + np.ones(n);")
+    """)
+    assert not any(line.startswith("reused") for line in seen["before"])
+    assert seen["refused"].startswith("MemoryError: Unable to allocate ")
+    peak = next(float(line.split()[1]) for line in seen["before"] if line.startswith("peak"))
+    low = next(float(line.split()[1]) for line in seen["after"] if line.startswith("peak"))
+    [reused] = [float(line.split()[3]) for line in seen["after"] if line.startswith("reused up to ")]
+    assert 45 < peak < 70
+    assert low < peak - 20
+    assert low + reused >= peak - 1
+    assert "; reused up to " in parts(seen["line"][-1])["notes"]
+
+
+@pytest.mark.needs_proc
+def test_no_hard_limit_where_it_would_kill(shell: Shell) -> None:
+    """Once polars is loaded, whose allocator ends the process where memory is refused, there is only the
+    watch, and it is said.
+    """
+    seen = shell(r"""
+        import resource, types
+        hard = lambda: resource.getrlimit(resource.RLIMIT_DATA)[0]
+        none = hard()
+        run("%imu limit 4GiB")
+        seen["before"] = hard() != none
+        sys.modules["polars"] = types.ModuleType("polars")
+        run("pass")
+        seen["after"] = hard() == none
+        seen["said"] = run("%imu limit")
+        run("%imu limit off")
+        seen["set"] = run("%imu limit 4GiB")
+        seen["never"] = hard() == none
+    """)
+    assert [True, True, True] == [seen[key] for key in ("before", "after", "never")]
+    said = "limit: 4.0 GiB, MemoryError at 3.8 GiB; no hard limit, at which polars would end the process"
+    assert [said] == seen["said"] == seen["set"]
 
 
 def test_help(shell: Shell) -> None:
@@ -750,8 +1003,10 @@ def test_help(shell: Shell) -> None:
     seen = shell("""
         from ipython_hooks.commands import ALONE, WITH_WORDS
         seen["words"] = [*ALONE, *WITH_WORDS]
-        seen["help"] = run("%imu?")
+        seen["asked"] = run("%imu?")
+        seen["help"] = run("%imu help")
     """)
+    assert {line.strip() for line in seen["help"]} <= {line.strip() for line in seen["asked"]}
     text = "\n".join(seen["help"])
     for word in seen["words"]:
         assert re.search(rf"^ +%imu ({word}|\w+ \| {word}|{word} .*)\b", text, re.MULTILINE), word
@@ -856,18 +1111,72 @@ def test_plot(shell: Shell, tmp_path: Path) -> None:
         run("a = bytearray(10**7)")
         run("x = '$ $ <b> \\\\n'")
         run("figure = %imu plot picture.png")
-        seen["bars"] = len(shell.user_ns["figure"].axes[0].patches)
-        seen["labels"] = [one.get_text() for one in shell.user_ns["figure"].axes[0].get_yticklabels()]
+        figure = shell.user_ns["figure"]
+        axes, key = figure.figure.axes
+        seen["total"] = [line.get_ydata().tolist() for line in axes.lines]
+        seen["marks"] = axes.collections[-1].get_offsets()[:, 1].tolist()
+        seen["rows"] = [
+            size for row in shell.user_ns["imu_history"]
+            for size in (row["total_mib"] - row["used_mib"], row["total_mib"])
+        ]
+        seen["key"] = [text.get_text() for text in key.texts]
+        seen["text"], seen["html"] = repr(figure), figure._repr_html_()
         run("%imu plot 'a b.svg'")
         seen["format"] = error("%imu plot picture.nonsense")
     """)
     assert b"\x89PNG" == (tmp_path / "picture.png").read_bytes()[:4]
     assert b"<svg" in (tmp_path / "a b.svg").read_bytes()
-    assert 3 * len(seen["labels"]) == seen["bars"]
-    assert ["'a = bytearray(10**7)'"] == seen["labels"][:1]
+    assert "<picture of 2 commands; %imu plot FILE writes it>" == seen["text"]
+    assert [seen["rows"]] == seen["total"]
+    assert 2 == len(seen["marks"])
+    assert re.fullmatch(r"1  In \[2\]  peak \+\d+\.\d\n    a = bytearray\(10\*\*7\)", seen["key"][0])
+    # A notebook's picture has the page's own colour for its text, and what was typed is text in it.
+    assert seen["html"].startswith('<div style="color: var(--jp-content-font-color1, inherit)"><svg')
+    assert "currentColor" in seen["html"]
+    assert "<b>" not in seen["html"]
     assert ["UsageError: %imu plot: Format 'nonsense' is not supported"] == [
         line.partition(" (")[0] for line in seen["format"]
     ]
+
+
+@pytest.mark.needs_matplotlib
+def test_plot_names_the_largest_of_many(shell: Shell) -> None:
+    """Of 300 commands the ten largest peaks are named, their numbers apart from each other; nothing but
+    the page's width is needed. A session without a command has an empty picture.
+    """
+    seen = shell("""
+        import dataclasses
+        from ipython_hooks.plot import plot
+        run("a = bytearray(2**20)")
+        [one] = shell.magics_manager.registry["ImuMagics"].session.watcher.history
+        base = one.measurement.before_bytes
+        records = [
+            dataclasses.replace(
+                one,
+                number=number,
+                began_ns=one.began_ns + number * 10**9,
+                measurement=dataclasses.replace(one.measurement, rss_peak_bytes=base + number * 2**20),
+            )
+            for number in range(300)
+        ]
+        axes, key = plot(records).figure.axes
+        seen["marks"] = len(axes.collections[-1].get_offsets())
+        seen["unit"] = axes.get_xlabel()
+        seen["key"] = [text.get_text().split()[:5] for text in key.texts]
+        low, high = axes.get_xlim()
+        seen["places"] = [(text.xyann[0] - low) / (high - low) for text in axes.texts]
+        seen["empty"] = repr(plot([]))
+    """)
+    assert (300, "minutes since the first command") == (seen["marks"], seen["unit"])
+    assert [["1", "In", "[299]", "peak", "+299.0"], ["2", "In", "[298]", "peak", "+298.0"]] == seen[
+        "key"
+    ][:2]
+    assert 10 == len(seen["key"]) == len(seen["places"])
+    places = sorted(seen["places"])
+    assert 0 <= places[0]
+    assert places[-1] <= 1
+    assert all(after - before >= 0.049 for before, after in itertools.pairwise(places))
+    assert "<picture of 0 commands; %imu plot FILE writes it>" == seen["empty"]
 
 
 def test_plot_without_matplotlib(shell: Shell) -> None:

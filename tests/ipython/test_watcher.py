@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Self
 
 import pytest
 
+from ipython_hooks.notes import Note
 from ipython_hooks.records import CommandRecord
-from ipython_hooks.watcher import CellResult, CellWatcher
+from ipython_hooks.watcher import CellResult, CellWatcher, is_own
 from pytest_imu.core.meter import Meter
 from pytest_imu.core.model import Measurement
 
@@ -21,9 +23,10 @@ USED_10 = Measurement(
 class Info:
     """What the shell tells of a command before it runs."""
 
-    def __init__(self, raw_cell: str, *, store_history: bool = True) -> None:
+    def __init__(self, raw_cell: str, *, store_history: bool = True, cell_id: str | None = None) -> None:
         self.raw_cell = raw_cell
         self.store_history = store_history
+        self.cell_id = cell_id
 
 
 class Result:
@@ -33,15 +36,23 @@ class Result:
         self.info: Any = info  # Any: the protocol's attribute may be set, so it is invariant
         self.success = success
         self.execution_count = number
+        self.error_in_exec: BaseException | None = None
 
 
 class ScriptedMeter(Meter):
     """A meter that reads nothing, and counts how often it was opened and closed."""
 
-    def __init__(self, calls: list[str], *, fault: BaseException | None = None) -> None:
+    def __init__(
+        self,
+        calls: list[str],
+        *,
+        fault: BaseException | None = None,
+        measurement: Measurement = USED_10,
+    ) -> None:
         super().__init__()
         self._calls = calls
         self._begin_fault = fault
+        self._scripted = measurement
 
     def __enter__(self) -> Self:
         """Begin, or fail."""
@@ -62,7 +73,7 @@ class ScriptedMeter(Meter):
     @property
     def measurement(self) -> Measurement:
         """What was scripted."""
-        return USED_10
+        return self._scripted
 
 
 class Shell:
@@ -73,12 +84,17 @@ class Shell:
         self.emitted: list[CommandRecord] = []
         self.complaints: list[str] = []
         self.meter_fault: BaseException | None = None
-        self.note: Callable[[CommandRecord, CellResult | None], tuple[str, ...]] = lambda *_: ()
+        self.measurement = USED_10
+        self.note: Callable[[CommandRecord, CellResult | None, int], tuple[Note, ...]] = lambda *_: ()
+        self.cpu_ns = 0
         self.watcher = CellWatcher(
-            meter=lambda: ScriptedMeter(self.calls, fault=self.meter_fault),
+            meter=self._new_meter,
+            ended=lambda: self.calls.append("ended"),
             note=self._noted,
             emit=self.emitted.append,
             complain=self.complaints.append,
+            cpu_ns=lambda: self.cpu_ns,
+            now_ns=lambda: 5,
         )
 
     def run(self, command: str, *, number: int = 1) -> None:
@@ -87,8 +103,11 @@ class Shell:
         self.watcher.before(info)
         self.watcher.after(Result(info, number=number))
 
-    def _noted(self, record: CommandRecord, result: CellResult | None) -> tuple[str, ...]:
-        return self.note(record, result)
+    def _noted(self, record: CommandRecord, result: CellResult | None, cpu_ns: int) -> tuple[Note, ...]:
+        return self.note(record, result, cpu_ns)
+
+    def _new_meter(self) -> ScriptedMeter:
+        return ScriptedMeter(self.calls, fault=self.meter_fault, measurement=self.measurement)
 
     @property
     def commands(self) -> list[str]:
@@ -105,10 +124,10 @@ def shell() -> Shell:
 def test_pair_is_one_record(shell: Shell) -> None:
     """A command that begins and ends is measured once, kept, and reported with its number."""
     shell.run("a = 1", number=4)
-    expected = CommandRecord(number=4, command="a = 1", measurement=USED_10, raised=False)
+    expected = CommandRecord(number=4, command="a = 1", began_ns=5, measurement=USED_10, raised=False)
     assert [expected] == shell.emitted
     assert [expected] == shell.watcher.history
-    assert ["open", "close"] == shell.calls
+    assert ["open", "close", "ended"] == shell.calls
 
 
 @pytest.mark.parametrize("result", [None, Result(None), Result(Info(""), number=None)])
@@ -138,7 +157,7 @@ def test_nested_command_is_part_of_the_outer(shell: Shell, inner_command: str) -
     assert [] == shell.emitted
     shell.watcher.after(Result(outer, number=1))
     assert [("outer", 1)] == [(record.command, record.number) for record in shell.emitted]
-    assert ["open", "close"] == shell.calls
+    assert ["open", "close", "ended"] == shell.calls
 
 
 @pytest.mark.parametrize("result", [None, Result(None, success=False, number=None)])
@@ -189,7 +208,7 @@ def test_switched_off_in_the_middle(shell: Shell) -> None:
     shell.watcher.before(info)
     shell.watcher.forget_running()
     shell.watcher.after(Result(info))
-    assert ([], ["open", "close"]) == (shell.emitted, shell.calls)
+    assert ([], ["open", "close", "ended"]) == (shell.emitted, shell.calls)
     shell.run("a = 1")
     assert ["a = 1"] == shell.commands
 
@@ -210,10 +229,76 @@ def test_raised_and_unnumbered(shell: Shell) -> None:
 
 def test_notes_are_in_the_record(shell: Shell) -> None:
     """What the notes say of a measured command stands in the record that is kept and reported."""
-    shell.note = lambda record, _: (f"{record.measurement.delta_bytes} of note",)
+    shell.note = lambda record, *_: (
+        Note(f"{record.measurement.delta_bytes} of note", 3),
+        Note("more", 2),
+    )
     shell.run("a = 1")
-    assert [("10 of note",)] == [record.notes for record in shell.emitted]
+    assert [(("10 of note", "more"), 3)] == [
+        (record.notes, record.noted_bytes) for record in shell.emitted
+    ]
     assert shell.emitted == shell.watcher.history
+
+
+def test_what_came_between_two_commands(shell: Shell) -> None:
+    """What the memory moved between two commands stands in the second one's record; after the first
+    one, and after what was measured elsewhere, it is counted from there; after a pause it is unknown.
+    """
+    shell.run("first")
+    shell.measurement = dataclasses.replace(USED_10, before_bytes=150, after_bytes=190)
+    shell.run("second")
+    shell.watcher.total_bytes = 145
+    shell.run("third")
+    shell.watcher.forget_running()
+    shell.run("fourth")
+    assert [None, 40, 5, None] == [record.since_last_bytes for record in shell.emitted]
+
+
+def test_what_is_told_to_imu_leaves_no_record(shell: Shell) -> None:
+    """A command to `%imu` is measured like any, for its live line, and neither kept nor reported."""
+    shell.run("%imu history")
+    assert ([], [], ["open", "close", "ended"]) == (
+        shell.emitted,
+        shell.watcher.history,
+        shell.calls,
+    )
+
+
+@pytest.mark.parametrize(
+    ("command", "own"),
+    [
+        *(
+            (own, True)
+            for own in ("%imu", " %imu history 3\n", "%imu?", "?%imu", "imu_stop", "imu last")
+        ),
+        *(
+            (own, True)
+            for own in ("m = %imu run -r 3 a = 1", "%%imu -r 2\na = 1", "%imu off\n\n%imu on")
+        ),
+        *((other, False) for other in ("a = 1", "%imu off\na = 1", "imu = 5", "x = imu", "%imus")),
+        *((other, False) for other in ("%%time\n%imu last", "imu.start()", "%timeit imu")),
+    ],
+)
+def test_what_is_told_to_imu(command: str, own: bool) -> None:  # noqa: FBT001 - pytest passes it
+    """A command is `%imu`'s own if all of its lines are; a cell magic is as its first line is."""
+    assert own == is_own(command)
+
+
+def test_processor_time_and_cell(shell: Shell) -> None:
+    """The notes hear of the processor time between the two events, and the record has the cell's id."""
+    heard = []
+
+    def note(record: CommandRecord, _: CellResult | None, cpu_ns: int) -> tuple[Note, ...]:
+        heard.append((record.cell_id, cpu_ns))
+        return ()
+
+    shell.note = note
+    info = Info("a = 1", cell_id="abc")
+    shell.cpu_ns = 100
+    shell.watcher.before(info)
+    shell.cpu_ns = 130
+    shell.watcher.after(Result(info))
+    assert [("abc", 30)] == heard
 
 
 @pytest.mark.parametrize(
@@ -227,7 +312,7 @@ def test_fault_at_the_beginning_costs_one_report(shell: Shell, fault: BaseExcept
     """A fault, or a ^C, as measuring begins is said, reaches nobody, and the next command is right."""
     shell.meter_fault = fault
     shell.run("first")
-    assert ([], [said], ["open", "close"]) == (shell.emitted, shell.complaints, shell.calls)
+    assert ([], [said], ["open", "close", "ended"]) == (shell.emitted, shell.complaints, shell.calls)
     shell.meter_fault = None
     shell.run("second")
     assert ["second"] == shell.commands
@@ -238,7 +323,7 @@ def test_fault_at_the_end_costs_one_report(shell: Shell, fault: BaseException) -
     """A fault, or a ^C, as a command is reported is said, reaches nobody, and the next is right."""
     faults: Iterator[BaseException] = iter([fault])
 
-    def note(*_: object) -> tuple[str, ...]:
+    def note(*_: object) -> tuple[Note, ...]:
         for one in faults:
             raise one
         return ()
@@ -260,9 +345,13 @@ def test_broken_complaint_reaches_nobody() -> None:
         raise ValueError(message)
 
     watcher = CellWatcher(
-        meter=lambda: ScriptedMeter(calls), note=lambda *_: (), emit=closed, complain=closed
+        meter=lambda: ScriptedMeter(calls),
+        ended=lambda: calls.append("ended"),
+        note=lambda *_: (),
+        emit=closed,
+        complain=closed,
     )
     info = Info("a = 1")
     watcher.before(info)
     watcher.after(Result(info))
-    assert ["open", "close", "said", "said"] == calls
+    assert ["open", "close", "ended", "said", "said"] == calls

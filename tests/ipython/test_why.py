@@ -14,7 +14,7 @@ Shell = Callable[..., Any]
 DRIVER = r"""
         def why(source):
             run(source)
-            return run("%imu why")[:-1]
+            return run("%imu why")
         run('''
         def block(count):
             return bytearray(count * 2**20)
@@ -42,7 +42,7 @@ def test_what_is_known(shell: Shell) -> None:
         seen["nothing"] = run("%imu why")[0]
         seen["function"] = why("a = block(30); runs = globals().get('runs', 0) + 1")
         seen["runs"] = shell.user_ns["runs"]
-        seen["again"] = run("%imu why")[:-1]
+        seen["again"] = run("%imu why")
         seen["method"] = why("shop.make(20)")
         seen["loop"] = why("for _ in range(2):\n    b = block(40)")
         seen["hidden"] = why("len(bytes(range(256)) * (4096 * 50))")

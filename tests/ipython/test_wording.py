@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from ipython_hooks import records, wording
-from ipython_hooks.notes import notes_on
+from ipython_hooks.notes import SHELLS_OWN_NS, ChildrenNotes, Note, notes_on
 from ipython_hooks.records import CommandRecord, largest
 from ipython_hooks.repeat import Repeated
+from pytest_imu.core.children.sampler import Memory
 from pytest_imu.core.counters.source import CounterChoice
 from pytest_imu.core.model import CounterReading, Measurement
 from pytest_imu.core.units import MIB
@@ -41,7 +42,8 @@ class SetOptions:
 
     decimals: int = 1
     command_width: int = 60
-    style: str = "text"
+    style: str = "auto"
+    min_mib: float | None = None
     raw_samples: bool = False
     trim: bool = True
     gc: bool = False
@@ -59,7 +61,7 @@ def record(measurement: Measurement = ONES, **changes: Any) -> CommandRecord:
 
 def line(one: CommandRecord, *, decimals: int = 1, command_width: int = 60) -> str:
     """Return the line for a command."""
-    return records.report_line(one, decimals=decimals, command_width=command_width)
+    return records.ancestors_line(one, decimals=decimals, command_width=command_width)
 
 
 def test_line() -> None:
@@ -69,7 +71,91 @@ def test_line() -> None:
         "peaked 0.0 MiB above current, total RAM usage 125.6 MiB"
     )
     assert expected == line(record())
-    assert expected == repr(record())
+
+
+def test_short_line() -> None:
+    """The short line has the design's peak, over what was there before; a record's text is it too, with
+    its command.
+    """
+    expected = "+76.3 MiB · peak +76.3 · total 125.6 · 320 ms"
+    assert expected == records.short_line(record(), decimals=1)
+    assert f"'a=np.ones(int(1e7))'  {expected}" == repr(record())
+    assert [repr(record())] == wording.last_lines(record(), SetOptions())
+    gave_back = dataclasses.replace(ONES, after_bytes=40 * MIB, duration_ns=2_700_000_000)
+    noted = record(gave_back, since_last_bytes=-33 * MIB, notes=("one", "two"))
+    assert (
+        "-9.3 MiB · peak +76.3 · total 40.0 (-33.0 since the last command) · 2.7 s · one · two"
+        == records.short_line(noted, decimals=1)
+    )
+    sampled = dataclasses.replace(ONES, source="sampled", duration_ns=900_000)
+    assert (
+        "+76.29 MiB · peak +76.29 (sampled, a lower bound) · total 125.60 · <1 ms"
+        == records.short_line(record(sampled), decimals=2)
+    )
+    assert "n/a: OSError: no /proc · 320 ms" == records.short_line(record(BROKEN), decimals=1)
+
+
+@pytest.mark.parametrize(
+    ("since_mib", "expected"),
+    [
+        (None, ""),
+        (0.9, ""),
+        (-0.9, ""),
+        (-33.06, " (-33.1 since the last command)"),
+        (1, " (+1.0 since the last command)"),
+    ],
+)
+def test_what_came_between_the_commands(since_mib: float | None, expected: str) -> None:
+    """A MiB or more that came between two commands stands behind the total that it is in."""
+    since_bytes = None if since_mib is None else round(since_mib * MIB)
+    moved = line(record(since_last_bytes=since_bytes))
+    assert f"total RAM usage 125.6 MiB{expected}" == moved[moved.index("total") :]
+
+
+@pytest.mark.parametrize(
+    ("columns", "cut"),
+    [
+        (None, 60),
+        (200, 60),
+        (
+            len(" used 76.3 MiB RAM in 0.32s, peaked 0.0 MiB above current, total RAM usage 125.6 MiB")
+            + 32,
+            30,
+        ),
+        (80, 60),  # it needs two rows in any case
+    ],
+)
+def test_line_stands_on_one_row_where_it_can(columns: int | None, cut: int) -> None:
+    """The command is cut to what is left of the row, but not to nothing."""
+    long = record(command="x" * 100)
+    found = records.ancestors_line(long, decimals=1, command_width=60, columns=columns)
+    command, _, rest = found.partition(" used ")
+    assert cut == len(command.strip("'"))
+    assert columns in (None, 80) or len(found) <= columns
+    assert rest.startswith("76.3 MiB RAM")
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_under"),
+    [
+        ({}, False),
+        ({"measurement": dataclasses.replace(ONES, rss_peak_bytes=None)}, False),
+        ({"small": True}, True),
+        ({"small": True, "raised": True, "notes": ("the command raised",)}, True),
+        ({"small": True, "since_last_bytes": -MIB}, False),
+        ({"small": True, "noted_bytes": MIB}, False),
+        ({"small": True, "counters": (MISSES,)}, False),
+    ],
+)
+def test_small_commands(changes: dict[str, Any], is_under: bool) -> None:  # noqa: FBT001 - pytest passes it
+    """A command is small where all that there is to say of it is; what is unknown or counted is not."""
+    fields = dict(changes)
+    small = dataclasses.replace(ONES, before_bytes=ONES.after_bytes, counters=fields.pop("counters", ()))
+    if fields.pop("small", False):
+        fields["measurement"] = small
+    one = record(**fields)
+    assert is_under == one.is_under(MIB)
+    assert not one.is_under(0)
 
 
 def test_decimals() -> None:
@@ -111,7 +197,7 @@ def test_unreadable_is_not_zero() -> None:
     [
         ("pass", "'pass'"),
         ("  \npass  \n", "'pass'"),
-        ("a = 1\nb = 2", r"'a = 1\nb = 2'"),
+        ("a = 1\n\n  b = 2", "'a = 1 ⏎ b = 2'"),
         ("x = 'quoted'", "'x = 'quoted''"),
         ("x = '\x1b[31m'", r"'x = '\x1b[31m''"),
         ("größe = '😀'", "'größe = '😀''"),
@@ -133,19 +219,15 @@ def test_notes_follow_the_numbers() -> None:
         tracer="coverage",
         had_children=True,
     )
-    notes = notes_on(record(kept, raised=True), output_number=5)
+    children = Note("2 child processes hold 3.0 MiB, not counted", 3 * MIB)
+    notes = notes_on(record(kept, raised=True), cpu_ns=10**9, held_bytes=76 * MIB, children=children)
     assert (
-        "the command raised",
-        "reused up to 120.0 MiB that Python had kept",
-        "traced by coverage, the numbers include its memory",
-        "the result is kept alive by Out[5]",
-        "had child processes, not counted",
+        Note("the command raised, its traceback keeps 76.0 MiB (%imu free lets go)", 76 * MIB),
+        Note("reused up to 120.0 MiB kept from before", 120 * MIB),
+        Note("traced by coverage, the numbers include its memory"),
+        children,
     ) == notes
-    assert line(record(notes=notes)).endswith(
-        "total RAM usage 125.6 MiB; the command raised; reused up to 120.0 MiB that Python had kept; "
-        "traced by coverage, the numbers include its memory; the result is kept alive by Out[5]; "
-        "had child processes, not counted"
-    )
+    assert line(record(notes=("one", "two"))).endswith("total RAM usage 125.6 MiB; one; two")
     nothing = dataclasses.replace(ONES, source="none", reason="simulated run")
     assert line(record(nothing, notes=("the command raised",))).endswith(
         ": simulated run; the command raised"
@@ -153,36 +235,57 @@ def test_notes_follow_the_numbers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("used_bytes", "duration_ns", "given", "expected"),
+    ("used_bytes", "cpu_ns", "reusable_bytes", "expected"),
     [
-        (0, 10**9, {}, ()),
-        (0, 10**9, {"output_number": 5}, ()),  # what used nothing keeps nothing
-        (MIB - 1, 10**9, {"output_number": 5}, ()),
-        (MIB, 10**9, {"output_number": 5}, ("the result is kept alive by Out[5]",)),
-        (0, 10**9, {"reusable_bytes": None}, ()),
-        (0, 10**9, {"reusable_bytes": 5 * MIB - 1}, ()),
-        (0, 10**9, {"reusable_bytes": 5 * MIB}, ("reused up to 5.0 MiB that Python had kept",)),
-        (100 * MIB, 10**9, {"reusable_bytes": 9 * MIB}, ()),
-        (0, 10_000, {"reusable_bytes": 400 * MIB}, ()),  # 10 µs fill nothing
-        (0, 10**9, {"had_children": True}, ("had child processes, not counted",)),
+        (0, 10**9, None, None),
+        (0, 10**9, 5 * MIB - 1, None),
+        (0, 10**9, 5 * MIB, 5 * MIB),
+        (0, SHELLS_OWN_NS, 400 * MIB, None),  # `pass` fills nothing, however long it is waited for
+        (100 * MIB, 10**9, 9 * MIB, None),  # less than a tenth of the peak
+        (100 * MIB, 10**9, 10 * MIB, 10 * MIB),
+        (0, SHELLS_OWN_NS + 10**7, 400 * MIB, 4 * 2**30 // 100),  # what 10 ms can fill
     ],
 )
-def test_notes_only_where_they_matter(
-    used_bytes: int, duration_ns: int, given: dict[str, Any], expected: tuple[str, ...]
+def test_reuse_is_noted_only_where_it_matters(
+    used_bytes: int, cpu_ns: int, reusable_bytes: int | None, expected: int | None
 ) -> None:
-    """A note stands only where the numbers would mislead without it."""
-    given = dict(given)
+    """Reuse is noted from 5 MiB and a tenth of the peak up, as much as the command can have touched."""
     used = Measurement(
         before_bytes=100 * MIB,
         after_bytes=100 * MIB + used_bytes,
         rss_peak_bytes=100 * MIB + used_bytes,
-        duration_ns=duration_ns,
+        duration_ns=10**10,
         source="kernel",
-        reusable_bytes=given.pop("reusable_bytes", 0),
-        had_children=given.pop("had_children", None),
+        reusable_bytes=reusable_bytes,
     )
-    circumstances: dict[str, Any] = {"output_number": None}
-    assert expected == notes_on(record(used), **(circumstances | given))
+    notes = notes_on(record(used), cpu_ns=cpu_ns)
+    assert ([] if expected is None else [expected]) == [note.size_bytes for note in notes]
+
+
+def test_small_traceback_is_not_spoken_of() -> None:
+    """What a traceback keeps is said from a MiB up."""
+    [note] = notes_on(record(raised=True), cpu_ns=0, held_bytes=MIB - 1)
+    assert "the command raised" == note.text
+
+
+def test_children_are_told_of_once() -> None:
+    """Children are told of as they come, with what they hold; those that have ended are where they came
+    and went in the command; nothing is said where nothing changed, or where those told of have gone.
+    """
+    living: list[Memory] = []
+    children = ChildrenNotes(lambda: lambda: living)
+    told = []
+    two = [Memory(10 * MIB, is_pss=True), Memory(20 * MIB, is_pss=True)]
+    for had, now in ((True, two), (False, two), (True, two), (True, two[:1]), (True, []), (None, two)):
+        living[:] = now
+        told.append(children.after(had_children=had))
+    living[:] = [Memory(10 * MIB, is_pss=False)]
+    told.append(children.after(had_children=True))
+    ended = Note("had child processes that have ended, not counted")
+    assert [
+        *(Note("2 child processes hold 30.0 MiB, not counted", 30 * MIB), None, ended, None, None, None),
+        Note("a child process holds at most 10.0 MiB, not counted", 10 * MIB),
+    ] == told
 
 
 def test_perf_line_raw() -> None:
@@ -203,7 +306,7 @@ def test_perf_line_without_a_value(raw: bool) -> None:  # noqa: FBT001 - pytest 
     uncounted = CounterReading(event="cache-misses", value=None, reason="not supported")
     assert None is wording.counter_line(uncounted, raw=raw)
     counted = dataclasses.replace(ONES, counters=(uncounted, MISSES))
-    lines = wording.report_lines(record(counted), SetOptions(raw_samples=raw))
+    lines = wording.report_lines(record(counted), SetOptions(raw_samples=raw), style="ancestor")
     assert [line(record()), wording.counter_line(MISSES, raw=raw)] == lines
 
 
@@ -236,10 +339,18 @@ def test_history_table() -> None:
     assert wording.history_table(records, SetOptions()).splitlines() == [
         "number  used  peak   time  command",
         "     2  76.3  76.3  0.32s  'a=np.ones(int(1e7))'",
-        "        76.3  76.3  0.32s  'b = 1\\nc = 2'",
+        "        76.3  76.3  0.32s  'b = 1 ⏎ c = 2'",
         "    10   n/a   n/a  0.32s  'broken'",
-        "(used and peak in MiB)",
+        "(MiB; peak: on top of what was there)",
     ]
+
+
+@pytest.mark.parametrize(("columns", "width"), [(40, 12), (80, 51), (200, 60), (None, 60)])
+def test_history_table_fits(columns: int | None, width: int) -> None:
+    """In a terminal of at least 50 columns no row is broken, and no command is cut for nothing."""
+    table = wording.history_table([record(command="x" * 100)], SetOptions(), columns=columns)
+    command = table.splitlines()[1].rpartition("  ")[2]
+    assert width == len(command.strip("'"))
 
 
 def test_empty_history() -> None:
@@ -261,10 +372,13 @@ def test_record_is_a_row() -> None:
     counted = dataclasses.replace(ONES, counters=(MISSES,))
     assert {
         "number": 2,
+        "cell_id": "abc",
         "command": "a=np.ones(int(1e7))",
+        "began": "2001-09-09T01:46:40.123+00:00",
         "used_mib": 80_000_000 / MIB,
         "peak_mib": 80_000_000 / MIB,
         "above_current_mib": 0.0,
+        "since_last_mib": None,
         "total_mib": 131_702_000 / MIB,
         "seconds": 0.32,
         "source": "kernel",
@@ -272,7 +386,13 @@ def test_record_is_a_row() -> None:
         "notes": "one; two",
         "names": "",
         "cache-misses": 6655,
-    } == record(counted, raised=True, notes=("one", "two")).to_dict()
+    } == record(
+        counted,
+        raised=True,
+        notes=("one", "two"),
+        cell_id="abc",
+        began_ns=1_000_000_000_123_456_789,
+    ).to_dict()
 
 
 def test_unreadable_row() -> None:
@@ -311,6 +431,8 @@ def test_repeated_says_median_and_spread() -> None:
         "runs 3\nused 2.0 (1.0 to 9.0) MiB\npeak 4.0 (2.0 to 18.0) MiB\n"
         "time 0.2000 (0.1000 to 0.9000) s\ncache-misses 6,655 (6,655 to 6,655)"
     ) == repr(repeated(9, 1, 2, counters=(MISSES,)))
+    nothing = dataclasses.replace(ONES, before_bytes=MIB, after_bytes=MIB - 4096)
+    assert "used 0.0 MiB" in repr(Repeated("a", (nothing,)))
     assert "runs 1\nused 3.0 MiB\npeak 6.0 MiB\ntime 0.3000 s" == repr(repeated(3))
 
 
