@@ -15,6 +15,7 @@ from typing import IO, Any, Generic, NoReturn, TypeVar
 from pytest_imu.core.invalid import invalid, shown
 from pytest_imu.core.outfile import STDOUT
 from pytest_imu.history.schema import TEST, UnusableError, check_head, check_test
+from pytest_imu.history.why_schema import check_why
 
 T = TypeVar("T")
 MAX_HEAD, MAX_LINE, MAX_WHOLE = 2**20, 2**24, 2**25
@@ -147,7 +148,9 @@ class _Reader:
     def tests(self) -> Iterator[dict[str, Any]]:
         """Return each test's plain form, checked."""
         for test in self._tests():
-            yield check_test(test)
+            checked = check_test(test)
+            check_why(checked["why"])
+            yield checked
 
     def _lines_of_document(self) -> Iterator[Any]:
         while text := self._next_line(MAX_LINE).strip():

@@ -127,33 +127,6 @@ BUDGET = Form(
     }
 )
 GROWTH = Form({"was": NUMBER, "increase": TEXT, "origin": TEXT})
-WHY = Form({"metric": TEXT, "phase": TEXT, "reason": TEXT | NONE, "profile": OBJECT | NONE})
-PROFILE = Form(
-    {
-        "label": TEXT,
-        "is_exact": FLAG,
-        "start_bytes": WHOLE,
-        "peak_bytes": WHOLE,
-        "kept_bytes": WHOLE,
-        "chain": LIST,
-        "is_chain_at_peak": FLAG,
-        "lines": LIST,
-        "fault": TEXT | NONE,
-        "held": OBJECT | NONE,
-    }
-)
-LINE = Form(
-    {
-        "file": TEXT,
-        "line": WHOLE,
-        "text": TEXT,
-        **dict.fromkeys(("hits", "kept_bytes", "most_kept_bytes", "shared_bytes"), WHOLE),
-        **dict.fromkeys(("peak_bytes", "total_bytes"), WHOLE),
-        "has_more_hits": FLAG,
-    }
-)
-HELD = Form({"reason": TEXT | NONE, "asked_bytes": WHOLE | NONE, "lines": LIST})
-HELD_LINE = Form({"file": TEXT | NONE, "line": WHOLE | NONE, "held_bytes": WHOLE})
 ENVIRONMENT: Mapping[str, Types] = {
     "noise_floor_bytes": WHOLE | NONE,
     "peak_resolution_bytes": WHOLE | NONE,
@@ -197,24 +170,8 @@ def check_test(test: Plain) -> dict[str, Any]:
         _check_measurement(block)
     for budget in test["budgets"]:
         _check_budget(budget)
-    if test["why"] is not None:
-        _check_why(test["why"])
     checked: dict[str, Any] = test
     return checked
-
-
-def _check_why(why: Plain) -> None:
-    WHY.check(why)
-    profile = why["profile"]
-    if profile is None:
-        return
-    PROFILE.check(profile)
-    for line in (*profile["chain"], *profile["lines"]):
-        LINE.check(line)
-    if (held := profile["held"]) is not None:
-        HELD.check(held)
-        for line in held["lines"]:
-            HELD_LINE.check(line)
 
 
 def _check_measurement(measurement: Plain) -> None:
