@@ -97,7 +97,8 @@ def parts_of(run: PageRun) -> Iterator[Part]:
 
 def _part(run: PageRun, row: Row, *, limits: Mapping[str, float], earlier: Sequence[Row]) -> Part:
     folder, name = split_name(row.nodeid)
-    limit = limits.get(function_of(row.nodeid))
+    is_limited = any(verdict.budget.name == "max_peak_mib" for verdict in row.verdicts)
+    limit = None if is_limited else limits.get(function_of(row.nodeid))
     return Part(
         folder=folder,
         name=name,

@@ -42,9 +42,12 @@ def chromium() -> Iterator[Chrome]:
     for flag in FLAGS:
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
-    yield driver
-    driver.quit()
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("NO_PROXY", "no_proxy"):  # the driver is on this machine
+            patch.setenv(name, "localhost,127.0.0.1")
+        driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
+        yield driver
+        driver.quit()
 
 
 @pytest.fixture
@@ -138,6 +141,13 @@ def errors(browser: Chrome) -> list[str]:
     return [entry["message"] for entry in log_of(browser, "browser")]
 
 
+def wait_for(browser: Chrome, script: str, *arguments: object) -> None:
+    """Wait until a script tells something true: events come when the page has time for them."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    WebDriverWait(browser, 60, poll_frequency=0.05).until(lambda _: js(browser, script, *arguments))
+
+
 FEW = (
     row("a.py::large", 30, call=measurement(30, kept_mib=2), worker="gw0"),
     row("b.py::middle", 20, second=1, call=measurement(20, kept_mib=9), worker="gw0"),
@@ -192,29 +202,30 @@ def test_it_is_filtered(load: Load) -> None:
     assert [] == errors(browser)
 
 
-def open_part(browser: Chrome) -> str | None:
-    """Return the name in whose place a part is open; None for none."""
-    name: str | None = js(
-        browser,
-        "(part => part?.offsetHeight ? part.previousElementSibling.cells[0].textContent.trim() : null)"
-        "(document.querySelector('#tests tr.p.open'))",
-    )
-    return name
+OPEN_PART = """
+    (part => part?.offsetHeight ? part.previousElementSibling.cells[0].textContent.trim() : "")
+    (document.querySelector("#tests tr.p.open"))
+"""
+
+
+def wait_for_part(browser: Chrome, name: str) -> None:
+    """Wait until the part of a test is open, or none for an empty name: the address changes first."""
+    wait_for(browser, f"{OPEN_PART.strip()} === arguments[0]", name)
 
 
 def test_a_click_opens_a_tests_part_and_closes_it(load: Load) -> None:
     """Its address names it, and the way back is the browser's."""
     browser = load(page_of(FEW))
     click(browser, "#tests tr.r:nth-child(2) a")
-    assert "b.py::middle" == open_part(browser)
+    wait_for_part(browser, "b.py::middle")
     assert "#t1" == js(browser, "location.hash")
     click(browser, "#tests tr.r:nth-child(1) a")
-    assert "a.py::large" == open_part(browser)
+    wait_for_part(browser, "a.py::large")
     click(browser, "#tests tr.r:nth-child(1) a")
-    assert open_part(browser) is None
+    wait_for_part(browser, "")
     assert "" == js(browser, "location.hash")
     browser = load(page_of(FEW), at="#t3")
-    assert "c.py::small" == open_part(browser)
+    wait_for_part(browser, "c.py::small")
 
 
 def test_the_picture_names_a_test_and_leads_to_it(load: Load) -> None:
@@ -230,15 +241,15 @@ def test_the_picture_names_a_test_and_leads_to_it(load: Load) -> None:
     tip = "document.getElementById('tip').textContent"
     assert "b.py::middle: peak 20.0, kept 9.0 MiB, 1.00 s" == js(browser, tip)
     ActionChains(browser).click().perform()
-    assert "b.py::middle" == open_part(browser)
+    wait_for_part(browser, "b.py::middle")
     assert LARGEST_FIRST == shown(browser)
     js(browser, "document.querySelector('.plot').focus()")
     ActionChains(browser).send_keys(Keys.HOME, Keys.ARROW_RIGHT, Keys.ARROW_RIGHT).perform()
     assert js(browser, tip).startswith("c.py::small: ")
     ActionChains(browser).send_keys(Keys.ENTER).perform()
-    assert "c.py::small" == open_part(browser)
+    wait_for_part(browser, "c.py::small")
     click(browser, "a.mark")
-    assert "b.py::middle" == open_part(browser)
+    wait_for_part(browser, "b.py::middle")
     assert [] == errors(browser)
 
 
@@ -269,6 +280,7 @@ def large() -> str:
 def test_of_20000_rows_those_in_sight_are_made(load: Load, large: str) -> None:
     """From the first to the last, filtered and sorted, and one that is opened by its address."""
     browser = load(large)
+    assert not browser.find_element("id", "more").is_displayed()
     assert "20,000 tests" == js(browser, "document.getElementById('count').textContent")
     top = shown(browser)
     assert 20 < len(top) < 300
@@ -293,15 +305,8 @@ def test_of_20000_rows_those_in_sight_are_made(load: Load, large: str) -> None:
     assert (
         0 <= js(browser, "document.querySelector('#tests tr.p.open').getBoundingClientRect().top") < 900
     )
-    assert open_part(browser)
+    wait_for(browser, OPEN_PART.strip())
     assert [] == errors(browser)
-
-
-def wait_for(browser: Chrome, script: str) -> None:
-    """Wait until a script tells something true: events come when the page has time for them."""
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    WebDriverWait(browser, 60, poll_frequency=0.05).until(lambda _: js(browser, script))
 
 
 def scroll_and_draw(browser: Chrome, to: int) -> None:
@@ -342,6 +347,8 @@ def test_a_policy_without_scripts_shows_it(load: Load) -> None:
     assert not browser.find_element("id", "filters").is_displayed()
     bar = "getComputedStyle(document.querySelector('#tests td[style]')).backgroundImage"
     assert "gradient" in js(browser, bar)
+    note = load(page_of(many(1001)), policy=STRICT).find_element("id", "more")
+    assert note.text.startswith("1 more test, each with a smaller peak, are shown where scripts run")
 
 
 def test_a_policy_with_inline_scripts_lets_it_all_run(load: Load) -> None:
@@ -349,7 +356,7 @@ def test_a_policy_with_inline_scripts_lets_it_all_run(load: Load) -> None:
     browser = load(page_of(FEW), policy=f"{STRICT}; script-src 'unsafe-inline'")
     head(browser, "test")
     click(browser, "#tests tr.r:nth-child(2) a")
-    assert "b.py::middle" == open_part(browser)
+    wait_for_part(browser, "b.py::middle")
     assert [] == [error for error in errors(browser) if "data:," not in error]
 
 
@@ -373,7 +380,7 @@ def test_hostile_names_are_shown_and_never_run(load: Load, *, scripts: bool) -> 
                 browser,
                 "[...document.querySelectorAll('#tests tr.r a')].slice(0, 20).forEach(a => a.click())",
             )
-            assert open_part(browser)
+            wait_for(browser, OPEN_PART.strip())
         assert "undefined" == js(browser, "typeof hostile")
         assert [] == errors(browser)
     browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})

@@ -114,6 +114,44 @@ def test_a_folder_that_goes_away_is_said(pytester: pytest.Pytester) -> None:
     result.stdout.fnmatch_lines(["--imu-html: *imu.html could not be written: *"])
 
 
+LEFT_BROKEN = """
+    import datetime, json, os, re, sys, time
+
+    def refuse(*args, **kwargs):
+        raise ZeroDivisionError("left broken")
+
+    def test_breaks():
+        json.dumps = json.JSONEncoder.encode = json.loads = refuse
+        os.open = os.write = os.close = os.replace = os.getpid = time.time = refuse
+        datetime.datetime = None
+        sys.path[:] = []
+        sys.modules.pop("jinja2")
+"""
+
+
+def test_what_tests_leave_broken_costs_nothing(pytester: pytest.Pytester) -> None:
+    """What the page needs was imported, bound and read before the first test."""
+    pytester.makepyfile(LEFT_BROKEN)
+    result = run(pytester, "-p", "no:cacheprovider", "--imu-html=imu.html")
+    result.assert_outcomes(passed=1)
+    assert "test_breaks" in read(pytester.path / "imu.html")
+
+
+def test_a_fault_of_our_own_is_a_warning(pytester: pytest.Pytester) -> None:
+    """It decides about no test, nor about the run."""
+    suite = """
+        import sys
+
+        def test_breaks():
+            sys.modules["pytest_imu.html.page"].parts_of = None
+    """
+    pytester.makepyfile(suite)
+    result = run(pytester, "--imu-html=imu.html")
+    result.assert_outcomes(passed=1, warnings=1)
+    result.stdout.fnmatch_lines(["*PytestWarning: imu: --imu-html: *imu.html could not be written*"])
+    assert [] == [path.name for path in pytester.path.iterdir() if "imu" in path.name]
+
+
 def test_the_verb_does_not_write_over_what_it_reads(
     pytester: pytest.Pytester, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -257,6 +257,7 @@
   }
 
   at("filters").hidden = false;
+  if (at("more")) at("more").hidden = true;
   arrange();
   if (location.hash) go();
 })();

@@ -339,7 +339,7 @@ def test_verdict_is_worth_an_answer() -> None:
         (0, 10**9, 0, 0),
         (120, 10**9, 0, 120),
         (120, 0, 0, 0),
-        (120, 10**9 // 128, 0, 32),  # 4 GiB a second
+        (120, 10**9 // 512, 0, 32),  # 16 GiB a second
         (120, 10**9, 1200, 120),
         (119, 10**9, 1200, 0),
         (5, 10**9, 3, 5),
@@ -350,7 +350,7 @@ def test_verdict_is_worth_an_answer() -> None:
 def test_what_was_likely_reused(
     reusable_mib: int | None, duration_ns: int, peak_mib: int | None, expected_mib: float
 ) -> None:
-    """No more than fresh memory is filled in the time, and only a tenth of the peak and 5 MiB."""
+    """No more than can be filled in the time, and only a tenth of the peak and 5 MiB."""
     reusable_bytes = None if reusable_mib is None else reusable_mib * MIB
     peak_bytes = None if peak_mib is None else peak_mib * MIB
     assert expected_mib == likely_reused(reusable_bytes, duration_ns, peak_bytes) / MIB
