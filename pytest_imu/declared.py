@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pytest_imu.core.counters.source import CACHE_MISSES, CounterChoice
 from pytest_imu.kinds import (
     CACHES,
+    CAP,
     COUNT,
     COUNTERS,
     CPU,
@@ -37,6 +38,7 @@ from pytest_imu.options import option
 
 if TYPE_CHECKING:
     from pytest_imu.core.growth import Increase
+    from pytest_imu.core.sizes import Cap
     from pytest_imu.core.tolerance import Tolerance
 
 
@@ -236,6 +238,19 @@ class Declared:
         default=None,
         in_ini=False,
         bare=STEP_SUMMARY,
+    )
+    limit: Cap | None = option(
+        "imu_limit",
+        CAP,
+        "Fail the test that takes the run past SIZE, before the system kills the run.",
+        default=None,
+    )
+    hard: bool = option(
+        "imu_hard",
+        FLAG,
+        "Make every max_peak_mib of a test's body a hard limit, as hard=True does.",
+        default=False,
+        on_command_line=False,
     )
     on_breach: OnBreach = option(
         "imu_on_breach",

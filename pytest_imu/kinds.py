@@ -15,6 +15,7 @@ from pytest_imu.options import Kind
 
 if TYPE_CHECKING:
     from pytest_imu.core.growth import Increase
+    from pytest_imu.core.sizes import Cap
     from pytest_imu.core.tolerance import Tolerance
 
 SortKey = Literal["peak", "delta", "total", "time", "name"]
@@ -60,6 +61,16 @@ def _parse_increases(value: str) -> tuple[Increase, ...]:
     from pytest_imu.core.growth import parse_increase
 
     return tuple(parse_increase(part) for part in value.split(","))
+
+
+def _parse_cap(value: str) -> Cap:
+    from pytest_imu.core.sizes import parse_cap
+
+    cap = parse_cap(value)
+    if sys.platform != "linux":
+        expected = f"nothing: this platform ({sys.platform}) has no limit that Python survives"
+        raise InvalidValueError(value, expected)
+    return cap
 
 
 def _parse_leaks(value: str) -> tuple[int, int]:
@@ -129,6 +140,11 @@ LEAKS = Kind(
     expected="WARMUP:CALLS, 1 or more and 2 or more, such as 3:8",
     parse=_parse_leaks,
     metavar="WARMUP:CALLS",
+)
+CAP = Kind(
+    expected="a size with its unit, such as 8GiB, or a share of what there is, such as 90%",
+    parse=_parse_cap,
+    metavar="SIZE",
 )
 EVENTS = Kind(
     expected="events as `perf list` names them, separated by commas",

@@ -85,7 +85,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """Read every test's budgets; register the recorder where there is something to measure."""
     config, settings = session.config, session.config.stash[SETTINGS]
     with workers.telling_usage_errors(config):
-        budgets = budgets_by_item(session.items, settings.default_budgets, warmup=settings.warmup)
+        budgets = budgets_by_item(
+            session.items, settings.default_budgets, warmup=settings.warmup, hard=settings.hard
+        )
     if settings.off:
         workers.tell_skipped(config, sum(map(len, budgets.values())))
         return
@@ -107,6 +109,11 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     comparing.add_limits(config, session.items)
     if budgets or settings.measure_all:
         _record(session, settings, budgets, run_again)
+    is_hard = any(getattr(budget, "hard", False) for own in budgets.values() for budget in own)
+    if is_hard or settings.limit is not None:
+        from pytest_imu.limits.start import limit_tests
+
+        limit_tests(config, settings)
 
 
 def _record(

@@ -77,7 +77,8 @@ def _default_budgets(config: pytest.Config, values: dict[str, Any]) -> Iterator[
             from pytest_imu.core.budgets import Budget
 
             origin = OPTIONS[name].source(config)
-            yield Budget(metric=metric, limit_mib=values[name], origin=origin)
+            hard = values["hard"] and metric == "peak"
+            yield Budget(metric=metric, limit_mib=values[name], origin=origin, hard=hard)
     if values["leaks"] is not None:
         from pytest_imu.core.budgets import LeakBudget
 

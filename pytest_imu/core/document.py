@@ -16,6 +16,7 @@ from typing import IO, Any
 from pytest_imu.core.budgets import Verdict
 from pytest_imu.core.leaks.growth import Growth
 from pytest_imu.core.memory import source as memory
+from pytest_imu.core.memory.container import container_limit_bytes
 from pytest_imu.core.memory.trim import process_trimmer
 from pytest_imu.core.model import PHASES, Block, Measurement, Phase, Start
 from pytest_imu.core.outfile import writing
@@ -96,6 +97,7 @@ def describe_machine(*, trim: bool, version: str) -> dict[str, Any]:
         "platform": _platform(),
         "machine": platform.machine(),
         "cpu_count": os.cpu_count(),
+        "memory_limit_bytes": container_limit_bytes(),
         "pytest_imu": version,
         **_describe_measuring(trim=trim),
     }

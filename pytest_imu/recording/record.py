@@ -204,6 +204,11 @@ class TestRecord:
         self.new_verdicts += tuple(verdicts)
         return [verdict for verdict in verdicts if verdict.outcome == "broken"]
 
+    def break_now(self, budget: AnyBudget, reason: str) -> None:
+        """Take in that a budget has stopped the test by itself."""
+        self.open_budgets = tuple(one for one in self.open_budgets if one != budget)
+        self.new_verdicts += (Verdict(budget=budget, outcome="broken", reason=reason),)
+
     def note_failure(self, phase: str) -> None:
         """Take in that a phase has failed or was skipped.
 

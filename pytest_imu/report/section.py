@@ -21,7 +21,7 @@ from pytest_imu.report.budget_lines import (
 )
 from pytest_imu.report.compared import compared_lines
 from pytest_imu.report.names import folded_below
-from pytest_imu.report.overall import growth_lines, quiet_lines
+from pytest_imu.report.overall import growth_lines, quiet_lines, share_lines
 from pytest_imu.report.rows import Row
 from pytest_imu.report.suggestions import suggestion_lines
 from pytest_imu.report.table import Entry, arrange, counts_line, entries_of, is_scaled, table
@@ -59,6 +59,7 @@ def lines(
     resolution_bytes: int | None = None,
     comparison: Comparison | None = None,
     whole: bool = True,
+    limit: tuple[int, str] | None = None,
 ) -> list[Line]:
     """Return what the section says; nothing at all where there is nothing to say."""
     reports = settings.report and not settings.off
@@ -75,6 +76,7 @@ def lines(
             comparison=comparison,
         )
         shown += [Line(text) for text in report]
+        shown += [Line(text) for text in share_lines(rows, limit)]
         if comparison is not None:
             shown += [Line(text) for text in compared_lines(comparison, whole=whole)]
     if reports or verbosity < 0:  # else pytest's own failures are enough
