@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from pytest_imu.core.invalid import InvalidValueError, shown
 from pytest_imu.history.load import UnusableFileError
+from pytest_imu.history.tracing import add_trace
 from pytest_imu.verbs import UNUSABLE, add_verbs
 
 BROKEN_PIPE = 141
@@ -54,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     perf.add_argument("--pid", type=_pid, help="count another process (default: this one, kept busy)")
     perf.set_defaults(run=lambda options: _perf(options.event, seconds=options.seconds, pid=options.pid))
     add_verbs(commands)
+    add_trace(commands)
     return parser
 
 

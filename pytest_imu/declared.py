@@ -17,6 +17,7 @@ from pytest_imu.kinds import (
     FILE,
     FLAG,
     INCREASES,
+    INTERVAL,
     ISOLATE,
     LEAKS,
     ON_BREACH,
@@ -194,6 +195,13 @@ class Declared:
         "Call each test's body again, WARMUP and CALLS times, and fail tests that grow with every call.",
         default=None,
         bare="3:8",
+    )
+    timeline_ns: int | None = option(
+        "imu_timeline",
+        INTERVAL,
+        "Sample the memory of the process and its children every INTERVAL while tests run.",
+        default=None,
+        bare="10ms",
     )
     confirm: bool = option(
         "imu_confirm",

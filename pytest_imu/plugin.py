@@ -156,6 +156,11 @@ def _record(
     )
     config.pluginmanager.register(recorder, "imu-recorder")
     config.pluginmanager.register(SetupEnd(recorder), "imu-setup-end")
+    if settings.timeline_ns is not None:
+        from pytest_imu.recording.timeline import TimelineRecorder
+
+        timeline = TimelineRecorder(recorder, settings.timeline_ns)
+        config.pluginmanager.register(timeline, "imu-timeline")
     if any(budget.phase == "all" for own in budgets.values() for budget in own):
         config.pluginmanager.register(TeardownRecorder(recorder, settings), "imu-teardown")
     if config.getoption("allure_report_dir", None):  # allure-pytest's own option

@@ -61,6 +61,7 @@ def plain_test(
     worker: str | None,
     outcome: str | None,
     start: Start | None = None,
+    ended_ns: int | None = None,
     isolated: bool = False,
     failed_by_budget: bool = False,
     phases: Mapping[Phase, Measurement],
@@ -69,6 +70,7 @@ def plain_test(
     teardown_kept_bytes: int | None = None,
     why: Mapping[str, Any] | None = None,
     growth: Growth | None = None,
+    timeline: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return one of the document's tests."""
     return {
@@ -77,6 +79,7 @@ def plain_test(
         "worker": worker,
         "started_at": None if start is None else start.text,
         "started_ns": None if start is None else start.clock_ns,
+        "ended_ns": ended_ns,
         "outcome": outcome,
         "failed_by_budget": failed_by_budget,
         "isolated": isolated,
@@ -86,6 +89,7 @@ def plain_test(
         "budgets": [verdict.to_dict() for verdict in verdicts],
         "why": why,
         "growth": None if growth is None else growth.to_dict(),
+        "timeline": timeline,
     }
 
 

@@ -58,6 +58,7 @@ TEST = Form(
         "worker": TEXT | NONE,
         "started_at": TEXT | NONE,
         "started_ns": WHOLE | NONE,
+        "ended_ns": WHOLE | NONE,
         "outcome": TEXT,
         "failed_by_budget": FLAG,
         "isolated": FLAG,
@@ -67,8 +68,10 @@ TEST = Form(
         "budgets": LIST,
         "why": OBJECT | NONE,
         "growth": OBJECT | NONE,
+        "timeline": OBJECT | NONE,
     }
 )
+ADDED_TO_TEST = ("started_at", "started_ns", "ended_ns", "growth", "timeline")
 PHASES_OF_TEST = Form(dict.fromkeys(PHASES, OBJECT | NONE))
 BLOCK = Form({"name": TEXT})
 MEASUREMENT = Form(
@@ -170,7 +173,7 @@ def check_head(head: Plain) -> dict[str, Any]:
 
 def check_test(test: Plain) -> dict[str, Any]:
     """Return one of a document's tests; raises UnusableError where it is of another form."""
-    _fill_in(test, "started_at", "started_ns", "growth")
+    _fill_in(test, *ADDED_TO_TEST)
     TEST.check(test)
     if test["attempt"] < 1:
         _refuse("attempt", test)
@@ -186,6 +189,8 @@ def check_test(test: Plain) -> dict[str, Any]:
         _check_budget(budget)
     if test["growth"] is not None:
         _check_growth(test["growth"])
+    if test["timeline"] is not None:
+        _check_timeline(test["timeline"])
     checked: dict[str, Any] = test
     return checked
 
@@ -198,6 +203,14 @@ def _check_growth(growth: Plain) -> None:
             _refuse(name, growth)
         for change in changes or ():
             check_values({name: change}, {name: WHOLE})
+
+
+def _check_timeline(timeline: Plain) -> None:
+    check_values(timeline, {"interval_ns": WHOLE, "rss": LIST, "children": LIST})
+    for name in ("rss", "children"):
+        for sample in timeline[name]:
+            if type(sample) is not list or [*map(type, sample)] != [int, int]:
+                _refuse(name, timeline)
 
 
 def _check_measurement(measurement: Plain) -> None:
