@@ -8,6 +8,7 @@ import sys
 import threading
 from array import array
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from pytest_imu.core.leaks.growth import Counts, Growth
@@ -22,7 +23,7 @@ DESCRIPTORS = "/proc/self/fd"
 
 _CLASSES = re.compile(rb"^ *\d+ +(\d+) +\d+ +(\d+) +\d+ *$", re.MULTILINE)
 _count_threads = threading.active_count  # bound here: a test may replace it
-_count_blocks = sys.getallocatedblocks
+_count_blocks = getattr(sys, "getallocatedblocks", lambda: UNKNOWN)
 _forget_lookups = getattr(sys, "_clear_type_cache", lambda: None)
 """Python keeps the names of the attributes that were looked up last: of new ones, up to 4,096."""
 
@@ -106,11 +107,6 @@ class Tally:
         self._rows = array("q", bytes(8 * width * (calls + 1)))
         self._at = 0
 
-    @property
-    def is_begun(self) -> bool:
-        """Whether the first count was taken."""
-        return self._at > 0
-
     def count(self) -> None:
         """Collect garbage, and count what stands."""
         for _ in range(MOST_COLLECTIONS):
@@ -129,3 +125,32 @@ class Tally:
         width = len(Counts._fields)
         counts = [Counts(*self._rows[at : at + width]) for at in range(0, self._at, width)]
         return Growth.of(counts, warmup=warmup)
+
+
+def growth_of(
+    call: Callable[[], object],
+    *,
+    calls: int,
+    warmup: int,
+    limit_kib: float,
+    around: Callable[[], AbstractContextManager[object]] = nullcontext,
+) -> Growth:
+    """Return what so many calls leave; each count is taken *around*, after *warmup* calls by the caller.
+
+    Where it did not grow in each call, as many more are made.
+    """
+    tally = Tally(2 * calls)
+
+    def count(first: int) -> None:
+        # The iterator is made before the first count, which comes without a call.
+        for number in range(first, calls + 1):
+            if number:
+                call()
+            with around():
+                tally.count()
+
+    count(0)
+    # The first result is not kept: it would be growth itself.
+    if 0 < tally.growth(warmup).grew(limit_kib) < calls:
+        count(1)
+    return tally.growth(warmup)

@@ -21,14 +21,13 @@ needs_block_bytes = pytest.mark.skipif(
 
 
 def counted(call: Callable[[], object]) -> Growth:
-    """Return what calls grow, after three that are not counted."""
-    tally = Tally(CALLS)
-    for number in range(-3, CALLS + 1):
+    """Return what calls grow, after ten, whose counts warm up what counts."""
+    warm_up, tally = Tally(10), Tally(CALLS)
+    for number in range(-10, CALLS + 1):
         if number:
             call()
-        if number >= 0:
-            tally.count()
-    return tally.growth(3)
+        (warm_up if number < 0 else tally).count()
+    return tally.growth(10)
 
 
 @needs_c_bytes
