@@ -8,7 +8,14 @@ from collections.abc import Callable
 
 import pytest
 
-from pytest_imu.core.leaks.counts import UNKNOWN, Tally, c_bytes_reader, read_block_bytes
+from pytest_imu.core.leaks.counts import (
+    UNKNOWN,
+    Tally,
+    c_bytes_reader,
+    growth_of,
+    read_block_bytes,
+    warm_up,
+)
 from pytest_imu.core.leaks.growth import Growth
 
 CALLS = 8
@@ -21,13 +28,11 @@ needs_block_bytes = pytest.mark.skipif(
 
 
 def counted(call: Callable[[], object]) -> Growth:
-    """Return what calls grow, after ten, whose counts warm up what counts."""
-    warm_up, tally = Tally(10), Tally(CALLS)
-    for number in range(-10, CALLS + 1):
-        if number:
-            call()
-        (warm_up if number < 0 else tally).count()
-    return tally.growth(10)
+    """Return what calls grow, after some that are not counted."""
+    warm_up()
+    for _ in range(8):
+        call()
+    return growth_of(call, calls=CALLS, warmup=8, limit_kib=1000)
 
 
 @needs_c_bytes
