@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
+from pytest_imu.core.budgets import LeakBudget
 from pytest_imu.core.memory.reusable import likely_reused
 from pytest_imu.core.model import Measurement
 from pytest_imu.core.units import MIB, format_bytes, format_mib, plural, printable
@@ -129,3 +130,16 @@ def share_lines(rows: Sequence[Row], limit: tuple[int, str] | None) -> list[str]
         return []
     of = f"{format_bytes(peak_bytes)} of {format_bytes(limit_bytes)} ({peak_bytes / limit_bytes:.0%})"
     return [f"peak {of.replace('%', ' %')}, {whose}: {printable(row.nodeid)}"]
+
+
+def called_again_lines(rows: Sequence[Row], settings: Settings) -> list[str]:
+    """Return how many tests `--imu-leaks` has called again, and how many of them grew."""
+    if settings.leaks is None or settings.off:
+        return []
+    called = [row for row in rows if row.growth is not None]
+    grew = sum(
+        verdict.outcome == "broken" and isinstance(verdict.budget, LeakBudget)
+        for row in called
+        for verdict in row.verdicts
+    )
+    return [f"growth a call: {len(called)} of {plural(len(rows), 'test')} called again, {grew} grew"]

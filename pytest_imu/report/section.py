@@ -21,7 +21,7 @@ from pytest_imu.report.budget_lines import (
 )
 from pytest_imu.report.compared import compared_lines
 from pytest_imu.report.names import folded_below
-from pytest_imu.report.overall import growth_lines, quiet_lines, share_lines
+from pytest_imu.report.overall import called_again_lines, growth_lines, quiet_lines, share_lines
 from pytest_imu.report.rows import Row
 from pytest_imu.report.suggestions import suggestion_lines
 from pytest_imu.report.table import Entry, arrange, counts_line, entries_of, is_scaled, table
@@ -89,6 +89,8 @@ def lines(
     if verbosity >= 0:
         shown += [Line(text) for text in why_lines(rows)]
         shown += [Line(text, "yellow") for text in unreliable_lines(rows, noise_bytes)]
+    if verbosity >= 0:
+        shown += [Line(text) for text in called_again_lines(rows, settings)]
     if settings.suggest and not settings.off:
         shown += [Line(text) for text in suggestion_lines(rows, settings, noise_bytes)]
     shown = [Line(encodable(line.text, encoding), line.colour) for line in shown]

@@ -143,6 +143,7 @@ def test_ten_cases(pytester: pytest.Pytester) -> None:
 
     result.assert_outcomes(passed=4, failed=7)
     assert {name for name, test in tests.items() if test["outcome"] == "failed"} == LEAKS
+    result.stdout.fnmatch_lines(["growth a call: 11 of 11 tests called again, 7 grew"])
     lines = [line for line in result.outlines if line.startswith("grows by")]
     assert "grows by 1 block a call: 8 of 8 calls after 3 warm-ups" == lines[0]
     assert "grows by 4.9 KiB and 2 blocks a call: 8 of 8 calls after 3 warm-ups" == lines[1]
