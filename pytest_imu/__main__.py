@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from pytest_imu.core.invalid import InvalidValueError, shown
 from pytest_imu.history.load import UnusableFileError
+from pytest_imu.history.tracing import add_trace
 from pytest_imu.html.verb import add_verb
 from pytest_imu.verbs.arguments import add_verbs
 from pytest_imu.verbs.run import UNUSABLE
@@ -57,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     perf.set_defaults(run=_perf)
     add_verbs(commands)
     add_verb(commands)
+    add_trace(commands)
     for verb in commands.choices.values():
         verb.description = verb.get_default("run").__doc__
     return parser

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pytest_imu.core.counters.source import CounterChoice, check_event
 from pytest_imu.core.invalid import InvalidValueError
+from pytest_imu.core.units import NANOSECONDS_PER_SECOND
 from pytest_imu.options import Kind
 
 if TYPE_CHECKING:
     from pytest_imu.core.growth import Increase
+    from pytest_imu.core.sizes import Cap
     from pytest_imu.core.tolerance import Tolerance
 
 SortKey = Literal["peak", "delta", "total", "time", "name"]
@@ -60,6 +62,26 @@ def _parse_increases(value: str) -> tuple[Increase, ...]:
     from pytest_imu.core.growth import parse_increase
 
     return tuple(parse_increase(part) for part in value.split(","))
+
+
+def _parse_interval(value: str) -> int:
+    number, unit = value.strip(), NANOSECONDS_PER_SECOND
+    if number.endswith("ms"):
+        number, unit = number.removesuffix("ms"), NANOSECONDS_PER_SECOND // 1000
+    interval_ns = round(float(number.removesuffix("s")) * unit)
+    if not LEAST_INTERVAL_NS <= interval_ns <= NANOSECONDS_PER_SECOND * 3600:
+        raise ValueError
+    return interval_ns
+
+
+def _parse_cap(value: str) -> Cap:
+    from pytest_imu.core.sizes import parse_cap
+
+    cap = parse_cap(value)
+    if sys.platform != "linux":
+        expected = f"nothing: this platform ({sys.platform}) has no limit that Python survives"
+        raise InvalidValueError(value, expected)
+    return cap
 
 
 def _parse_leaks(value: str) -> tuple[int, int]:
@@ -129,6 +151,15 @@ LEAKS = Kind(
     expected="WARMUP:CALLS, 1 or more and 2 or more, such as 3:8",
     parse=_parse_leaks,
     metavar="WARMUP:CALLS",
+)
+CAP = Kind(
+    expected="a size with its unit, such as 8GiB, or a share of what there is, such as 90%",
+    parse=_parse_cap,
+    metavar="SIZE",
+)
+LEAST_INTERVAL_NS = NANOSECONDS_PER_SECOND // 1000
+INTERVAL = Kind(
+    expected="an interval from 1ms on, such as 10ms or 0.5s", parse=_parse_interval, metavar="INTERVAL"
 )
 EVENTS = Kind(
     expected="events as `perf list` names them, separated by commas",

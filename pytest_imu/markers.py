@@ -20,8 +20,9 @@ BUDGETS: pytest.StashKey[tuple[AnyBudget, ...]] = pytest.StashKey()
 """Where a test's budgets are kept, on the item."""
 
 PEAK_LINE = (
-    'max_peak_mib(limit, /, *, phase="call"): fail the test if its memory peak exceeds limit MiB above '
-    'where it started. phase is "call", "setup" or "all". None removes limits set farther away.'
+    'max_peak_mib(limit, /, *, phase="call", hard=False): fail the test if its memory peak exceeds '
+    'limit MiB above where it started. phase is "call", "setup" or "all". None removes limits set '
+    "farther away. hard=True lets the allocation that goes past the limit raise MemoryError."
 )
 DELTA_LINE = (
     'max_delta_mib(limit, /, *, phase="call"): fail the test if it keeps more than limit MiB. phase and '
@@ -53,17 +54,18 @@ MARKER_NAMES = frozenset((*METRICS, *EVENT_MARKERS, GROWTH_MARKER))
 
 
 def budgets_by_item(
-    items: Sequence[pytest.Item], defaults: Sequence[AnyBudget], *, warmup: int = 0
+    items: Sequence[pytest.Item], defaults: Sequence[AnyBudget], *, warmup: int = 0, hard: bool = False
 ) -> dict[pytest.Item, tuple[AnyBudget, ...]]:
     """Return the budgets of every test that has any; pytest.UsageError lists all markers at fault.
 
-    *warmup* is that of the budgets on events that have none of their own.
+    *warmup* is that of the budgets on events that have none of their own, and *hard* whether a budget on
+    a body's peak is.
     """
     budgets: dict[pytest.Item, tuple[AnyBudget, ...]] = {}
     faults: dict[str, None] = {}
     for item in items:
         try:
-            if own := budgets_of(item, defaults, warmup=warmup):
+            if own := budgets_of(item, defaults, warmup=warmup, hard=hard):
                 budgets[item] = own
         except pytest.UsageError as error:
             faults[str(error)] = None
@@ -73,7 +75,7 @@ def budgets_by_item(
 
 
 def budgets_of(
-    item: pytest.Item, defaults: Sequence[AnyBudget], *, warmup: int = 0
+    item: pytest.Item, defaults: Sequence[AnyBudget], *, warmup: int = 0, hard: bool = False
 ) -> tuple[AnyBudget, ...]:
     """Return the budgets in force for a test; pytest.UsageError for a marker that makes no sense.
 
@@ -86,7 +88,7 @@ def budgets_of(
     closest: dict[tuple[str, str], AnyBudget | None] = {}
     lifted: set[str] = set()
     for mark in _marks_by_distance(item):
-        subject, budget, lifts_all = _read(item, mark, warmup)
+        subject, budget, lifts_all = _read(item, mark, warmup, hard=hard)
         if subject[0] not in lifted:
             closest.setdefault(subject, budget)
         if lifts_all:
@@ -111,22 +113,26 @@ def _marks_by_distance(item: pytest.Item) -> Iterator[pytest.Mark]:
 
 
 def _read(
-    item: pytest.Item, mark: pytest.Mark, warmup: int
+    item: pytest.Item, mark: pytest.Mark, warmup: int, *, hard: bool
 ) -> tuple[tuple[str, str], AnyBudget | None, bool]:
     """Return what a marker is about, its budget, and whether it lifts all others of its name."""
     if mark.name in METRICS:
-        return _read_size(item, mark)
+        return _read_size(item, mark, hard=hard)
     if mark.name == GROWTH_MARKER:
         return _read_growth(item, mark)
     return _read_count(item, mark, warmup)
 
 
-def _read_size(item: pytest.Item, mark: pytest.Mark) -> tuple[tuple[str, str], AnyBudget | None, bool]:
+def _read_size(
+    item: pytest.Item, mark: pytest.Mark, *, hard: bool
+) -> tuple[tuple[str, str], AnyBudget | None, bool]:
     from pytest_imu.core.budgets import BUDGET_PHASES, Budget
 
     phase = mark.kwargs.get("phase", "call")
-    if len(mark.args) != 1 or not mark.kwargs.keys() <= {"phase"}:
-        raise _refusal(item, mark, "one limit without a name, and optionally phase=")
+    is_peak = mark.name == "max_peak_mib"
+    if len(mark.args) != 1 or not mark.kwargs.keys() <= {"phase", *(["hard"] if is_peak else [])}:
+        optional = "phase= and hard=" if is_peak else "phase="
+        raise _refusal(item, mark, f"one limit without a name, and optionally {optional}")
     if not (isinstance(phase, str) and phase in BUDGET_PHASES):
         raise _refusal(item, mark, 'phase to be "call", "setup" or "all"')
     limit = mark.args[0]
@@ -134,7 +140,11 @@ def _read_size(item: pytest.Item, mark: pytest.Mark) -> tuple[tuple[str, str], A
         raise _refusal(item, mark, "a number of MiB, 0 or more, or None")
     if limit is None:
         return (mark.name, phase), None, "phase" not in mark.kwargs
-    budget = Budget(metric=METRICS[mark.name], limit_mib=float(limit), phase=phase)
+    own_hard = mark.kwargs.get("hard", hard and is_peak and phase == "call")
+    if not isinstance(own_hard, bool) or (own_hard and phase != "call"):
+        raise _refusal(item, mark, 'hard to be True or False, and True only with phase="call"')
+    metric = METRICS[mark.name]
+    budget = Budget(metric=metric, limit_mib=float(limit), phase=phase, hard=own_hard)
     return (mark.name, phase), budget, False
 
 

@@ -90,7 +90,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """Read every test's budgets; register the recorder where there is something to measure."""
     config, settings = session.config, session.config.stash[SETTINGS]
     with workers.telling_usage_errors(config):
-        budgets = budgets_by_item(session.items, settings.default_budgets, warmup=settings.warmup)
+        budgets = budgets_by_item(
+            session.items, settings.default_budgets, warmup=settings.warmup, hard=settings.hard
+        )
     if settings.off:
         workers.tell_skipped(config, sum(map(len, budgets.values())))
         return
@@ -112,6 +114,11 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     comparing.add_limits(config, session.items)
     if budgets or settings.measure_all:
         _record(session, settings, budgets, run_again)
+    is_hard = any(getattr(budget, "hard", False) for own in budgets.values() for budget in own)
+    if is_hard or settings.limit is not None:
+        from pytest_imu.limits.start import limit_tests
+
+        limit_tests(config, settings)
 
 
 def _record(
@@ -154,6 +161,11 @@ def _record(
     )
     config.pluginmanager.register(recorder, "imu-recorder")
     config.pluginmanager.register(SetupEnd(recorder), "imu-setup-end")
+    if settings.timeline_ns is not None:
+        from pytest_imu.recording.timeline import TimelineRecorder
+
+        timeline = TimelineRecorder(recorder, settings.timeline_ns)
+        config.pluginmanager.register(timeline, "imu-timeline")
     if any(budget.phase == "all" for own in budgets.values() for budget in own):
         config.pluginmanager.register(TeardownRecorder(recorder, settings), "imu-teardown")
     if config.getoption("allure_report_dir", None):  # allure-pytest's own option

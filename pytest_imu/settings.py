@@ -47,7 +47,8 @@ class Settings(Declared):
         """Read the command line and the ini file; pytest.UsageError names the source of a bad value."""
         values = {name: one.read(config) for name, one in OPTIONS.items()}
         if values["simulate"] != "off":
-            values["children"] = False  # the thread that samples them would be counted
+            # The threads that sample would be counted.
+            values["children"], values["timeline_ns"] = False, None
             if values["counters"] not in ("auto", "callgrind"):
                 error = InvalidValueError(values["counters"], "auto or callgrind with --imu-simulate")
                 raise pytest.UsageError(error.of(OPTIONS["counters"].source(config)))
@@ -77,7 +78,8 @@ def _default_budgets(config: pytest.Config, values: dict[str, Any]) -> Iterator[
             from pytest_imu.core.budgets import Budget
 
             origin = OPTIONS[name].source(config)
-            yield Budget(metric=metric, limit_mib=values[name], origin=origin)
+            hard = values["hard"] and metric == "peak"
+            yield Budget(metric=metric, limit_mib=values[name], origin=origin, hard=hard)
     if values["leaks"] is not None:
         from pytest_imu.core.budgets import LeakBudget
 

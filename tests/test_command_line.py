@@ -315,4 +315,4 @@ def test_no_command_is_an_error_that_lists_them() -> None:
     """Without a command the usage says which there are."""
     done = run()
     assert 2 == done.returncode
-    assert "{doctor,perf,compare,report,merge,summary,approve,html}" in done.stderr
+    assert "{doctor,perf,compare,report,merge,summary,approve,html,trace}" in done.stderr

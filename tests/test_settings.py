@@ -127,7 +127,7 @@ def test_bad_marker_is_found_on_every_level(run: Run, pytester: pytest.Pytester)
     )
 
     assert [
-        f"test_levels.py::test_bare: invalid max_peak_mib(): expected {SHAPE}",
+        f"test_levels.py::test_bare: invalid max_peak_mib(): expected {SHAPE} and hard=",
         f"test_levels.py::TestClass::test_method: invalid max_peak_mib('class'): expected {LIMIT}",
         f"test_levels.py::test_parameter[2]: invalid max_peak_mib(-2): expected {LIMIT}",
         f"test_module.py::test_plain: invalid max_delta_mib('module'): expected {LIMIT}",

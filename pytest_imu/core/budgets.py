@@ -32,6 +32,8 @@ class Budget:
     phase: BudgetPhase = "call"
     origin: str | None = None
     """Where a default comes from, "--imu-max-peak-mib" say; None for the test's own marker."""
+    hard: bool = False
+    """Whether the allocation that goes past it is refused."""
 
     @property
     def name(self) -> str:
@@ -40,7 +42,8 @@ class Budget:
 
     def __str__(self) -> str:
         phase = "" if self.phase == "call" else f', phase="{self.phase}"'
-        return f"{self.name}({format_limit(self.limit_mib)}{phase})"
+        hard = ", hard=True" if self.hard else ""
+        return f"{self.name}({format_limit(self.limit_mib)}{phase}{hard})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +137,7 @@ class Verdict:
                 "event": None,
                 "limit": budget.limit_mib,
                 "actual": _mib_or_none(self.actual_bytes),
+                "hard": budget.hard,
             }
         return plain | {
             "phase": budget.phase,
@@ -165,7 +169,13 @@ class Verdict:
             actual_bytes, actual_count = None, actual
         else:
             metric: Metric = "peak" if plain["name"] == "max_peak_mib" else "delta"
-            budget = Budget(metric=metric, limit_mib=limit, phase=plain["phase"], origin=origin)
+            budget = Budget(
+                metric=metric,
+                limit_mib=limit,
+                phase=plain["phase"],
+                origin=origin,
+                hard=plain.get("hard", False),
+            )
             actual_bytes, actual_count = _bytes_or_none(actual), None
         return cls(
             budget=budget,

@@ -16,6 +16,7 @@ from typing import IO, Any
 from pytest_imu.core.budgets import Verdict
 from pytest_imu.core.leaks.growth import Growth
 from pytest_imu.core.memory import source as memory
+from pytest_imu.core.memory.container import container_limit_bytes
 from pytest_imu.core.memory.trim import process_trimmer
 from pytest_imu.core.model import PHASES, Block, Measurement, Phase, Start
 from pytest_imu.core.outfile import writing
@@ -60,6 +61,7 @@ def plain_test(
     worker: str | None,
     outcome: str | None,
     start: Start | None = None,
+    ended_ns: int | None = None,
     isolated: bool = False,
     failed_by_budget: bool = False,
     phases: Mapping[Phase, Measurement],
@@ -68,6 +70,7 @@ def plain_test(
     teardown_kept_bytes: int | None = None,
     why: Mapping[str, Any] | None = None,
     growth: Growth | None = None,
+    timeline: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return one of the document's tests."""
     return {
@@ -76,6 +79,7 @@ def plain_test(
         "worker": worker,
         "started_at": None if start is None else start.text,
         "started_ns": None if start is None else start.clock_ns,
+        "ended_ns": ended_ns,
         "outcome": outcome,
         "failed_by_budget": failed_by_budget,
         "isolated": isolated,
@@ -85,6 +89,7 @@ def plain_test(
         "budgets": [verdict.to_dict() for verdict in verdicts],
         "why": why,
         "growth": None if growth is None else growth.to_dict(),
+        "timeline": timeline,
     }
 
 
@@ -96,6 +101,7 @@ def describe_machine(*, trim: bool, version: str) -> dict[str, Any]:
         "platform": _platform(),
         "machine": platform.machine(),
         "cpu_count": os.cpu_count(),
+        "memory_limit_bytes": container_limit_bytes(),
         "pytest_imu": version,
         **_describe_measuring(trim=trim),
     }

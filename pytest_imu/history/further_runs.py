@@ -1,4 +1,4 @@
-"""What a document's parts about further runs of a test must be: `why` and `growth`."""
+"""What a document says of further runs of a test, `why` and `growth`, and its `timeline`."""
 
 from __future__ import annotations
 
@@ -108,3 +108,12 @@ def check_why(why: Plain) -> None:
         HELD.check(held)
         for line in held["lines"]:
             HELD_LINE.check(line)
+
+
+def check_timeline(timeline: Plain) -> None:
+    """Raise UnusableError where the samples of a test's memory are of another form."""
+    check_values(timeline, {"interval_ns": WHOLE, "rss": LIST, "children": LIST})
+    for name in ("rss", "children"):
+        for sample in timeline[name]:
+            if type(sample) is not list or [*map(type, sample)] != [int, int]:
+                refuse(name, timeline)

@@ -178,14 +178,14 @@ class _Reader:
             yield {
                 **dict(zip(("nodeid", "attempt", "worker"), key, strict=True)),
                 "outcome": LOST,
-                **dict.fromkeys(("started_at", "started_ns")),
+                **dict.fromkeys(("started_at", "started_ns", "ended_ns")),
                 "failed_by_budget": False,
                 "isolated": False,
                 "phases": phases,
                 "teardown_kept_bytes": None,
                 "blocks": [],
                 "budgets": [],
-                **dict.fromkeys(("why", "growth")),
+                **dict.fromkeys(("why", "growth", "timeline")),
             }
 
     def _next_line(self, limit: int) -> str:

@@ -25,7 +25,7 @@ from pytest_imu.history.form import (
     check_values,
     refuse,
 )
-from pytest_imu.history.further_runs import check_growth, check_why
+from pytest_imu.history.further_runs import check_growth, check_timeline, check_why
 
 TEST = Form(
     {
@@ -34,6 +34,7 @@ TEST = Form(
         "worker": TEXT | NONE,
         "started_at": TEXT | NONE,
         "started_ns": WHOLE | NONE,
+        "ended_ns": WHOLE | NONE,
         "outcome": TEXT,
         "failed_by_budget": FLAG,
         "isolated": FLAG,
@@ -43,8 +44,10 @@ TEST = Form(
         "budgets": LIST,
         "why": OBJECT | NONE,
         "growth": OBJECT | NONE,
+        "timeline": OBJECT | NONE,
     }
 )
+ADDED_TO_TEST = ("started_at", "started_ns", "ended_ns", "growth", "timeline")
 PHASES_OF_TEST = Form(dict.fromkeys(PHASES, OBJECT | NONE))
 BLOCK = Form({"name": TEXT})
 MEASUREMENT = Form(
@@ -133,7 +136,7 @@ def check_head(head: Plain) -> dict[str, Any]:
 
 def check_test(test: Plain) -> dict[str, Any]:
     """Return one of a document's tests; raises UnusableError where it is of another form."""
-    _fill_in(test, "started_at", "started_ns", "growth")
+    _fill_in(test, *ADDED_TO_TEST)
     TEST.check(test)
     if test["attempt"] < 1:
         refuse("attempt", test)
@@ -151,6 +154,8 @@ def check_test(test: Plain) -> dict[str, Any]:
         check_why(test["why"])
     if test["growth"] is not None:
         check_growth(test["growth"])
+    if test["timeline"] is not None:
+        check_timeline(test["timeline"])
     checked: dict[str, Any] = test
     return checked
 

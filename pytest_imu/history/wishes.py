@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from pytest_imu.core.budgets import LEAK_NAME
 from pytest_imu.core.growth import LIMIT_NAME
 from pytest_imu.core.units import printable
 from pytest_imu.history.headroom import HEADROOM_PERCENT
@@ -68,7 +69,7 @@ def measured_of(test: Mapping[str, Any], _environment: object = None) -> Measure
     return Measured(
         nodeid=test["nodeid"],
         peak_bytes=None if call is None else call["peak_bytes"],
-        budgets=[one for one in test["budgets"] if one["name"] != LIMIT_NAME],
+        budgets=[one for one in test["budgets"] if one["name"] not in (LIMIT_NAME, LEAK_NAME)],
         doubt=doubt,
         may_be_reuse=call is not None and call["reusable_bytes"] != 0,
     )

@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from pytest_imu.core.alone import Alone
-from pytest_imu.core.budgets import AnyBudget
+from pytest_imu.core.budgets import AnyBudget, Verdict
 from pytest_imu.core.checks import NOT_TO_ITS_END, unchecked
 from pytest_imu.isolation import coverage_data as child_coverage
 from pytest_imu.isolation.channel import Message
 from pytest_imu.isolation.forkserver import ForkServer
 from pytest_imu.isolation.messages import flush_output, rebuilt_warning
 from pytest_imu.isolation.patience import Patience, TooLongError
+from pytest_imu.limits.aborting import aborted_by
 from pytest_imu.markers import BUDGETS
 from pytest_imu.recording.record import PhaseRecord
 from pytest_imu.recording.warning import record_warning
@@ -77,7 +78,7 @@ class IsolatedTest:
             self._end_child(0)
             raise
         if self._left is None:
-            self._fail(timeout or f"the child process that ran this test {ended}")
+            self._fail(timeout or f"the child process that ran this test {ended}", ended)
         elif timeout is not None and self._interrupted_at is not None:
             # What it was told to do by the failure of the wait is not what it did by itself.
             self._take_leave(self._left, None)
@@ -197,9 +198,11 @@ class IsolatedTest:
         where = "" if self._interrupted_at is None else f" at {self._interrupted_at}"
         return KeyboardInterrupt(f"{self._item.nodeid}{where}")
 
-    def _fail(self, text: str) -> None:
+    def _fail(self, text: str, ended: str = "") -> None:
         """Report the test as failed in the phase that was under way, and end its log."""
         item = self._item
+        aborted = aborted_by(item, self._phase, ended)
+        text = text if aborted is None else aborted[1]
         where: Any = {"nodeid": item.nodeid, "location": item.location}  # Any: what hooks take
         if self._attempt == 0:
             item.ihook.pytest_runtest_logstart(**where)
@@ -214,6 +217,8 @@ class IsolatedTest:
         if self._measured:
             verdicts = (
                 unchecked(budget, NOT_TO_ITS_END)
+                if aborted is None or budget != aborted[0]
+                else Verdict(budget=budget, outcome="broken", reason=text)
                 for budget in item.stash.get(BUDGETS, ())
                 if budget not in self._judged
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from dataclasses import replace
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from pytest_imu.core.budgets import LeakBudget
-from pytest_imu.core.leaks.counts import Tally
+from pytest_imu.core.leaks.counts import growth_of
 from pytest_imu.core.leaks.growth import Growth
 from pytest_imu.core.system import System
 from pytest_imu.isolation.timeouts import timeouts_paused
@@ -70,13 +71,13 @@ class Calls:
         with fixtures:
             body = _Body(item, record, fixtures, budget)
             body.call(budget.warmup - 1)  # the test's own call was the first
-            tally = Tally(2 * budget.calls)
-            body.count(tally)
-            # Where it did not grow in each call, as many more; the first result is not kept: it would be
-            # growth itself.
-            if 0 < tally.growth(budget.warmup).grew(budget.limit_kib) < budget.calls:
-                body.count(tally)
-            growth = tally.growth(budget.warmup)
+            growth = growth_of(
+                functools.partial(body.call, 1),
+                calls=budget.calls,
+                warmup=budget.warmup,
+                limit_kib=budget.limit_kib,
+                around=functools.partial(timeouts_paused, item),  # each call then has its whole time
+            )
             if self._explains and growth.grew(budget.limit_kib, parts=budget.parts(growth)):
                 with Holders(item.config.rootpath) as holders:
                     body.call(1)
@@ -99,14 +100,6 @@ class _Body:
         self._fixtures = fixtures
         self._budget = budget
         self._called = 1
-
-    def count(self, tally: Tally) -> None:
-        """Call it as often as calls are to be counted, and count what each leaves."""
-        # The iterator is made before the first count, which comes without a call.
-        for number in range(tally.is_begun, self._budget.calls + 1):
-            self.call(min(number, 1))
-            with timeouts_paused(self._item):  # each call then has its whole time
-                tally.count()
 
     def call(self, times: int) -> None:
         """Call it so many times; raises CannotCallAgainError, or what failed the test."""

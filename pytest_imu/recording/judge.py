@@ -55,11 +55,12 @@ class Judge:
         self._noise = noise
         self._run_alone = run_alone
         self._explainer = explainer
-        self._is_silent = False
+        self.is_silent = False
+        """Whether it decides nothing in this process: it was forked to measure one test once more."""
 
     def be_silent(self) -> None:
         """Decide nothing in this process: it was forked to measure one test once more."""
-        self._is_silent = True
+        self.is_silent = True
 
     def run_again_by(self, run_again: RunAgain) -> None:
         """Have explaining runs made in another way: this process was forked to run one test."""
@@ -81,7 +82,7 @@ class Judge:
     def enforce(self, item: pytest.Item, record: TestRecord, *, last: bool) -> None:
         """Hold the budgets that can be decided now against what was measured; fail for a broken one."""
         # Not hidden from tracebacks: with all of its frames hidden pytest adds a line about that.
-        if self._is_silent:
+        if self.is_silent:
             return
         # A unittest.TestCase keeps its failures for its report.
         may_run = self._run_alone is not None and not getattr(item, "_excinfo", None)
@@ -99,7 +100,7 @@ class Judge:
 
     def explain_passed(self, item: pytest.Item, record: TestRecord) -> None:
         """Find the lines behind a test whose call has passed, where that is asked for all tests."""
-        if self._settings.why == "all" and record.new_why is None and not self._is_silent:
+        if self._settings.why == "all" and record.new_why is None and not self.is_silent:
             self._explain(item, record, [])
 
     def _explain(self, item: pytest.Item, record: TestRecord, broken: Verdicts) -> None:

@@ -55,6 +55,10 @@ class PhaseRecord:
     """What further calls of the test's body grew."""
     start: Start | None = None
     """When the test began; only with its first report."""
+    ended_ns: int | None = None
+    """When it ended, on the monotonic clock; only with its last report."""
+    timeline: Mapping[str, Any] | None = None
+    """What was sampled while it ran, in plain form; only with its last report."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plain form, which crosses from an xdist worker to its controller."""
@@ -69,6 +73,8 @@ class PhaseRecord:
             "why": self.why,
             "growth": None if self.growth is None else self.growth.to_dict(),
             "start": None if self.start is None else [*self.start],
+            "ended_ns": self.ended_ns,
+            "timeline": self.timeline,
         }
 
     @classmethod
@@ -85,6 +91,8 @@ class PhaseRecord:
             why=plain["why"],
             growth=None if plain["growth"] is None else Growth.from_dict(plain["growth"]),
             start=None if plain["start"] is None else Start(*plain["start"]),
+            ended_ns=plain["ended_ns"],
+            timeline=plain["timeline"],
         )
 
 
@@ -110,6 +118,8 @@ class TestRecord:
         self.attempt = attempt
         self.start = Start.now()
         self.new_start: Start | None = self.start
+        self.ended_ns: int | None = None
+        self.timeline: Mapping[str, Any] | None = None
         self.alone: Alone | None = None
         """What one more run measured, where there was one."""
         self.alone_ns = 0
@@ -200,6 +210,11 @@ class TestRecord:
         self.new_verdicts += tuple(verdicts)
         return [verdict for verdict in verdicts if verdict.outcome == "broken"]
 
+    def break_now(self, budget: AnyBudget, reason: str) -> None:
+        """Take in that a budget has stopped the test by itself."""
+        self.open_budgets = tuple(one for one in self.open_budgets if one != budget)
+        self.new_verdicts += (Verdict(budget=budget, outcome="broken", reason=reason),)
+
     def note_failure(self, phase: str) -> None:
         """Take in that a phase has failed or was skipped.
 
@@ -216,7 +231,14 @@ class TestRecord:
     def take(self) -> PhaseRecord:
         """Return what is new since the last report."""
         has_phases = len(self.phases) > self.phases_taken
-        new = (self.new_blocks, self.new_verdicts, self.before, self.new_why, self.new_start)
+        new = (
+            self.new_blocks,
+            self.new_verdicts,
+            self.before,
+            self.new_why,
+            self.new_start,
+            self.ended_ns,
+        )
         if not (has_phases or any(new)):
             return nothing_new(self.attempt, isolated=self.isolated)
         phases = tuple(self.phases.items())[self.phases_taken :]
@@ -231,6 +253,8 @@ class TestRecord:
             why=self.new_why,
             growth=self.growth if isinstance(self.growth, Growth) else None,
             start=self.new_start,
+            ended_ns=self.ended_ns,
+            timeline=self.timeline,
         )
         self.phases_taken = len(self.phases)
         self.new_blocks, self.new_verdicts = (), ()

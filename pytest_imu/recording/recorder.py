@@ -12,6 +12,7 @@ from pytest_imu.core.children.census import NOT_ASKED, CensusStart, process_cens
 from pytest_imu.core.counters.source import CounterSource
 from pytest_imu.core.imports import count_modules, new_modules
 from pytest_imu.core.meter import Meter
+from pytest_imu.core.system import System
 from pytest_imu.core.units import NANOSECONDS_PER_SECOND
 from pytest_imu.markers import BUDGETS
 from pytest_imu.recording.judge import Explains, Judge, RunAgain, RunAlone
@@ -237,6 +238,7 @@ class Recorder:
             point_at_test(item, report, self.judge.enforce.__code__.co_filename)
         if is_last:
             self._item = None
+            record.ended_ns = System.perf_counter_ns()
             if record.open_budgets:
                 record.judge(last=True, terms=self.judge.terms(record))
         if record.alone_ns:

@@ -118,6 +118,8 @@ class RunLog:
                 worker=self._worker,
                 outcome=record.outcome,
                 start=record.start,
+                ended_ns=record.ended_ns,
+                timeline=record.timeline,
                 failed_by_budget=record.failed_by_budget,
                 isolated=record.isolated,
                 phases=record.phases,

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
+from pytest_imu.core.budgets import LeakBudget
 from pytest_imu.core.memory.reusable import likely_reused
 from pytest_imu.core.model import Measurement
-from pytest_imu.core.units import MIB, format_mib, plural, printable
+from pytest_imu.core.units import MIB, format_bytes, format_mib, plural, printable
 from pytest_imu.report.rows import Row
 from pytest_imu.report.table import Entry
 from pytest_imu.settings import Settings
@@ -15,6 +16,8 @@ from pytest_imu.settings import Settings
 EXPLAINED_GROWTH_BYTES = 10 * MIB
 """From here on it is said where the growth of a run went."""
 NAMED_CAUSES = 3
+NEAR_SHARE = 0.5
+"""From here on it is said how near a run has come to the limit of what there is."""
 
 
 def quiet_lines(
@@ -109,3 +112,34 @@ def _cause_lines(steps: Sequence[tuple[str, int]], grown_bytes: int) -> list[str
     numbers = [format_mib(size) for size, _ in named]
     room = max(map(len, numbers), default=0)
     return [f"  {number:>{room}}  {cause}" for number, (_, cause) in zip(numbers, named, strict=True)]
+
+
+def share_lines(rows: Sequence[Row], limit: tuple[int, str] | None) -> list[str]:
+    """Return how near the largest test came to the limit of the run, where it came near.
+
+    *limit* is how many bytes there are, and what says so.
+    """
+    if limit is None:
+        return []
+    limit_bytes, whose = limit
+    peaks = [
+        (measurement.rss_peak_bytes or 0, row) for row in rows for measurement in row.phases.values()
+    ]
+    peak_bytes, row = max(peaks, key=lambda one: one[0], default=(0, None))
+    if row is None or peak_bytes < limit_bytes * NEAR_SHARE:
+        return []
+    of = f"{format_bytes(peak_bytes)} of {format_bytes(limit_bytes)} ({peak_bytes / limit_bytes:.0%})"
+    return [f"peak {of.replace('%', ' %')}, {whose}: {printable(row.nodeid)}"]
+
+
+def called_again_lines(rows: Sequence[Row], settings: Settings) -> list[str]:
+    """Return how many tests `--imu-leaks` has called again, and how many of them grew."""
+    if settings.leaks is None or settings.off:
+        return []
+    called = [row for row in rows if row.growth is not None]
+    grew = sum(
+        verdict.outcome == "broken" and isinstance(verdict.budget, LeakBudget)
+        for row in called
+        for verdict in row.verdicts
+    )
+    return [f"growth a call: {len(called)} of {plural(len(rows), 'test')} called again, {grew} grew"]

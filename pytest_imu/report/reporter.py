@@ -213,6 +213,7 @@ class Reporter:
             resolution_bytes=resolution_bytes(),
             comparison=self.comparison,
             whole=self.whole,
+            limit=self._limit(),
         )
         faults = [] if self._fault is None else [section.Line(self._fault, "red")]
         return lines + faults + [section.Line(text, "yellow") for text in notes]
@@ -220,6 +221,16 @@ class Reporter:
     def attempts(self) -> list[Row]:
         """Return every attempt of every test."""
         return self._gathered().all()
+
+    def _limit(self) -> tuple[int, str] | None:
+        """Return how much memory there is for the run, and who says so; None without a limit."""
+        from pytest_imu.core.memory.container import container_limit_bytes, whole_bytes
+
+        if (cap := self._settings.limit) is not None:
+            limit_bytes, whose = cap.of(whole_bytes()), f"the limit of --imu-limit={cap.text}"
+        else:
+            limit_bytes, whose = container_limit_bytes(), "the container's limit"
+        return None if limit_bytes is None else (limit_bytes, whose)
 
     def _gathered(self) -> Rows:
         if self._rows is None:

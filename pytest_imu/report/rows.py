@@ -28,6 +28,8 @@ class Row:
     """In pytest's words; None as long as no report has decided it."""
     start: Start | None = None
     """When it began; None where its process did not live to tell."""
+    ended_ns: int | None = None
+    timeline: Mapping[str, Any] | None = None
     setup: Measurement | None = None
     call: Measurement | None = None
     teardown: Measurement | None = None
@@ -63,6 +65,8 @@ class Row:
         self.why = record.why or self.why
         self.growth = record.growth or self.growth
         self.start = record.start or self.start
+        self.ended_ns = record.ended_ns or self.ended_ns
+        self.timeline = record.timeline or self.timeline
         # From an xdist worker each report brings a copy of its own, and pytest keeps all reports.
         if report.user_properties == self.properties:
             report.user_properties = self.properties
@@ -76,6 +80,8 @@ class Row:
             worker=self.worker,
             outcome=self.outcome or "interrupted",
             start=self.start,
+            ended_ns=self.ended_ns,
+            timeline=self.timeline,
             failed_by_budget=self.failed_by_budget,
             isolated=self.isolated,
             phases=self.phases,
@@ -97,6 +103,8 @@ class Row:
             attempt=plain["attempt"],
             worker=plain["worker"],
             outcome=plain["outcome"],
+            ended_ns=plain["ended_ns"],
+            timeline=plain["timeline"],
             start=None if text is None else Start.from_text(text, plain["started_ns"]),
             isolated=plain["isolated"],
             failed_by_budget=plain["failed_by_budget"],

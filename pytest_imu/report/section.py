@@ -21,7 +21,7 @@ from pytest_imu.report.budget_lines import (
 )
 from pytest_imu.report.compared import compared_lines
 from pytest_imu.report.names import INDENT, folded_below
-from pytest_imu.report.overall import growth_lines, quiet_lines
+from pytest_imu.report.overall import called_again_lines, growth_lines, quiet_lines, share_lines
 from pytest_imu.report.rows import Row
 from pytest_imu.report.suggestions import suggestion_lines
 from pytest_imu.report.table import Entry, arrange, counts_line, entries_of, is_scaled, table
@@ -60,6 +60,7 @@ def lines(
     comparison: Comparison | None = None,
     whole: bool = True,
     failures_shown: bool = True,
+    limit: tuple[int, str] | None = None,
 ) -> list[Line]:
     """Return what the section says; nothing at all where there is nothing to say.
 
@@ -79,6 +80,7 @@ def lines(
             comparison=comparison,
         )
         shown += [Line(text) for text in report]
+        shown += [Line(text) for text in share_lines(rows, limit)]
         if comparison is not None:
             shown += [Line(text) for text in compared_lines(comparison, whole=whole)]
     if reports or verbosity < 0:  # else pytest's own failures are enough
@@ -91,6 +93,8 @@ def lines(
     if verbosity >= 0:
         shown += [Line(text) for text in why_lines(rows, of_failed=not failures_shown)]
         shown += [Line(text, "yellow") for text in unreliable_lines(rows, noise_bytes)]
+    if verbosity >= 0:
+        shown += [Line(text) for text in called_again_lines(rows, settings)]
     if settings.suggest and not settings.off:
         shown += [Line(text) for text in suggestion_lines(rows, settings, noise_bytes)]
     shown = [Line(encodable(line.text, encoding), line.colour) for line in shown]

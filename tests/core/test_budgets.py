@@ -359,6 +359,7 @@ def test_plain_form() -> None:
         "event": None,
         "limit": 100,
         "actual": 117.25,
+        "hard": False,
         "phase": "call",
         "warmup": 0,
         "origin": None,

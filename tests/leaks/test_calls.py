@@ -145,6 +145,7 @@ def test_ten_cases(pytester: pytest.Pytester) -> None:
 
     result.assert_outcomes(passed=4, failed=7)
     assert {name for name, test in tests.items() if test["outcome"] == "failed"} == LEAKS
+    result.stdout.fnmatch_lines(["growth a call: 11 of 11 tests called again, 7 grew"])
     lines = [line for line in result.outlines if line.startswith("grows by")]
     assert "grows by 1 block a call: 8 of 8 calls after 3 warm-ups" == lines[0]
     assert "grows by 4.9 KiB and 2 blocks a call: 8 of 8 calls after 3 warm-ups" == lines[1]
@@ -475,3 +476,44 @@ def test_warning_instead_of_failure(pytester: pytest.Pytester) -> None:
     result = run(pytester, "-o", "imu_on_breach=warn")
     result.assert_outcomes(passed=1, warnings=1)
     result.stdout.fnmatch_lines(["*BudgetWarning: grows by 4.9 KiB and 2 blocks a call, over *"])
+
+
+def test_mocks_of_a_test_reach_no_count(pytester: pytest.Pytester) -> None:
+    """What tests put in the place of the system's functions, and a debugger's hook, change nothing."""
+    pytester.makepyfile(
+        """
+        import gc
+        import os
+        import sys
+        import threading
+        from unittest import mock
+
+        import pytest
+
+        KEPT = []
+
+        @pytest.fixture
+        def broken():
+            names = ("os.listdir", "os.read", "gc.collect", "gc.get_objects", "threading.active_count")
+            patches = [mock.patch(name, side_effect=AssertionError) for name in names]
+            patches += [mock.patch("sys.getallocatedblocks", side_effect=AssertionError)]
+            for patch in patches:
+                patch.start()
+            yield
+            for patch in patches:
+                patch.stop()
+
+        @pytest.mark.max_growth_kib(0)
+        def test_clean(broken):
+            pass
+
+        @pytest.mark.max_growth_kib(1)
+        def test_leak(broken):
+            KEPT.append(bytearray(5000))
+        """
+    )
+    result = run(pytester, "--imu-why")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(
+        ["grows by 4.9 KiB and 2 blocks a call, over max_growth_kib(1): 8 of 8 *"]
+    )

@@ -84,6 +84,7 @@ def test_last_line_names_the_test_that_was_killed(pytester: pytest.Pytester) -> 
     found = [
         "started_at",
         "started_ns",
+        "ended_ns",
         "outcome",
         "failed_by_budget",
         "isolated",
@@ -93,6 +94,7 @@ def test_last_line_names_the_test_that_was_killed(pytester: pytest.Pytester) -> 
         "budgets",
         "why",
         "growth",
+        "timeline",
     ]
     numbers = [*found, "peak_bytes", "delta_bytes"]
     assert ["event", "nodeid", "attempt", "worker", *numbers, *common] == list(end_of_big)

@@ -30,6 +30,7 @@ TEST_KEYS = [
     "worker",
     "started_at",
     "started_ns",
+    "ended_ns",
     "outcome",
     "failed_by_budget",
     "isolated",
@@ -39,6 +40,7 @@ TEST_KEYS = [
     "budgets",
     "why",
     "growth",
+    "timeline",
 ]
 MEASUREMENT_KEYS = [
     "before_bytes",

@@ -8,6 +8,7 @@ import sys
 import threading
 from array import array
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from pytest_imu.core.leaks.growth import Counts, Growth
@@ -17,15 +18,19 @@ from pytest_imu.core.system import System
 
 MOST_COLLECTIONS = 4
 """How often garbage is collected before each count: what a finalizer drops may be garbage again."""
+SURE_CALLS = 8
+"""Fewer prove nothing: of each size C keeps seven freed blocks, and counts them as given out."""
 UNKNOWN = -1
 DESCRIPTORS = "/proc/self/fd"
 
 _CLASSES = re.compile(rb"^ *\d+ +(\d+) +\d+ +(\d+) +\d+ *$", re.MULTILINE)
 _count_threads = threading.active_count  # bound here: a test may replace it
-_count_blocks = sys.getallocatedblocks
+_count_blocks = getattr(sys, "getallocatedblocks", lambda: UNKNOWN)
 _forget_lookups = getattr(sys, "_clear_type_cache", lambda: None)
 """Python keeps the names of the attributes that were looked up last: of new ones, up to 4,096."""
 
+NOTHING = nullcontext()
+"""One for all counts: a new one would be in each, and the first objects of a class shrink one by one."""
 Read = Callable[[], int]
 
 
@@ -106,11 +111,6 @@ class Tally:
         self._rows = array("q", bytes(8 * width * (calls + 1)))
         self._at = 0
 
-    @property
-    def is_begun(self) -> bool:
-        """Whether the first count was taken."""
-        return self._at > 0
-
     def count(self) -> None:
         """Collect garbage, and count what stands."""
         for _ in range(MOST_COLLECTIONS):
@@ -129,3 +129,42 @@ class Tally:
         width = len(Counts._fields)
         counts = [Counts(*self._rows[at : at + width]) for at in range(0, self._at, width)]
         return Growth.of(counts, warmup=warmup)
+
+
+@functools.cache
+def warm_up() -> None:
+    """Count a few times for nothing, once a process: the first counts fill caches of their own."""
+    tally = Tally(SURE_CALLS)
+    for _ in range(SURE_CALLS):
+        tally.count()
+
+
+def growth_of(
+    call: Callable[[], object],
+    *,
+    calls: int,
+    warmup: int,
+    limit_kib: float,
+    around: Callable[[], AbstractContextManager[object]] = lambda: NOTHING,
+) -> Growth:
+    """Return what so many calls leave; each count is taken *around*, after *warmup* calls by the caller.
+
+    Where it did not grow in each call, or they are few, as many more are made.
+    """
+    warm_up()
+    tally = Tally(2 * calls)
+
+    def count(first: int) -> None:
+        # The iterator is made before the first count, which comes without a call.
+        for number in range(first, calls + 1):
+            if number:
+                call()
+            with around():
+                tally.count()
+
+    count(0)
+    # The first result is not kept: it would be growth itself.
+    grew = tally.growth(warmup).grew(limit_kib)
+    if 0 < grew < max(calls, SURE_CALLS):
+        count(1)
+    return tally.growth(warmup)

@@ -52,6 +52,11 @@ def _kib_field(text: bytes, name: bytes) -> int:
     return int(text[start : text.index(b"kB", start)]) * KIB
 
 
+def data_bytes(text: bytes) -> int:
+    """Return what RLIMIT_DATA limits, out of a /proc/PID/status text; ValueError where it is missing."""
+    return _kib_field(text, b"VmData:")
+
+
 def read_proc_status() -> ProcStatus:
     """Return this process's RSS and high-water mark, read together so that they agree (Linux)."""
     return parse_proc_status(read_proc_file("/proc/self/status"))

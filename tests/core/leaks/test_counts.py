@@ -8,7 +8,14 @@ from collections.abc import Callable
 
 import pytest
 
-from pytest_imu.core.leaks.counts import UNKNOWN, Tally, c_bytes_reader, read_block_bytes
+from pytest_imu.core.leaks.counts import (
+    UNKNOWN,
+    Tally,
+    c_bytes_reader,
+    growth_of,
+    read_block_bytes,
+    warm_up,
+)
 from pytest_imu.core.leaks.growth import Growth
 
 CALLS = 8
@@ -21,14 +28,11 @@ needs_block_bytes = pytest.mark.skipif(
 
 
 def counted(call: Callable[[], object]) -> Growth:
-    """Return what calls grow, after three that are not counted."""
-    tally = Tally(CALLS)
-    for number in range(-3, CALLS + 1):
-        if number:
-            call()
-        if number >= 0:
-            tally.count()
-    return tally.growth(3)
+    """Return what calls grow, after some that are not counted."""
+    warm_up()
+    for _ in range(8):
+        call()
+    return growth_of(call, calls=CALLS, warmup=8, limit_kib=1000)
 
 
 @needs_c_bytes

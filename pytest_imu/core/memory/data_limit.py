@@ -1,0 +1,124 @@
+"""A hard limit on this process's memory: the allocation that would pass it raises MemoryError (Linux).
+
+The kernel counts private writable memory: untouched pages and the stacks of threads too, not RSS.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from pytest_imu.core.memory import platforms
+from pytest_imu.core.units import MIB
+
+try:
+    import resource
+except ImportError:  # Windows has none
+    resource = None  # type: ignore[assignment]  # only asked for on Linux
+
+STACKS = 8
+"""For the stacks of how many new threads there is room besides: as many as a usual pool has."""
+USUAL_STACK_BYTES = 8 * MIB
+STARTERS = (
+    ("subprocess", "_fork_exec"),
+    ("_posixsubprocess", "fork_exec"),
+    ("os", "posix_spawn"),
+    ("os", "posix_spawnp"),
+    ("os", "system"),
+)
+"""What starts other programs: they would inherit the limit."""
+Limits = tuple[int, int]
+
+
+class DataLimit:
+    """The one limit of this process by RLIMIT_DATA; what it starts does not inherit it."""
+
+    # Bound here, before any test runs.
+    _get: Callable[[], Limits] = staticmethod(
+        functools.partial(getattr(resource, "getrlimit", int), getattr(resource, "RLIMIT_DATA", 0))
+    )
+    _set: Callable[[Limits], None] = staticmethod(
+        functools.partial(getattr(resource, "setrlimit", int), getattr(resource, "RLIMIT_DATA", 0))
+    )
+
+    def __init__(self) -> None:
+        self._before: Limits | None = None
+        self._wanted: Limits | None = None
+        self._starters: list[tuple[Any, str, Any, Any]] = []
+        os.register_at_fork(
+            before=self._suspend, after_in_parent=self._resume, after_in_child=self._forget
+        )
+
+    def set(self, room_bytes: int) -> None:
+        """Allow this process so much more than it has; raises OSError or ValueError where refused."""
+        before = self._get()
+        counted_bytes = platforms.data_bytes(platforms.read_proc_file("/proc/self/status"))
+        allowed = [one for one in before if one != resource.RLIM_INFINITY]
+        soft = min([counted_bytes + max(0, room_bytes), *allowed])
+        self._before, self._wanted = before, (soft, before[1])
+        self._wrap_starters()
+        try:
+            self._set(self._wanted)
+        except BaseException:
+            self.lift()
+            raise
+
+    def lift(self) -> None:
+        """Put back what was there, unless somebody else has set another limit meanwhile."""
+        before, wanted, self._before, self._wanted = self._before, self._wanted, None, None
+        with contextlib.suppress(OSError, ValueError):  # a test may have lowered what it may be set to
+            if before is not None and self._get() == wanted:
+                self._set(before)
+        for module, name, original, wrapped in self._starters:
+            if getattr(module, name, None) is wrapped:
+                setattr(module, name, original)
+        self._starters = []
+
+    def _suspend(self) -> None:
+        if self._wanted is not None and self._before is not None and self._get() == self._wanted:
+            self._set(self._before)
+
+    def _resume(self) -> None:
+        if self._wanted is not None and self._get() == self._before:
+            self._set(self._wanted)
+
+    def _forget(self) -> None:
+        self._before = self._wanted = None
+
+    def _wrap_starters(self) -> None:
+        for module_name, name in STARTERS:
+            module = sys.modules.get(module_name)
+            original = getattr(module, name, None)
+            if original is not None:
+                wrapped = self._without_limit(original)
+                setattr(module, name, wrapped)
+                self._starters.append((module, name, original, wrapped))
+
+    def _without_limit(self, start: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(start)
+        def started(*args: Any, **kwargs: Any) -> Any:  # Any: whatever starts a program
+            self._suspend()
+            try:
+                return start(*args, **kwargs)
+            finally:
+                self._resume()
+
+        return started
+
+
+@functools.cache
+def process_limit() -> DataLimit | None:
+    """Return this process's limit; None where the platform has none that Python survives."""
+    return DataLimit() if sys.platform == "linux" and resource is not None else None
+
+
+def stacks_bytes() -> int:
+    """Return how much the stacks of some new threads take of the limit, used or not."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_STACK)
+    return STACKS * (
+        USUAL_STACK_BYTES if soft == resource.RLIM_INFINITY else min(soft, USUAL_STACK_BYTES)
+    )
