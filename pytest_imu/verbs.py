@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import math
 import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
-from pytest_imu.core.invalid import InvalidValueError
 from pytest_imu.core.outfile import STDOUT, check_writable
 from pytest_imu.core.units import plural
+from pytest_imu.history.load import without_collector
+from pytest_imu.verb_options import add_increase, count, mib, percent, sort_keys
 
 if TYPE_CHECKING:
-    from pytest_imu.core.growth import Increase
     from pytest_imu.history.compare import Comparison
     from pytest_imu.history.load import Run
     from pytest_imu.report.rows import Row
@@ -32,33 +31,33 @@ def add_verbs(commands: Any) -> None:  # Any: argparse has no public type for it
     compare = commands.add_parser("compare", help="compare a run with an earlier one")
     compare.add_argument("base", help=f"the earlier run: {FILES}")
     compare.add_argument("files", nargs="+", metavar="now", help=f"the later run: {FILES}")
-    _add_increase(compare)
-    compare.add_argument("--top", type=_count, default=10, help="rows to show (default: 10; 0: all)")
+    add_increase(compare)
+    compare.add_argument("--top", type=count, default=10, help="rows to show (default: 10; 0: all)")
     compare.add_argument("--json", action="store_true", help="print JSON")
     compare.set_defaults(run=run_compare)
     report = commands.add_parser("report", help="print the section of a run, or of a run log")
     report.add_argument("files", nargs="+", help=f"{FILES}, or of --imu-log")
     report.add_argument("--base", help="the earlier run to compare it with")
-    _add_increase(report)
-    report.add_argument("--top", type=_count, default=10, help="rows to show (default: 10; 0: all)")
-    report.add_argument("--sort", choices=_sort_keys(), default="peak", help="default: peak")
+    add_increase(report)
+    report.add_argument("--top", type=count, default=10, help="rows to show (default: 10; 0: all)")
+    report.add_argument("--sort", choices=sort_keys(), default="peak", help="default: peak")
     report.set_defaults(run=run_report)
     merge = commands.add_parser("merge", help="make one file of those of several machines")
     merge.add_argument("files", nargs="+", help=FILES)
     merge.add_argument("-o", "--output", required=True, metavar="PATH", help="the file to write")
-    merge.add_argument("--expect", type=_count, metavar="N", help="how many files there must be")
+    merge.add_argument("--expect", type=count, metavar="N", help="how many files there must be")
     merge.set_defaults(run=run_merge)
     summary = commands.add_parser("summary", help="print a run in Markdown")
     summary.add_argument("files", nargs="+", help=FILES)
     summary.add_argument("--base", help="the earlier run to compare it with")
-    _add_increase(summary)
+    add_increase(summary)
     summary.set_defaults(run=run_summary)
     approve = commands.add_parser("approve", help="put a run's numbers into the limits of its tests")
     approve.add_argument("files", nargs="+", help=FILES)
     approve.add_argument("--write", action="store_true", help="change the files; else print a diff")
     approve.add_argument(
         "--headroom",
-        type=_percent,
+        type=percent,
         default=25.0,
         metavar="25%%",
         help="above the number (default: 25%%)",
@@ -66,12 +65,13 @@ def add_verbs(commands: Any) -> None:  # Any: argparse has no public type for it
     approve.add_argument("--tighten", action="store_true", help="lower limits that are far too wide")
     approve.add_argument("--add", action="store_true", help="add a limit where a large test has none")
     approve.add_argument(
-        "--min-mib", type=_mib, default=5.0, metavar="MIB", help="what is large (default: 5)"
+        "--min-mib", type=mib, default=5.0, metavar="MIB", help="what is large (default: 5)"
     )
     approve.add_argument("--only", metavar="PATTERN", help="only tests whose id has this in it")
     approve.set_defaults(run=run_approve)
 
 
+@without_collector()
 def run_compare(options: Options) -> int:
     """Print how a run differs from an earlier one; with `--fail-increase`, fail for what grew."""
     from pytest_imu.history.compare import compare_runs
@@ -109,6 +109,7 @@ def _status(comparison: Comparison) -> int:
     return FAILED if comparison.failed or not comparison.compared else 0
 
 
+@without_collector()
 def run_report(options: Options) -> int:
     """Print what a run's section says."""
     from pytest_imu.history.load import named_files
@@ -140,6 +141,7 @@ def run_report(options: Options) -> int:
     return 0 if comparison is None else _status(comparison)
 
 
+@without_collector()
 def run_summary(options: Options) -> int:
     """Print a run in Markdown."""
     from pytest_imu.history.load import named_files
@@ -169,7 +171,7 @@ def read_rows(names: Sequence[str]) -> list[Run[Row]]:
     from pytest_imu.history.load import read
     from pytest_imu.report.rows import Row
 
-    return [read(name, lambda test, _: Row.from_dict(test)) for name in names]
+    return [read(name, lambda test, *_: Row.from_dict(test)) for name in names]
 
 
 def _settings(environment: dict[str, Any], options: Options) -> Settings:
@@ -179,6 +181,7 @@ def _settings(environment: dict[str, Any], options: Options) -> Settings:
     return Settings(report=True, top=options.top, sort=options.sort, caches=caches or None)
 
 
+@without_collector()
 def run_merge(options: Options) -> int:
     """Write one file of several."""
     from pytest_imu.core import document
@@ -203,6 +206,7 @@ def run_merge(options: Options) -> int:
     return 0
 
 
+@without_collector()
 def run_approve(options: Options) -> int:
     """Print what a run changes in its tests' sources, or change it."""
     from pytest_imu.core.outfile import replace_all
@@ -245,53 +249,3 @@ def _is_same(path: Path, name: str) -> bool:
 
 def _width() -> int:
     return shutil.get_terminal_size().columns
-
-
-def _add_increase(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--fail-increase",
-        action="extend",
-        default=[],
-        type=_increases,
-        metavar="INCREASE",
-        help="fail where a test grew by more, as 10%%+2 or delta:10%%; may be repeated",
-    )
-
-
-def _increases(text: str) -> list[Increase]:
-    from pytest_imu.core.growth import parse_increase
-
-    try:
-        return [parse_increase(part) for part in text.split(",")]
-    except InvalidValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _percent(text: str) -> float:
-    return _number(text.removesuffix("%"), "a percentage, 0% or more")
-
-
-def _mib(text: str) -> float:
-    return _number(text, "a number of MiB, 0 or more")
-
-
-def _number(text: str, expected: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not 0 <= number < math.inf:
-        raise argparse.ArgumentTypeError(str(InvalidValueError(text, expected)))
-    return number
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(str(InvalidValueError(text, "a whole number, 0 or more")))
-    return int(text)
-
-
-def _sort_keys() -> Sequence[str]:
-    from pytest_imu.kinds import SortKey
-
-    return get_args(SortKey)

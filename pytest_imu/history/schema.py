@@ -165,10 +165,11 @@ def check_test(test: Plain) -> dict[str, Any]:
     TEST.check(test)
     if test["attempt"] < 1:
         _refuse("attempt", test)
-    PHASES_OF_TEST.check(test["phases"])
+    phases = test["phases"]
+    PHASES_OF_TEST.check(phases)
     for phase in PHASES:
-        if test["phases"][phase] is not None:
-            _check_measurement(test["phases"][phase])
+        if phases[phase] is not None:
+            _check_measurement(phases[phase])
     for block in test["blocks"]:
         BLOCK.check(block)
         _check_measurement(block)
@@ -183,7 +184,8 @@ def check_test(test: Plain) -> dict[str, Any]:
 def _check_measurement(measurement: Plain) -> None:
     MEASUREMENT.check(measurement)
     _check_word("source", measurement, SOURCES)
-    if not all(isinstance(name, str) for name in measurement["imports"]):
+    imports = measurement["imports"]
+    if imports and not all(isinstance(name, str) for name in imports):
         _refuse("imports", measurement)
     if (children := measurement["children_memory"]) is not None:
         CHILDREN.check(children)
