@@ -20,6 +20,7 @@ from pytest_imu.report.budget_lines import (
     unreliable_lines,
 )
 from pytest_imu.report.compared import compared_lines
+from pytest_imu.report.kept import kept_lines
 from pytest_imu.report.names import folded_below
 from pytest_imu.report.overall import growth_lines, quiet_lines
 from pytest_imu.report.rows import Row
@@ -125,6 +126,7 @@ def report_lines(
     return [
         *lines,
         *([] if quiet else [legend_line(entries, noise_bytes, resolution_bytes)]),
+        *kept_lines(rows),
         *growth_lines(rows, settings),
         *reused_lines(entries),
         *unmeasured_lines(entries),
