@@ -51,6 +51,10 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(reporter, "imu-reporter")
         # Without xdist nobody calls its hooks; whether it will is not known yet, for it configures last.
         config.pluginmanager.register(workers.Controller(settings, reporter), "imu-workers")
+        if settings.junit and comparing.BASE in config.stash:
+            from pytest_imu.report.compared import EarlierPeaks
+
+            config.pluginmanager.register(EarlierPeaks(config.stash[comparing.BASE]), "imu-earlier")
         if settings.report and not settings.off and config.getoption("verbose", 0) > 0:
             from pytest_imu.report.progress import PeakBehindOutcome
 

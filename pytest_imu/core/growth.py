@@ -108,8 +108,10 @@ def compare(
     numbers do not show that it has not grown, those of clean processes decide, if both runs have one.
     """
     change = _compare(was, now, increase, base=base, floor_bytes=floor_bytes)
+    if change.status in ("same", "shrank"):
+        return change
     clean = was.clean_for(increase.subject), now.clean_for(increase.subject)
-    if change.status in ("same", "shrank") or clean[0] is None or clean[1] is None:
+    if clean[0] is None or clean[1] is None or (clean[0] is was and clean[1] is now):
         return change
     change = _compare(clean[0], clean[1], increase, base=base, floor_bytes=floor_bytes)
     return replace(change, alone=clean[1] is not now)

@@ -14,6 +14,7 @@ from pytest_imu.core.units import MIB, plural
 from pytest_imu.history.load import read
 from pytest_imu.history.merge import joined_environment
 
+NOTHING: frozenset[str] = frozenset()
 LIMITED = {"max_peak_mib": PEAK, "max_delta_mib": DELTA}
 """Which number a budget is about, by its name."""
 
@@ -32,17 +33,16 @@ class Entry:
     """The increases, as text, that it was held to as it ran and that it was over."""
 
 
-def entry_of(test: Mapping[str, Any], environment: Mapping[str, Any]) -> Entry:
+def entry_of(test: Mapping[str, Any], environment: Mapping[str, Any], *_: object) -> Entry:
     """Return what is compared of one of a document's tests."""
-    call, outcome = test["phases"]["call"], test["outcome"]
+    call, outcome, budgets = test["phases"]["call"], test["outcome"], test["budgets"]
     ended = outcome in ("passed", "xpassed") or test["failed_by_budget"]
     numbers = None
     if call is not None and ended:
-        counters = call["counters"]
-        counted = told_apart(
-            environment.get("counter_source") if counters else None,
-            user_only=any(reading["user_only"] for reading in counters.values()),
-        )
+        counters, counted = call["counters"], None
+        if counters:
+            user_only = any(reading["user_only"] for reading in counters.values())
+            counted = told_apart(environment.get("counter_source"), user_only=user_only)
         numbers = Numbers(
             peak_bytes=call["peak_bytes"],
             delta_bytes=call["delta_bytes"],
@@ -52,7 +52,9 @@ def entry_of(test: Mapping[str, Any], environment: Mapping[str, Any]) -> Entry:
             isolated=test["isolated"],
             counted_by=counted,
             counts={event: reading["value"] for event, reading in counters.items()},
-        ).with_clean(clean_sizes(test["budgets"]))
+        )
+        if budgets:
+            numbers = numbers.with_clean(clean_sizes(budgets))
     return Entry(
         nodeid=test["nodeid"],
         attempt=test["attempt"],
@@ -61,9 +63,11 @@ def entry_of(test: Mapping[str, Any], environment: Mapping[str, Any]) -> Entry:
         numbers=numbers,
         grown=frozenset(
             budget["increase"]
-            for budget in test["budgets"]
+            for budget in budgets
             if budget["name"] == LIMIT_NAME and budget["verdict"] == "broken"
-        ),
+        )
+        if budgets
+        else NOTHING,
     )
 
 

@@ -59,8 +59,8 @@ def named_files(names: Sequence[str]) -> list[str]:
     return found
 
 
-Make = Callable[[dict[str, Any], dict[str, Any]], T]
-"""What is made of a test's plain form and the run's environment."""
+Make = Callable[[dict[str, Any], dict[str, Any], str | None], T]
+"""What is made of a test's plain form and the run's environment; last its text, if it has a line."""
 
 
 def read(name: str, make: Make[T]) -> Run[T]:
@@ -82,7 +82,7 @@ def read(name: str, make: Make[T]) -> Run[T]:
 
 
 @contextlib.contextmanager
-def _without_collector() -> Iterator[None]:
+def without_collector() -> Iterator[None]:
     """Keep the garbage collector away while a million objects are made, none of which is in a circle."""
     was_enabled = gc.isenabled()
     gc.disable()
@@ -93,18 +93,18 @@ def _without_collector() -> Iterator[None]:
             gc.enable()
 
 
-@_without_collector()
+@without_collector()
 def _read(name: str, file: IO[str], make: Make[T]) -> Run[T]:
     reader = _Reader(file)
     try:
         environment = check_head(reader.begin())
         tests, seen = [], set()
-        for test in reader.tests():
+        for test, text in reader.tests():
             key = test["nodeid"], test["attempt"], test["worker"]
             if key in seen:
                 _refuse(f"but has two tests with the id {shown(test['nodeid'])}")
             seen.add(key)
-            tests.append(make(test, environment))
+            tests.append(make(test, environment, text))
     except UnicodeDecodeError:
         raise UnusableFileError(name, f"{WRITTEN_BY}, but it is no UTF-8 text") from None
     except UnusableError as error:
@@ -119,7 +119,7 @@ class _Reader:
 
     def __init__(self, file: IO[str]) -> None:
         self._file = file
-        self._tests: Callable[[], Iterable[Any]] = tuple
+        self._tests: Callable[[], Iterable[tuple[Any, str | None]]] = tuple
         self.line = 0
         """The line that is being read, where lines tell anything."""
 
@@ -139,27 +139,28 @@ class _Reader:
             _refuse(f"with a test a line; laid out otherwise, it may have {MAX_WHOLE >> 20} MiB")
         whole = _parsed(text)
         if isinstance(whole, dict) and isinstance(tests := whole.get("tests"), list):
-            self._tests = lambda: tests
+            self._tests = lambda: ((test, None) for test in tests)
         elif isinstance(whole, dict) and "schema" in whole:
             _refuse("but it has no list of tests")
         self.line = 0
         return whole
 
-    def tests(self) -> Iterator[dict[str, Any]]:
-        """Return each test's plain form, checked."""
-        for test in self._tests():
-            yield check_test(test)
+    def tests(self) -> Iterator[tuple[dict[str, Any], str | None]]:
+        """Return each test's plain form, checked, with its text where it stands on a line."""
+        for test, text in self._tests():
+            yield check_test(test), text
 
-    def _lines_of_document(self) -> Iterator[Any]:
+    def _lines_of_document(self) -> Iterator[tuple[Any, str]]:
         while text := self._next_line(MAX_LINE).strip():
             if text == TESTS_END:
                 if self._file.read(1):
                     _refuse("but there is more behind its end")
                 return
-            yield _parsed(text.removesuffix(","))
+            text = text.removesuffix(",")
+            yield _parsed(text), text
         _refuse("but it ends in the middle")
 
-    def _lines_of_log(self) -> Iterator[Any]:
+    def _lines_of_log(self) -> Iterator[tuple[Any, None]]:
         """Yield the tests of a run log: also those that began and never ended, and no half line."""
         running: dict[tuple[Any, Any, Any], None] = {}
         while text := self._next_line(MAX_LINE):
@@ -172,10 +173,10 @@ class _Reader:
                 running[key] = None
             else:
                 running.pop(key, None)
-                yield {name: event[name] for name in TEST.types if name in event}
+                yield {name: event[name] for name in TEST.types if name in event}, None
         for key in running:
             phases = dict.fromkeys(("setup", "call", "teardown"))
-            yield {
+            lost = {
                 **dict(zip(("nodeid", "attempt", "worker"), key, strict=True)),
                 "outcome": LOST,
                 **dict.fromkeys(("started_at", "started_ns", "ended_ns")),
@@ -187,6 +188,7 @@ class _Reader:
                 "budgets": [],
                 **dict.fromkeys(("why", "growth", "timeline")),
             }
+            yield lost, None
 
     def _next_line(self, limit: int) -> str:
         self.line += 1

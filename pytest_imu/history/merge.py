@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,8 @@ from pytest_imu.history.load import Run
 
 DECISIVE = ("peak_source", "trim", "counter_source", "python", "implementation", "machine")
 """What numbers depend on, so that it shall be the same in all shards."""
+HEAD = re.compile(r'(\{"nodeid": "(?:[^"\\]|\\.)*", "attempt": )\d+, "worker": (?:null|"[^"\\]*"), ')
+"""How each test begins, as we write it."""
 FAILURES = ("failed", "error", "crashed", "killed")
 
 
@@ -31,15 +34,15 @@ class Attempt:
         return self.outcome in FAILURES, self.peak_bytes
 
 
-def attempt_of(test: Mapping[str, Any], _environment: object = None) -> Attempt:
-    """Return what is kept of one of a document's tests."""
+def attempt_of(test: Mapping[str, Any], _environment: object, text: str | None) -> Attempt:
+    """Return what is kept of one of a document's tests; its *text* is JSON already."""
     call = test["phases"]["call"]
     peak_bytes = None if call is None else call["peak_bytes"]
     return Attempt(
         nodeid=test["nodeid"],
         outcome=test["outcome"],
         peak_bytes=-1 if peak_bytes is None else peak_bytes,
-        text=encode(test),
+        text=text if text is not None and text.isascii() else encode(test),
     )
 
 
@@ -61,12 +64,20 @@ def merged(runs: Sequence[Run[Attempt]]) -> Iterator[str]:
 
 def _renumbered(files: list[list[Attempt]]) -> Iterator[str]:
     """Return the attempts of several files, with the last of each behind those that were made again."""
-    import json
-
     again = [attempt for attempts in files for attempt in attempts[:-1]]
     last = sorted((attempts[-1] for attempts in files), key=lambda attempt: attempt.weight)
     for number, attempt in enumerate([*again, *last], start=1):
-        yield encode({**json.loads(attempt.text), "attempt": number, "worker": None})
+        yield _numbered(attempt, number)
+
+
+def _numbered(attempt: Attempt, number: int) -> str:
+    """Return an attempt as JSON with another number, and of no worker."""
+    begin = HEAD.match(attempt.text)
+    if begin is not None:
+        return f'{begin[1]}{number}, "worker": null, {attempt.text[begin.end() :]}'
+    import json
+
+    return encode({**json.loads(attempt.text), "attempt": number, "worker": None})
 
 
 def joined_environment(runs: Sequence[Run[Any]]) -> dict[str, Any]:

@@ -141,10 +141,11 @@ def check_test(test: Plain) -> dict[str, Any]:
     if test["attempt"] < 1:
         refuse("attempt", test)
     _check_start(test)
-    PHASES_OF_TEST.check(test["phases"])
+    phases = test["phases"]
+    PHASES_OF_TEST.check(phases)
     for phase in PHASES:
-        if test["phases"][phase] is not None:
-            _check_measurement(test["phases"][phase])
+        if phases[phase] is not None:
+            _check_measurement(phases[phase])
     for block in test["blocks"]:
         BLOCK.check(block)
         _check_measurement(block)
@@ -164,7 +165,8 @@ def _check_measurement(measurement: Plain) -> None:
     _fill_in(measurement, "started_ns")
     MEASUREMENT.check(measurement)
     _check_word("source", measurement, SOURCES)
-    if not all(isinstance(name, str) for name in measurement["imports"]):
+    imports = measurement["imports"]
+    if imports and not all(isinstance(name, str) for name in imports):
         refuse("imports", measurement)
     if (children := measurement["children_memory"]) is not None:
         CHILDREN.check(children)

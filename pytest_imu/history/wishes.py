@@ -56,7 +56,7 @@ class Measured:
         return self.nodeid.partition("::")[2].partition("[")[2].removesuffix("]")
 
 
-def measured_of(test: Mapping[str, Any], _environment: object = None) -> Measured:
+def measured_of(test: Mapping[str, Any], *_: object) -> Measured:
     """Return what is kept of one of a document's tests."""
     call, outcome = test["phases"]["call"], test["outcome"]
     doubt = None

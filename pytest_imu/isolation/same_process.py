@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import shutil
 import sys
@@ -66,16 +67,23 @@ def _is_unittest(item: pytest.Item) -> bool:
 
 @contextmanager
 def _unnoticed(item: pytest.Item) -> Generator[None]:
-    """Drop what the test prints, warns of and notes meanwhile; what it has printed before is kept."""
+    """Drop what the test prints, logs, warns of and notes meanwhile; what it has told before is kept."""
     capture: Any = item.config.pluginmanager.get_plugin("capturemanager")
     captures = capture is not None and capture.is_globally_capturing()
     before = capture.read_global_capture() if captures else ()
     properties = [*item.user_properties]
+    handlers: list[Any] = logging.getLogger().handlers
+    logs = [one for one in handlers if type(one).__name__ == "LogCaptureHandler"]  # pytest's own
+    logged = [(len(one.records), one.stream.tell()) for one in logs]
     try:
         with warnings.catch_warnings(record=True):
             yield
     finally:
         item.user_properties[:] = properties
+        for handler, (records, end) in zip(logs, logged, strict=True):
+            del handler.records[records:]
+            handler.stream.seek(end)
+            handler.stream.truncate()
         if captures:
             capture.read_global_capture()
         for name, text in zip(("stdout", "stderr"), before, strict=False):

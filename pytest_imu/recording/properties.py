@@ -14,9 +14,9 @@ from pytest_imu.core.units import MIB
 def set_properties(item: pytest.Item, measurement: Measurement, *, is_first: bool) -> None:
     """Give the call's numbers to everything that reads user properties; in place of an earlier try's."""
     properties = (
-        ("imu_peak_mib", _rounded_mib(measurement.peak_bytes)),
-        ("imu_delta_mib", _rounded_mib(measurement.delta_bytes)),
-        ("imu_total_mib", _rounded_mib(measurement.after_bytes)),
+        ("imu_peak_mib", rounded_mib(measurement.peak_bytes)),
+        ("imu_delta_mib", rounded_mib(measurement.delta_bytes)),
+        ("imu_total_mib", rounded_mib(measurement.after_bytes)),
         ("imu_seconds", round(measurement.duration_ns / 1000) / 1_000_000),
         ("imu_source", measurement.source),
         *(_of_counters(measurement) if measurement.counters else ()),
@@ -42,6 +42,7 @@ def _of_event(reading: CounterReading) -> Iterator[tuple[str, float | str]]:
         yield f"{name}_per_second", round(reading.per_second, 1)
 
 
-def _rounded_mib(size_bytes: int | None) -> float | str:
+def rounded_mib(size_bytes: int | None) -> float | str:
+    """Return a size as properties have it."""
     # To three decimals; round(x, 3) says the same and takes six times as long.
     return "n/a" if size_bytes is None else round(size_bytes * 1000 / MIB) / 1000

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import pytest
+
+from pytest_imu.core.budgets import Verdict
 from pytest_imu.core.comparable import Numbers
-from pytest_imu.core.growth import GrowthLimit
+from pytest_imu.core.growth import USUAL, GrowthLimit, compare
+from pytest_imu.core.model import Measurement
 from pytest_imu.history.compare import Comparison, compare_runs
 from pytest_imu.history.entries import Entry, Side, clean_sizes, counting
 from pytest_imu.history.wording import counts_line, difference_lines, doubt_lines, grown_lines
+from pytest_imu.recording.properties import rounded_mib
+from pytest_imu.recording.record import PhaseRecord
 from pytest_imu.report.rows import Row
 from pytest_imu.settings import Settings
 
@@ -28,14 +34,54 @@ def comparison_of(
     return compare_runs(base, now, settings.fail_increase, judged=True)
 
 
+class EarlierPeaks:
+    """Puts each test's earlier peak, and the change, among the properties of its reports.
+
+    In the controlling process, which alone knows the earlier run: a worker's reports come by here, too,
+    before JUnit XML is made of them.
+    """
+
+    def __init__(self, base: Side) -> None:
+        self._base = base
+        self._running: dict[tuple[str | None, str], list[tuple[str, object]]] = {}
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Add them to the call's report, and to the teardown's, from which JUnit XML takes them."""
+        record: PhaseRecord | None = getattr(report, "imu", None)
+        key = getattr(report, "worker_id", None), report.nodeid
+        if report.when == "call" and record is not None and (report.passed or record.failed_by_budget):
+            self._running[key] = self._properties(report.nodeid, record)
+        report.user_properties += self._running.get(key, [])
+        if report.when == "teardown":
+            self._running.pop(key, None)
+
+    def _properties(self, nodeid: str, record: PhaseRecord) -> list[tuple[str, object]]:
+        entry = self._base.entries.get(nodeid)
+        call = dict(record.phases).get("call")
+        if entry is None or entry.numbers is None or call is None:
+            return []
+        now = _numbers(call, record.verdicts, isolated=record.isolated)
+        change = compare(entry.numbers, now, USUAL, base=self._base.name)
+        sizes = {"imu_was_mib": change.was, "imu_change_mib": change.by}
+        return [
+            (name, "n/a" if size is None else rounded_mib(round(size))) for name, size in sizes.items()
+        ]
+
+
+def _numbers(
+    call: Measurement, verdicts: Iterable[Verdict], *, isolated: bool, counted_by: str | None = None
+) -> Numbers:
+    alone = [verdict.to_dict() for verdict in verdicts if verdict.decided_by == "alone"]
+    counted = counted_by if call.counters else None
+    return Numbers.of(call, isolated=isolated, counted_by=counted).with_clean(clean_sizes(alone))
+
+
 def _entry(row: Row, counted_by: str | None) -> Entry:
     ended = row.outcome in ("passed", "xpassed") or row.failed_by_budget
     numbers = None
     if row.call is not None and ended:
-        counted = counted_by if row.call.counters else None
-        numbers = Numbers.of(row.call, isolated=row.isolated, counted_by=counted)
-        alone = [verdict.to_dict() for verdict in row.verdicts if verdict.decided_by == "alone"]
-        numbers = numbers.with_clean(clean_sizes(alone))
+        numbers = _numbers(row.call, row.verdicts, isolated=row.isolated, counted_by=counted_by)
     return Entry(
         nodeid=row.nodeid,
         attempt=row.attempt,

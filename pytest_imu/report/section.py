@@ -20,6 +20,7 @@ from pytest_imu.report.budget_lines import (
     unreliable_lines,
 )
 from pytest_imu.report.compared import compared_lines
+from pytest_imu.report.kept import kept_lines
 from pytest_imu.report.names import INDENT, folded_below
 from pytest_imu.report.overall import called_again_lines, growth_lines, quiet_lines, share_lines
 from pytest_imu.report.rows import Row
@@ -133,6 +134,7 @@ def report_lines(
 def remark_lines(rows: Sequence[Row], entries: Sequence[Entry], settings: Settings) -> list[str]:
     """Return what has to be known of a run's numbers, besides what they mean."""
     return [
+        *kept_lines(rows),
         *growth_lines(rows, settings),
         *reused_lines(entries),
         *unmeasured_lines(entries),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_imu.core.outfile import STDOUT, check_writable
 from pytest_imu.core.units import plural
+from pytest_imu.history.load import without_collector
 
 if TYPE_CHECKING:
     from pytest_imu.history.compare import Comparison
@@ -23,6 +24,7 @@ FAILED, UNUSABLE = 1, 2
 Options = argparse.Namespace
 
 
+@without_collector()
 def run_compare(options: Options) -> int:
     """Print how a run differs from an earlier one; with --fail-increase, fail for what grew."""
     from pytest_imu.history.compare import compare_runs
@@ -61,6 +63,7 @@ def status(comparison: Comparison) -> int:
     return FAILED if comparison.failed or not comparison.compared else 0
 
 
+@without_collector()
 def run_report(options: Options) -> int:
     """Print the section "imu" of a run again, or that of a run log, as a killed run leaves it."""
     from pytest_imu.history.load import named_files
@@ -92,6 +95,7 @@ def run_report(options: Options) -> int:
     return 0 if comparison is None else status(comparison)
 
 
+@without_collector()
 def run_summary(options: Options) -> int:
     """Print a summary of a run in Markdown: broken budgets, what grew, the largest tests."""
     from pytest_imu.history.load import named_files
@@ -122,7 +126,7 @@ def read_rows(names: Sequence[str]) -> list[Run[Row]]:
     from pytest_imu.history.load import read
     from pytest_imu.report.rows import Row
 
-    return [read(name, lambda test, _: Row.from_dict(test)) for name in names]
+    return [read(name, lambda test, *_: Row.from_dict(test)) for name in names]
 
 
 def _settings(environment: dict[str, Any], options: Options) -> Settings:
@@ -132,6 +136,7 @@ def _settings(environment: dict[str, Any], options: Options) -> Settings:
     return Settings(report=True, top=options.top, sort=options.sort, caches=caches or None)
 
 
+@without_collector()
 def run_merge(options: Options) -> int:
     """Merge the files of several runs, such as shards, into one."""
     from pytest_imu.core import document
@@ -156,6 +161,7 @@ def run_merge(options: Options) -> int:
     return 0
 
 
+@without_collector()
 def run_approve(options: Options) -> int:
     """Raise the limits of markers that a run broke: print the diff, or with --write change the files."""
     from pytest_imu.core.outfile import replace_all

@@ -124,7 +124,11 @@ def test_what_grew_alone_too(compare: Compare, way: tuple[str, ...]) -> None:
         ]
     )
     result.stdout.fnmatch_lines(["compared 3 tests: 1 grew, 2 same"])
-    assert re.search(line, Path("junit.xml").read_text(encoding="utf-8"))
+    junit = Path("junit.xml").read_text(encoding="utf-8")
+    assert re.search(line, junit)
+    assert re.search(
+        r'"imu_was_mib" value="3\d\.\d+" ?/><property name="imu_change_mib" value="\d\d\.', junit
+    )
     assert "peak" == tests["test_grow"]["why"]["metric"]
     assert 3 == runs()  # its own run, the one that decides, and the one whose lines are followed
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tests.history.conftest import Documents
 
 
-def plain(test: dict[str, Any], _environment: object) -> dict[str, Any]:
+def plain(test: dict[str, Any], *_: object) -> dict[str, Any]:
     """Keep the test as it is."""
     return test
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -55,6 +56,14 @@ def said(result: pytest.RunResult) -> list[str]:
     ]
 
 
+def properties(path: Path) -> list[dict[str, str]]:
+    """Return the properties of each test in JUnit XML; each has a name of its own."""
+    cases = ET.parse(path).getroot().iter("testcase")  # noqa: S314 - the run above has written it
+    found = [[one.attrib for one in case.iter("property")] for case in cases]
+    assert all(len(own) == len({one["name"] for one in own}) for own in found)
+    return [{one["name"]: one["value"] for one in own} for own in found]
+
+
 def test_a_test_that_grew_fails(run: Run, base: Callable[..., str], tmp_path: Path) -> None:
     """It fails like an assertion, in one line, which is in the JUnit XML and in the section too."""
     flags = ["--imu-fail-increase=10%+2", "--imu-fail-increase=delta:50%+9"]
@@ -64,6 +73,9 @@ def test_a_test_that_grew_fails(run: Run, base: Callable[..., str], tmp_path: Pa
     line = r"peak \d\d\.\d MiB, was 20\.0 in base\.json: grew \d+\.\d MiB \(\d\d %\), over 10%\+2"
     result.stdout.re_match_lines([line, rf"test_it\.py::test_large: {line}"])
     assert re.search(line, (tmp_path / "junit.xml").read_text(encoding="utf-8"))
+    large_was, small_was = properties(tmp_path / "junit.xml")
+    assert ("20.0", "5.0") == (large_was["imu_was_mib"], small_was["imu_was_mib"])
+    assert abs(float(large_was["imu_peak_mib"]) - 20 - float(large_was["imu_change_mib"])) < 0.002
     result.stdout.re_match_lines([r" *peak +was +change +delta", r" *\d\d\.\d +20\.0 +\+\d+\.\d "])
     assert ["compared 2 tests: 1 grew, 1 same, 1 gone", "test_it.py::test_large: peak N MiB"] == [
         line.partition(",  was")[0].partition(", was")[0] for line in said(result)
@@ -92,8 +104,11 @@ def test_without_an_increase_nothing_fails(run: Run, base: Callable[..., str]) -
 
 def test_workers_fail_what_grew(run: Run, base: Callable[..., str]) -> None:
     """Under xdist the workers are told the numbers, and the controller compares the whole run."""
-    result = run("-p", "xdist", "-n2", f"--imu-compare={base(large=20)}", "--imu-fail-increase=10%+2")
+    flags = [f"--imu-compare={base(large=20)}", "--imu-fail-increase=10%+2", "--junit-xml=junit.xml"]
+    result = run("-p", "xdist", "-n2", *flags)
     result.assert_outcomes(passed=1, failed=1)
+    assert ["20.0", "5.0"] == sorted(one["imu_was_mib"] for one in properties(Path("junit.xml")))
+    assert 'failure message="Failed: peak ' in Path("junit.xml").read_text(encoding="utf-8")
     result.stdout.re_match_lines([r"peak \d\d\.\d MiB, was 20\.0 in base\.json: grew"])
     assert "compared 2 tests: 1 grew, 1 same, 1 gone" in said(result)
 

@@ -31,6 +31,7 @@ SUITE = """
         RUNS.append("broken")
         print("printed", len(RUNS))
         warnings.warn(f"warned {len(RUNS)}")
+        logging.error(f"logged {len(RUNS)}")
         record_property("ran", len(RUNS))
         block(40)
 
@@ -81,10 +82,12 @@ def test_in_the_same_process(pytester: pytest.Pytester) -> None:
             r"peak (39|40)\.\d MiB is over max_peak_mib\(10\) by .*; not run alone: only Linux.*",
             r"-+ Captured stdout call -+",
             r"printed 1",
+            r"-+ Captured log call -+",
+            r"ERROR .* logged 1",
             r"-+ imu: why -+",
             r"where the peak was reached, in a second run in the same process \(peak 40\.\d\):",
             r"  kept    peak",
-            r"   0\.0    40\.\d  test_it\.py:16  block\(40\)",
+            r"   0\.0    40\.\d  test_it\.py:17  block\(40\)",
             r"  40\.0    40\.\d  test_it\.py:8   return bytearray\(mib \* 2\*\*20\)",
             rf"in the same process: {WHY}",
             r"in the second run it failed: only once.*",
@@ -95,8 +98,8 @@ def test_in_the_same_process(pytester: pytest.Pytester) -> None:
         ],
     )
     shown = result.stdout.str()
-    assert "printed 2" not in shown
-    assert "warned 2" not in shown
+    for told in ("printed", "warned", "logged"):
+        assert f"{told} 2" not in shown
     junit = Path("junit.xml").read_text(encoding="utf-8")
     assert 1 == junit.count('name="ran"')
     [broken, *_] = json.loads(Path("run.json").read_text(encoding="ascii"))["tests"]

@@ -205,6 +205,9 @@ def test_whole_run_tells_its_growth(pytester: pytest.Pytester) -> None:
     lines = pytester.runpytest_subprocess("-p", "imu", "--imu").outlines
 
     place = next(number for number, line in enumerate(lines) if line.startswith("the run grew"))
+    # The same line as in the summary: by file. Below it is told by test.
+    [kept] = re.findall(r"the run kept (\d+) MiB: \d+ in test_grows\.py \(2 tests\)", lines[place - 1])
+    assert 29 <= int(kept) <= 31
     sizes = re.fullmatch(r"the run grew from (\d+) to (\d+) MiB:", lines[place])
     assert sizes is not None
     assert 29 <= int(sizes[2]) - int(sizes[1]) <= 32  # each is rounded, and pytest grows a little too
