@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import array
+import contextlib
 import functools
 import gc
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import CodeType, FrameType, FunctionType, ModuleType, TracebackType
 from typing import Any
 
@@ -33,6 +34,18 @@ NOTHING = (type, ModuleType, CodeType, FrameType, property)
 """What is a program's own, or leads to all of it."""
 SIZED = (str, bytes, bytearray, int, float, complex, range, array.array)
 CACHE = type(functools.lru_cache(lambda: None))
+
+
+@contextlib.contextmanager
+def without_collecting() -> Iterator[None]:
+    """Keep the collector of garbage from running meanwhile: beside millions of objects it takes long."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 class TimeIsUpError(Exception):

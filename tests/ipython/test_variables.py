@@ -220,7 +220,7 @@ def test_look_of_a_large_namespace_is_short(benchmark_ns: Callable[[Callable[[],
     names = {f"list_{number}": million[number:] for number in range(20)}
     frames = {f"dict_{number}": {"a": [[number] for number in range(50)]} for number in range(200)}
     shell = FakeShell(**names, **frames, queue=deque(million))
-    assert benchmark_ns(lambda: look_at(shell)) <= 45_000_000
+    assert benchmark_ns(lambda: look_at(shell)) <= 40_000_000
 
 
 @pytest.fixture
