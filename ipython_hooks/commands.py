@@ -21,9 +21,9 @@ from ipython_hooks.arguments import (
 from ipython_hooks.limit import parse_limit
 from ipython_hooks.lines.functions import follow
 from ipython_hooks.options import STYLES
-from ipython_hooks.records import largest
 from ipython_hooks.repeat import Repeated, repeat
 from ipython_hooks.running import Statement, at_once
+from ipython_hooks.top import top_lines
 from pytest_imu.core.counters.source import CACHE_MISSES, check_event
 from pytest_imu.core.invalid import InvalidValueError
 from pytest_imu.core.memory.platforms import rss_bytes_or_none
@@ -159,9 +159,7 @@ def _help(session: Session) -> None:
 def _top(session: Session, rest: str) -> None:
     with naming("%imu top"):
         count = whole_number(rest) if rest else TOP_DEFAULT
-    for what, size in (("took", "peak_bytes"), ("kept", "delta_bytes")):
-        print(f"{what} the most:")  # noqa: T201 - the answer to the person at the prompt
-        _print_table(session, largest(session.watcher.history, by=size, count=count))
+    print("\n".join(top_lines(session, count)))  # noqa: T201 - the answer to the person at the prompt
 
 
 def _print_table(session: Session, records: Sequence[Any]) -> None:

@@ -35,10 +35,10 @@ class Session:
     def __init__(self, shell: Any, options: Options) -> None:  # Any: shells have no common type
         self.shell = shell
         self.options = options
-        self._names = GrowingNames(shell)
+        self.names = GrowingNames(shell)
         self.watcher = CellWatcher(
             meter=self._watching_meter,
-            grown=self._names.after_command,
+            grown=self.names.after_command,
             ended=self._command_ended,
             note=self._note,
             emit=self._report,
@@ -61,7 +61,7 @@ class Session:
         """Begin to report after each command."""
         if not self.watching:
             self.watching = True
-            self._names.look()
+            self.names.look()
             self.shell.events.register("pre_run_cell", self.watcher.before)
             self.shell.events.register("post_run_cell", self.watcher.after)
             self._put(HISTORY_NAME, self._rows, instead_of=self._rows)

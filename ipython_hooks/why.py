@@ -5,11 +5,11 @@ from __future__ import annotations
 import ast
 import inspect
 from collections.abc import Iterator
-from types import FunctionType, ModuleType
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from ipython_hooks.records import CommandRecord, command_text
-from ipython_hooks.variables.holders import is_installed
+from ipython_hooks.variables.holders import is_installed, is_program
 from pytest_imu.core.memory.reusable import likely_reused
 from pytest_imu.core.units import MIB, format_mib, format_seconds
 
@@ -130,9 +130,9 @@ def _called(node: ast.expr, namespace: dict[str, Any]) -> object:
     """Return what a call calls, where that can be told without running anything."""
     if isinstance(node, ast.Name):
         found = namespace.get(node.id)
-        return inspect.getattr_static(found, "__init__", None) if isinstance(found, type) else found
+        return inspect.getattr_static(found, "__init__", None) if is_program(found) else found
     if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
         owner = namespace.get(node.value.id)
-        place = owner if isinstance(owner, (ModuleType, type)) else type(owner)
+        place = owner if is_program(owner) else type(owner)
         return inspect.getattr_static(place, node.attr, None)
     return None

@@ -43,7 +43,7 @@ class LinesOfCells:
     def start(self) -> None:
         """Begin to look for cells that begin with it."""
         shell = self._session.shell
-        shell.input_transformers_cleanup.append(self._open_first_line)
+        shell.input_transformers_cleanup.append(_open_first_line)
         shell.ast_transformers.append(self)
         shell.events.register("pre_run_cell", self._before)
         shell.events.register("post_run_cell", self._after)
@@ -51,22 +51,23 @@ class LinesOfCells:
     def stop(self) -> None:
         """Undo it."""
         shell = self._session.shell
-        shell.input_transformers_cleanup.remove(self._open_first_line)
+        shell.input_transformers_cleanup.remove(_open_first_line)
         if self in shell.ast_transformers:  # IPython drops one that has failed
             shell.ast_transformers.remove(self)
         shell.events.unregister("pre_run_cell", self._before)
         shell.events.unregister("post_run_cell", self._after)
-        self._end(0)
+        for cell in self._running:  # one of them has unloaded the extension, and goes on
+            cell.let_go()
+        self._running.clear()
 
     def begin(self, words: str, body: str) -> None:
         """Carry out the magic that the first line has become."""
         if body.strip():  # called by hand, as a notebook that was exported does
             self._session.shell.run_cell(f"%%imu {words}\n{body}").raise_error()
             return
-        if not self._running or not self._running[-1].has_statements:
-            message = "%%imu lines: the cell has no statements to measure"
-            raise CommandError(message)
-        self._running[-1].begin(words)
+        cell = self._running[-1] if self._running else None
+        if cell is not None and not cell.has_begun:  # a silent cell is not seen, and runs as it is
+            cell.begin(words)
 
     def visit(self, module: ast.Module) -> ast.Module:
         """Put calls between the statements of a cell: what IPython calls with each one's tree."""
@@ -77,17 +78,6 @@ class LinesOfCells:
             cell.put_calls_between()
         return module
 
-    @staticmethod
-    def _open_first_line(lines: list[str]) -> list[str]:
-        """Make of the cell's first line a magic of its own, so that the rest is a plain cell."""
-        first = FIRST_LINE.fullmatch(lines[0]) if lines else None
-        if first is None:
-            return lines
-        return [
-            f"get_ipython().run_cell_magic('imu', {first['words'].strip()!r}, {NO_BODY!r})\n",
-            *lines[1:],
-        ]
-
     def _before(self, info: CellInfo) -> None:
         self._raw_cell = info.raw_cell if FIRST_LINE.match(info.raw_cell.lstrip()) else None
 
@@ -96,16 +86,20 @@ class LinesOfCells:
         raw_cell = None if result is None or result.info is None else result.info.raw_cell
         for place in reversed(range(len(self._running))):
             if raw_cell is None or self._running[place].raw_cell == raw_cell:
-                cell = self._running[place]
-                self._end(place)
-                cell.show(raised=result is None or not result.success)
+                self._end(place, raised=result is None or not result.success)
                 return
 
-    def _end(self, place: int) -> None:
-        """End a cell that runs, and all that were run by it and never said that they ended."""
-        for cell in reversed(self._running[place:]):
-            cell.end()
+    def _end(self, place: int, *, raised: bool) -> None:
+        """End and show a cell that runs; those that it ran and that never said so have ended too."""
+        cell, *others = self._running[place:]
         del self._running[place:]
+        try:
+            for one in reversed(others):
+                one.end()
+            cell.end()
+            cell.show(raised=raised)
+        except Exception as error:  # noqa: BLE001 - no fault of the measuring is the cell's
+            self._session.say([f"the lines are not known: {type(error).__name__}: {error}"])
 
 
 class MeasuredCell:
@@ -120,9 +114,9 @@ class MeasuredCell:
         self._reader: Statements | FollowedFunctions | None = None
 
     @property
-    def has_statements(self) -> bool:
-        """Whether there is anything to measure."""
-        return bool(self._nodes)
+    def has_begun(self) -> bool:
+        """Whether it is being measured."""
+        return self._reader is not None
 
     def put_calls_between(self) -> None:
         """Rewrite the cell's tree; the first statement is the magic."""
@@ -142,6 +136,9 @@ class MeasuredCell:
 
     def begin(self, words: str) -> None:
         """Begin to measure; raises CommandError where the words make no sense."""
+        if not self._nodes:
+            message = "%%imu lines: the cell has no statements to measure"
+            raise CommandError(message)
         options = words.removeprefix("lines").strip()
         self._reader = (
             FollowedFunctions.named(self._session, functions_of(options))
@@ -156,6 +153,12 @@ class MeasuredCell:
         vars(builtins).pop(self._name, None)
         if self._reader is not None:
             self._reader.end()
+
+    def let_go(self) -> None:
+        """Measure no more, and let the calls in the cell do nothing."""
+        if self._reader is not None:
+            self._reader.end()
+            setattr(builtins, self._name, _pass_on)
 
     def show(self, *, raised: bool) -> None:
         """Show what was measured, and keep it as `imu_last`."""
@@ -172,6 +175,23 @@ class MeasuredCell:
         for node in (statement, call, function, which):
             ast.copy_location(node, place)
         return statement
+
+
+def _pass_on(number: int | None, value: object = None) -> object:  # noqa: ARG001 - as the cell calls it
+    return value
+
+
+def _open_first_line(lines: list[str]) -> list[str]:
+    """Make of the cell's first line a magic of its own, so that the rest is a plain cell."""
+    first = FIRST_LINE.fullmatch(lines[0]) if lines else None
+    if first is None:
+        return lines
+    words = first["words"].strip()
+    return [f"get_ipython().run_cell_magic('imu', {words!r}, {NO_BODY!r})\n", *lines[1:]]
+
+
+# While a cell is typed it is still one that begins with a cell's magic, and ends with an empty line.
+_open_first_line.has_side_effects = True  # type: ignore[attr-defined]  # IPython looks for it
 
 
 def _show(session: Session, table: LineTable) -> None:

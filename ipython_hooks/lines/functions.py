@@ -59,7 +59,11 @@ class FollowedFunctions:
     def named(cls, session: Session, names: list[str]) -> FollowedFunctions:
         """Follow functions by their names in the person's namespace; raises CommandError."""
         found = [one for name in names for one in _functions_of(name, session.shell.user_ns)]
-        return cls(session, found)
+        try:
+            return cls(session, found)
+        except Exception as error:  # whatever the platform throws, it is the answer
+            message = f"{SOURCE}: memory cannot be read: {error}"
+            raise CommandError(message) from error
 
     def begin(self) -> None:
         """Begin."""

@@ -12,10 +12,11 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from ipython_hooks.variables.held import COMPARED, Held
+from ipython_hooks.variables.held import COMPARED, Held, spread
 
 Look = Callable[[Any, Held, list[Any]], None]
 Sample = Callable[[int, Sequence[Any], Held], None]
+OWNERS = (bytes, bytearray, memoryview, mmap.mmap)
 
 
 def buffers_of(sample: Sample) -> list[tuple[type, Look]]:
@@ -63,20 +64,19 @@ def _look_at_array(sample: Sample) -> Look:
     def look(value: Any, held: Held, left: list[Any]) -> None:
         """Go from a view to what owns its memory."""
         array = value
-        while isinstance(array.base, ndarray):
+        while issubclass(type(array.base), ndarray):
             array = array.base
-            if isinstance(array, memmap):
+            if issubclass(type(array), memmap):
                 return
         owner = array.base
         if owner is None:
             held.pieces[id(array)] = array.nbytes
-        elif isinstance(owner, (bytes, bytearray, memoryview, mmap.mmap)) or gc.get_referents(owner):
+        elif type(owner) in OWNERS or gc.get_referents(owner):
             left.append(owner)
         else:  # a library's own, whose size it does not tell
             held.pieces[address(array)] = array.nbytes
         if array.dtype.hasobject and array.dtype.kind == "O":
-            step = max(1, array.size // COMPARED)
-            sample(array.size, [array.flat[place] for place in range(0, array.size, step)], held)
+            sample(array.size, [array.flat[place] for place in spread(array.size, COMPARED)], held)
 
     return look
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from typing import Any
 
 from ipython_hooks.variables.holders import LAST_OUTPUTS, names_of
 from ipython_hooks.variables.rows import likely_bytes
-from ipython_hooks.variables.walk import Walk
+from ipython_hooks.variables.walk import Walk, without_collecting
 from pytest_imu.core.units import MIB
 
 LIMIT_NS = 10_000_000
@@ -16,6 +16,8 @@ WORTH_BYTES = MIB
 MOST_NAMES = 3
 LEAST_PERCENT, MOST_PERCENT = 5, 125
 """What is named is not much less than what the command kept, and not more: containers are reckoned."""
+Grown = tuple[tuple[str, int], ...]
+"""Names, and how many bytes more each holds."""
 
 
 class GrowingNames:
@@ -25,16 +27,20 @@ class GrowingNames:
         self._shell = shell
         self._sizes: dict[str, int | None] = {}
         """What each name held; None where there was no time to look."""
-        self._large: dict[str, int] = {}
-        """The ids of those values that are worth a name."""
+        self._large: dict[str, tuple[int, int]] = {}
+        """Of those that are worth a name: their value's id, and the number of commands before it."""
+        self._commands = 0
 
+    @without_collecting()
     def look(self) -> dict[str, int]:
         """See what names hold now; return how much more or less that is than when last looked."""
-        before, self._sizes, self._large = self._sizes, {}, {}
+        before, self._sizes = self._sizes, {}
+        large, self._large = self._large, {}
         for name, value, size_bytes in self._attributed(before):
             self._sizes[name] = size_bytes
             if size_bytes is not None and size_bytes >= WORTH_BYTES:
-                self._large[name] = id(value)
+                known, since = large.get(name, (None, 0))
+                self._large[name] = (id(value), since if known == id(value) else self._commands)
         changes = {}
         for name in before | self._sizes:
             was, now = before.get(name, 0), self._sizes.get(name, 0)
@@ -42,12 +48,30 @@ class GrowingNames:
                 changes[name] = now - was
         return changes
 
-    def after_command(self, kept_bytes: int | None) -> tuple[tuple[str, int], ...]:
+    def after_command(self, kept_bytes: int | None) -> Grown:
         """Return the names that made what a command kept, and how much of it each did.
 
         A command that kept next to nothing, and left large names alone, costs nothing.
         """
-        kept_bytes = kept_bytes or 0
+        try:
+            return self._grown(kept_bytes or 0)
+        finally:
+            self._commands += 1
+
+    def still_held(self, grown: Sequence[Grown]) -> list[dict[str, int]]:
+        """Return what names hold now of what commands made; *grown* has what was said of each."""
+        self.look()
+        left = {name: self._sizes.get(name) or 0 for name in self._large}
+        held: list[dict[str, int]] = [{} for _ in grown]
+        for command in reversed(range(len(grown))):
+            for name, more_bytes in grown[command]:
+                still_bytes = min(more_bytes, left.get(name, 0))
+                if still_bytes >= WORTH_BYTES and command >= self._large[name][1]:
+                    held[command][name] = still_bytes
+                    left[name] -= still_bytes
+        return held
+
+    def _grown(self, kept_bytes: int) -> Grown:
         namespace = self._shell.user_ns
         is_as_it_was = all(id(namespace.get(name)) == known for name, known in self._large_names())
         if abs(kept_bytes) < WORTH_BYTES and is_as_it_was:
@@ -63,7 +87,7 @@ class GrowingNames:
 
     def _large_names(self) -> Iterator[tuple[str, int]]:
         """Give the large names of the namespace itself, with their ids when last looked."""
-        return ((name, known) for name, known in self._large.items() if name.isidentifier())
+        return ((name, known) for name, (known, _) in self._large.items() if name.isidentifier())
 
     def _attributed(self, before: dict[str, int | None]) -> Iterator[tuple[str, object, int | None]]:
         """Give each name and what it holds; what names share is the one's that had it already."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
+from random import Random
 
 COMPARED = 2_000
 """Of many objects so many are compared, to see whether they are different ones."""
@@ -41,6 +42,17 @@ class Held:
                     own_bytes += size_bytes
         self.pieces[key] = round(own_bytes / len(samples) * _different(count, [*ids]))
         self.is_estimate = True
+
+
+def spread(count: int, wanted: int) -> Sequence[int]:
+    """Return so many places of *count*, all over and at uneven distances, always the same ones.
+
+    At even distances a list that repeats itself would show the same element again and again.
+    """
+    if count <= wanted:
+        return range(count)
+    draw = Random(0).random  # noqa: S311 - no secret
+    return [int((number + draw()) * count / wanted) for number in range(wanted)]
 
 
 def _different(count: int, ids: Sequence[int]) -> float:

@@ -26,14 +26,14 @@ def names_of(shell: Any) -> Iterator[Holder]:  # Any: shells have no common type
     namespace, hidden = shell.user_ns, shell.user_ns_hidden
     for name, value in list(namespace.items()):
         own = hidden.get(name, namespace) is not value and not SHELLS_OWN.fullmatch(name)
-        if own and not isinstance(value, (ModuleType, type)):
+        if own and not is_program(value):
             yield name, value
     outputs = namespace.get("_oh")
-    for number, value in list(outputs.items()) if isinstance(outputs, dict) else ():
+    for number, value in list(outputs.items()) if type(outputs) is dict else ():
         yield f"Out[{number}]", value
     for name in LAST_OUTPUTS:
         value = namespace.get(name)
-        if value is not None and not (isinstance(value, str) and not value):
+        if value is not None and not (type(value) is str and not value):
             yield name, value
 
 
@@ -63,7 +63,7 @@ def others_of(is_over: Callable[[], bool]) -> Iterator[Holder]:
 def _is_installed(name: str, module: ModuleType) -> bool:
     """Whether a module is Python's own, was installed, or holds the shell's names."""
     file = vars(module).get("__file__")
-    return not isinstance(file, str) or is_installed(file) or name.partition(".")[0] in NOBODYS
+    return type(file) is not str or is_installed(file) or name.partition(".")[0] in NOBODYS
 
 
 def is_installed(file: str) -> bool:
@@ -73,7 +73,7 @@ def is_installed(file: str) -> bool:
 
 def _all_of(module_name: str, module: ModuleType) -> Iterator[Holder]:
     for name, value in list(vars(module).items()):
-        if not isinstance(value, (ModuleType, type)) and not name.startswith("__"):
+        if not is_program(value) and not name.startswith("__"):
             yield f"{module_name}.{name}", value
 
 
@@ -82,6 +82,11 @@ def _long_ones_of(module_name: str, module: ModuleType) -> Iterator[Holder]:
     for name, value in list(vars(module).items()):
         if type(value) in CONTAINERS and len(value) >= MANY and not name.startswith("__"):
             yield f"{module_name}.{name}", value
+
+
+def is_program(value: object) -> bool:
+    """Whether a value is a module or a class. Its type is asked: `isinstance` asks the value as well."""
+    return issubclass(type(value), (ModuleType, type))
 
 
 def is_of_library(kind: type) -> bool:

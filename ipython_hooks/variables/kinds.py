@@ -8,7 +8,7 @@ from typing import Any
 from ipython_hooks.variables.holders import is_of_library
 from pytest_imu.core.units import printable
 
-WITH_LENGTH = (str, bytes, bytearray, list, tuple, dict, set, frozenset, deque)
+WITH_LENGTH: tuple[Any, ...] = (str, bytes, bytearray, list, tuple, dict, set, frozenset, deque)
 LONGEST_WORD = 30
 
 
@@ -16,8 +16,10 @@ def describe(value: object, size_bytes: int) -> str:
     """Return the kind of a value and how large it is, in its own units; *size_bytes* are held by it."""
     kind = type(value)
     name = printable(kind.__name__)[:LONGEST_WORD]
-    if issubclass(kind, WITH_LENGTH):
-        return f"{name} of {len(value):,}"  # type: ignore[arg-type]  # they all have a length
+    base = next((one for one in WITH_LENGTH if issubclass(kind, one)), None)
+    if base is not None:
+        length = base.__len__(value)  # not what the value itself says
+        return f"{name} of {length:,}"
     if not is_of_library(kind):
         return name
     try:

@@ -9,10 +9,10 @@ from typing import Any
 from ipython_hooks.variables.held import Held
 from ipython_hooks.variables.holders import Holder, is_of_library, names_of, others_of
 from ipython_hooks.variables.kinds import describe
-from ipython_hooks.variables.walk import Walk, own_bytes
+from ipython_hooks.variables.walk import Walk, own_bytes, without_collecting
 from pytest_imu.core.units import MIB, align_right, cut_middle, format_mib, plural, printable
 
-NAMES_NS, OTHERS_NS = 25_000_000, 10_000_000
+NAMES_NS, OTHERS_NS = 22_000_000, 8_000_000
 """So much of the processor's time there is to look at names, and then at the rest."""
 SHOWN_BYTES = MIB // 20
 """What is less would be shown as 0.0."""
@@ -66,6 +66,7 @@ class Look:
         return sum(pieces.values())
 
 
+@without_collecting()
 def look_at(shell: Any) -> Look:  # Any: shells have no common type
     """Return which names hold what, and what else does."""
     look = Look()

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import array
+import contextlib
 import functools
 import gc
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import CodeType, FrameType, FunctionType, ModuleType, TracebackType
 from typing import Any
 
 from ipython_hooks.variables.buffers import Look, buffers_of
-from ipython_hooks.variables.held import COMPARED, Held
+from ipython_hooks.variables.held import COMPARED, Held, spread
 from pytest_imu.core.system import System
 
 FEW = 500
@@ -32,7 +33,22 @@ ALIGNED_BYTES = 16
 NOTHING = (type, ModuleType, CodeType, FrameType, property)
 """What is a program's own, or leads to all of it."""
 SIZED = (str, bytes, bytearray, int, float, complex, range, array.array)
+SEQUENCES: tuple[Any, ...] = (list, tuple, deque)
+MODULES_OWN = ("__builtins__", "__spec__")
+"""What a module's names have among them: they are its own."""
 CACHE = type(functools.lru_cache(lambda: None))
+
+
+@contextlib.contextmanager
+def without_collecting() -> Iterator[None]:
+    """Keep the collector of garbage from running meanwhile: beside millions of objects it takes long."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 class TimeIsUpError(Exception):
@@ -107,7 +123,7 @@ class Walk:
         known_looks: tuple[tuple[type | tuple[type, ...], Look], ...] = (
             (NOTHING, _look_at_nothing),
             (SIZED, _look_at_size),
-            ((list, tuple, deque), self._look_at_sequence),
+            (SEQUENCES, self._look_at_sequence),
             (dict, self._look_at_dict),
             ((set, frozenset), self._look_at_set),
             (FunctionType, _look_at_function),
@@ -119,30 +135,34 @@ class Walk:
 
     def _look_at_sequence(self, value: Any, held: Held, left: list[Any]) -> None:
         held.pieces[id(value)] = own_bytes(value)
-        count = len(value)
+        base = next(one for one in SEQUENCES if issubclass(type(value), one))
+        count = base.__len__(value)  # its own methods may be written in Python
         if count <= FEW:
-            left.extend(value)
+            left.extend(base.__iter__(value))
+        elif base is deque:
+            self.sample(count, _ends_of(deque.__iter__(value), deque.__reversed__(value)), held)
         else:
-            step = 1 if isinstance(value, deque) else max(1, count // COMPARED)
-            some = _ends_of(value) if step == 1 else [value[place] for place in range(0, count, step)]
+            some = [base.__getitem__(value, place) for place in spread(count, COMPARED)]
             self.sample(count, some, held)
 
     def _look_at_dict(self, value: dict[Any, Any], held: Held, left: list[Any]) -> None:
-        if "__builtins__" in value or "__spec__" in value:  # a module's names are its own
+        if any(dict.__contains__(value, name) for name in MODULES_OWN):
             return
         held.pieces[id(value)] = own_bytes(value)
         for part in (dict.keys(value), dict.values(value)):
             if len(part) <= FEW:
                 left.extend(part)
             else:
-                self.sample(len(part), _ends_of(part), held)
+                self.sample(len(part), _ends_of(iter(part), reversed(part)), held)
 
-    def _look_at_set(self, value: set[Any], held: Held, left: list[Any]) -> None:
+    def _look_at_set(self, value: Any, held: Held, left: list[Any]) -> None:
         held.pieces[id(value)] = own_bytes(value)
-        if len(value) <= FEW:
-            left.extend(value)
+        base = set if issubclass(type(value), set) else frozenset
+        count, values = base.__len__(value), base.__iter__(value)
+        if count <= FEW:
+            left.extend(values)
         else:
-            self.sample(len(value), [*itertools.islice(value, COMPARED)], held)
+            self.sample(count, [*itertools.islice(values, COMPARED)], held)
 
     def sample(self, count: int, some: Sequence[Any], held: Held) -> None:
         """Reckon what so many elements hold from some of them.
@@ -150,7 +170,7 @@ class Walk:
         Two containers of the same elements in the same order, as a list and its copy, hold them once.
         """
         ids = [id(one) for one in some]
-        chosen = some[:: max(1, len(some) // LOOKED_AT)]
+        chosen = [some[place] for place in spread(len(some), LOOKED_AT)]
         enough = self._objects + OBJECTS_OF_SAMPLES
         samples: list[Held] = []
         try:
@@ -174,10 +194,10 @@ def own_bytes(value: object) -> int:
     return -(-size_bytes // ALIGNED_BYTES) * ALIGNED_BYTES
 
 
-def _ends_of(values: Any) -> list[Any]:
+def _ends_of(values: Iterator[Any], backwards: Iterator[Any]) -> list[Any]:
     """Return some of the first and of the last values: those between take as long as they are many."""
     half = COMPARED // 2
-    return [*itertools.islice(values, half), *itertools.islice(reversed(values), half)]
+    return [*itertools.islice(values, half), *itertools.islice(backwards, half)]
 
 
 def _look_at_nothing(value: object, held: Held, left: list[Any]) -> None:

@@ -46,7 +46,7 @@ class Placed:
     children: Sequence[tuple[int, int]]
 
 
-def placed(test: Plain, _environment: object = None) -> Placed | None:
+def placed(test: Plain, *_: object) -> Placed | None:
     """Return a test of a document in its place; None for one whose start is not known."""
     if test["started_at"] is None:
         return None

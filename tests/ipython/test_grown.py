@@ -88,6 +88,26 @@ def test_what_does_not_fit_is_not_said(commands: Commands) -> None:
     assert [] == commands.run(-20, other=block(2))
 
 
+def test_what_is_still_there(commands: Commands) -> None:
+    """Of what commands made that is told which their names still hold, as it is now."""
+    words = [block(3)]
+    said = [commands.names.after_command(0)]
+    for kept, names in ((7, {"a": block(7)}), (3, {"words": words}), (5, {"b": block(5)})):
+        commands.shell.user_ns.update(names)
+        said.append(commands.names.after_command(kept * MIB))
+    words.append(block(4))
+    said.append(commands.names.after_command(4 * MIB))
+
+    def still() -> list[dict[str, int]]:
+        held = commands.names.still_held(said)
+        return [{name: round(size / MIB) for name, size in one.items()} for one in held]
+
+    assert [{}, {"a": 7}, {"words": 3}, {"b": 5}, {"words": 4}] == still()
+    commands.shell.user_ns["a"] = block(6)  # another one
+    del commands.shell.user_ns["b"], words[1]
+    assert [{}, {}, {}, {}, {"words": 3}] == still()
+
+
 def test_outputs_are_names(commands: Commands) -> None:
     """A result that only the shell keeps is said by its number."""
     kept = block(6)

@@ -106,6 +106,49 @@ def test_cell_runs_as_any_other(shell: Shell) -> None:
     assert [] == seen["left"]
 
 
+def test_typing_a_cell(shell: Shell) -> None:
+    """While it is typed, a cell is complete with an empty line, as with any cell's magic."""
+    seen = shell(r"""
+        check = shell.input_transformer_manager.check_complete
+        typed = ["%%imu lines\n", "%%imu lines\na = 1\n", "%%imu lines\na = 1\n\n"]
+        seen["states"] = [check(text)[0] for text in typed]
+    """)
+    assert ["incomplete", "incomplete", "complete"] == seen["states"]
+
+
+def test_faults_are_nobodys(shell: Shell) -> None:
+    """Where memory cannot be read the cell runs, and says n/a; a fault of the table is said."""
+    seen = shell(r"""
+        run("def build(): return 3")
+        from pytest_imu.core.memory import source as memory
+        from pytest_imu.why import lines
+        def broken():
+            raise OSError("no /proc today")
+        memory.peak_source = lines.peak_source = broken
+        seen["cell"] = run("%%imu lines\na = 1\n2")
+        seen["function"] = error("%imu lines -f build build()")
+        from ipython_hooks.lines.statements import Statements
+        def unable(*_, **__):
+            raise KeyError("table")
+        Statements.table = unable
+        seen["table"] = run("%%imu lines\na = 1\n2")
+    """)
+    rows = [line.split() for line in seen["cell"]]
+    assert ["n/a", "n/a", "0.00s", "2", "a", "=", "1"] in rows
+    assert ["Out[3]:", "2"] == rows[0]
+    assert ["UsageError: %imu lines: memory cannot be read: no /proc today"] == seen["function"][:1]
+    assert "Out[5]: 2" == seen["table"][0]
+    assert "the lines are not known: KeyError: 'table'" in seen["table"]
+
+
+def test_unloading_inside(shell: Shell) -> None:
+    """A cell that unloads the extension goes on to its end."""
+    seen = shell(r"""
+        seen["out"] = run("%%imu lines\na = 1\n%unload_ext ipython_hooks\nb = 2\nb + 1")
+    """)
+    assert ["Out[2]: 3"] == seen["out"]
+
+
 def test_errors_of_cells(shell: Shell) -> None:
     """An error shows the cell's own lines and no frame of ours; what makes no sense is said."""
     seen = shell(r"""

@@ -673,8 +673,14 @@ def test_last_history_top(shell: Shell) -> None:
     ]
     commands = [line.partition("s  ")[2] for line in seen["top"]]
     assert [
-        *("", "", "'len(bytearray(64 * 2**20))'", "'a = bytearray(32 * 2**20)'", ""),
-        *("", "", "'a = bytearray(32 * 2**20)'", "'b = bytearray(16 * 2**20)'", ""),
+        *(
+            "",
+            "",
+            "'len(bytearray(64 * 2**20))'",
+            "'a = bytearray(32 * 2**20)'; still there: a 32.0",
+            "",
+        ),
+        *("", "", "'b = bytearray(16 * 2**20)'; still there: b 16.0", ""),
     ] == commands
 
 

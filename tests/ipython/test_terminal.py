@@ -172,6 +172,19 @@ def test_report_after_a_command(terminal: Terminal) -> None:
     assert [64.0, 64.0] == [pytest.approx(float(number), abs=0.5) for number in report.groups()]
 
 
+@pytest.mark.needs_kernel_peaks
+def test_lines_of_a_cell(terminal: Terminal) -> None:
+    """A cell of `%%imu lines` is typed line by line, ends with empty ones, and has its table."""
+    for line in ("%%imu lines", "kept = b'x' * (64 * 2**20)", "len(kept + b'y')", ""):
+        terminal.type(line)
+    terminal.run("")
+    assert str(64 * 2**20 + 1) in terminal.results()
+    rows = [row.split(maxsplit=4) for row in terminal.rows()]
+    [first] = [row for row in rows if row[3:] == ["2", "kept = b'x' * (64 * 2**20)"]]
+    [second] = [row for row in rows if row[3:] == ["3", "len(kept + b'y')"]]
+    assert [64, 64, 0, 64] == [pytest.approx(float(one), abs=0.5) for one in first[:2] + second[:2]]
+
+
 def test_load_says_how_to_stop(terminal: Terminal) -> None:
     """Loading says in one line how to stop it, and is not reported itself."""
     assert [
