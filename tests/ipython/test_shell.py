@@ -303,7 +303,8 @@ def test_traceback_keeps_and_free_lets_go(shell: Shell) -> None:
         run("def fails():\\n    mine = np.ones(2**23)\\n    view = mine[:2]\\n    raise ValueError")
         run("fails()")
         seen["raised"] = report("fails()")
-        seen["own"] = report("x = kept; 1/0")
+        run("def looks(there):\\n    view = there[:2]\\n    1/0")
+        seen["own"] = report("x = kept; looks(kept)")
         run("import gc; gc.collect()")  # of the errors before
         run("fails()")
         run("np.ones(2**22)")
