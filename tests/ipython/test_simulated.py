@@ -29,7 +29,7 @@ for command in ("%load_ext ipython_hooks", "%imu", count, "%imu perf page-faults
     with contextlib.redirect_stdout(out):
         shell.run_cell(command, store_history=True)
     said.append(out.getvalue().splitlines())
-print(json.dumps([said, shell.user_ns["imu_history"][1]]))
+print(json.dumps([said, shell.user_ns["imu_history"][0]]))
 """
 
 
