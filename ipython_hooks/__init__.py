@@ -32,7 +32,7 @@ def load_ipython_extension(ipython: InteractiveShell) -> None:
             commands.run(magics.session, f"perf {magics.perf}")
         except CommandError as error:  # a slip in a config file takes no more than its option
             magics.session.say([f"c.ImuMagics.perf: {error}"])
-    if magics.live:
+    if magics.live and not magics.session.in_kernel:
         magics.session.show_live(on=True)
     if magics.session.style == "off":
         return

@@ -29,8 +29,8 @@ def held_bytes(error: BaseException | None, namespace: Mapping[str, Any]) -> int
         for value in frame.f_locals.values():
             if len(sizes_bytes) >= MOST_VARIABLES:
                 return sum(sizes_bytes.values())
-            if id(value) not in known:
-                owner = _owner(value)
+            owner = _owner(value)
+            if known.isdisjoint((id(value), id(owner))):
                 sizes_bytes[id(owner)] = _size_bytes(owner)
     return sum(sizes_bytes.values())
 
@@ -80,8 +80,8 @@ def _size_bytes(value: Any) -> int:
     """Return what a value holds itself, asked in ways that take no time."""
     if type(value) in PLAIN_TYPES:
         return sys.getsizeof(value)
-    package = type(value).__module__.partition(".")[0]
     with contextlib.suppress(Exception):  # an object that is not done yet
+        package = type(value).__module__.partition(".")[0]
         if package in {"numpy", "torch"}:
             return int(value.nbytes)
         if package == "pandas":
