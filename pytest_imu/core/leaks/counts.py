@@ -16,8 +16,6 @@ from pytest_imu.core.memory.memstream import written_by
 from pytest_imu.core.memory.reusable import preloaded_allocator
 from pytest_imu.core.system import System
 
-MOST_COLLECTIONS = 4
-"""How often garbage is collected before each count: what a finalizer drops may be garbage again."""
 SURE_CALLS = 8
 """Fewer prove nothing: of each size C keeps seven freed blocks, and counts them as given out."""
 UNKNOWN = -1
@@ -112,10 +110,11 @@ class Tally:
         self._at = 0
 
     def count(self) -> None:
-        """Collect garbage, and count what stands."""
-        for _ in range(MOST_COLLECTIONS):
-            if not System.collect():
-                break
+        """Collect garbage, and count what stands.
+
+        What a finalizer drops may be garbage again: it goes at the next count, as much of it each time.
+        """
+        System.collect()
         _forget_lookups()
         rows, at = self._rows, self._at
         rows[at + 3], rows[at + 4] = self._descriptors(), _count_threads()

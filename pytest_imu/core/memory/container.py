@@ -44,8 +44,8 @@ def _folders(text: str) -> Iterator[tuple[Path, str]]:
 
 def _limits(folder: Path, name: str) -> Iterator[int]:
     try:
-        text = (folder / name).read_text(encoding="ascii").strip()
-        size = NO_LIMIT_BYTES if text == "max" else int(text)
+        text = (folder / name).read_bytes().strip()
+        size = NO_LIMIT_BYTES if text == b"max" else int(text)
     except (OSError, ValueError):
         return
     if 0 < size < NO_LIMIT_BYTES:
