@@ -366,7 +366,9 @@ def test_workers_and_children(pytester: pytest.Pytester, how: str) -> None:
     result.assert_outcomes(passed=1, failed=1)
     assert (how == "isolated") == tests["test_sizes[5000]"]["isolated"]
     assert "broken" == tests["test_sizes[5000]"]["budgets"][0]["verdict"]
-    assert [2] * 8 == tests["test_sizes[5000]"]["growth"]["blocks"]
+    found = tests["test_sizes[5000]"]["growth"]
+    assert 8 == len(found["c_bytes"])
+    assert 4500 < found["bytes_a_call"] < 5500  # a worker has threads of its own
     assert "kept" == tests["test_sizes[10]"]["budgets"][0]["verdict"]
 
 
