@@ -133,8 +133,8 @@ def run_report(options: Options) -> int:
     )
     texts = [*(line.text for line in lines), *section.killed_lines(rows)]
     # A run that was compared as it ran has said some of it already.
-    texts += [] if comparison is None else failed_lines(comparison)
-    print("\n".join(dict.fromkeys(texts)))
+    more = [] if comparison is None else failed_lines(comparison)
+    print("\n".join([*texts, *(line for line in more if line not in texts)]))
     return 0 if comparison is None else _status(comparison)
 
 
