@@ -18,6 +18,7 @@ from ipython_hooks.arguments import (
     split_run_options,
     whole_number,
 )
+from ipython_hooks.leaks import leaks
 from ipython_hooks.limit import parse_bytes
 from ipython_hooks.options import STYLES
 from ipython_hooks.records import largest
@@ -230,4 +231,5 @@ WITH_WORDS: dict[str, Callable[[Session, str], Any]] = {
     "plot": _plot,
     "run": _run,
     "limit": _limit,
+    "leaks": leaks,
 }
