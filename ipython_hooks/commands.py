@@ -18,6 +18,7 @@ from ipython_hooks.arguments import (
     split_run_options,
     whole_number,
 )
+from ipython_hooks.leaks import leaks
 from ipython_hooks.limit import parse_limit
 from ipython_hooks.lines.functions import follow
 from ipython_hooks.options import STYLES
@@ -269,4 +270,5 @@ WITH_WORDS: dict[str, Callable[[Session, str], Any]] = {
     "run": _run,
     "lines": follow,
     "limit": _limit,
+    "leaks": leaks,
 }

@@ -80,6 +80,8 @@ class ImuMagics(Magics):
                                      run it N times and show the median and the range; -q shows nothing,
                                      -j writes JSON. `m = %imu run ...` keeps the result, also found in
                                      `imu_last`.
+            %imu leaks [-n N] STATEMENT
+                                     run it again and again, and say what each run leaves behind
             %%imu lines              run a cell as usual, and show what each of its statements used
             %imu lines -f FUNC [-f FUNC] STATEMENT
                                      run it and show what each line of these functions used; for a cell

@@ -146,6 +146,18 @@ def test_report_prints_the_section_again(
         assert "".join(line.split()) in told
 
 
+def test_report_in_a_narrow_terminal_keeps_every_line(
+    documents: Documents, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lines that continue in the same words are each told to their end."""
+    budget = documents.budget(reason="grows by 1 block a call: 8 of 8 calls after 3 warm-ups")
+    tests = [documents.test(f"test_it.py::test_{name}", budgets=[budget]) for name in "ab"]
+    path = documents.write("run.json", *tests)
+    monkeypatch.setenv("COLUMNS", "40")
+    main(["report", path])
+    assert 2 == capsys.readouterr().out.count("warm-ups")
+
+
 def test_report_of_a_killed_run_names_what_ran(documents: Documents, capsys: Capture) -> None:
     """The run log of a run that was killed still makes a section, and tells which test has no end."""
     start = {"event": "start", "attempt": 1, "worker": None}

@@ -554,8 +554,8 @@ def test_wrong_words_say_what_was_expected(shell: Shell) -> None:
     seen = shell(f"for command in {commands!r}: seen[command] = error(command)")
     assert {
         "%imu nonsense": "invalid value 'nonsense' for %imu: expected on, off, status, help, last, "
-        "why, free, perf, live, style, history, top, save, plot, vars, run, lines, limit "
-        "(%imu? explains them)",
+        "why, free, perf, live, style, history, top, save, plot, vars, run, lines, limit, "
+        "leaks (%imu? explains them)",
         "%imu on now": "invalid value 'now' for %imu on: expected nothing",
         "%imu off now": "invalid value 'now' for %imu off: expected nothing",
         "%imu status x": "invalid value 'x' for %imu status: expected nothing",

@@ -19,7 +19,7 @@ from pytest_imu.core.system import System
 SURE_CALLS = 8
 """Fewer prove nothing: of each size C keeps seven freed blocks, and counts them as given out."""
 UNKNOWN = -1
-DESCRIPTORS = "/proc/self/fd"
+DESCRIPTORS = "/dev/fd" if sys.platform == "darwin" else "/proc/self/fd"
 
 _CLASSES = re.compile(rb"^ *\d+ +(\d+) +\d+ +(\d+) +\d+ *$", re.MULTILINE)
 _count_threads = threading.active_count  # bound here: a test may replace it
