@@ -345,9 +345,9 @@ def test_history_table() -> None:
     ]
 
 
-@pytest.mark.parametrize(("columns", "width"), [(40, 12), (80, 51), (200, 60), (None, 60)])
+@pytest.mark.parametrize(("columns", "width"), [(40, 11), (80, 51), (200, 60), (None, 60)])
 def test_history_table_fits(columns: int | None, width: int) -> None:
-    """In a terminal of at least 50 columns no row is broken, and no command is cut for nothing."""
+    """In a terminal of 40 columns or more no row is broken, and no command is cut for nothing."""
     table = wording.history_table([record(command="x" * 100)], SetOptions(), columns=columns)
     command = table.splitlines()[1].rpartition("  ")[2]
     assert width == len(command.strip("'"))
