@@ -243,7 +243,7 @@ def test_notes_follow_the_numbers() -> None:
         (0, SHELLS_OWN_NS, 400 * MIB, None),  # `pass` fills nothing, however long it is waited for
         (100 * MIB, 10**9, 9 * MIB, None),  # less than a tenth of the peak
         (100 * MIB, 10**9, 10 * MIB, 10 * MIB),
-        (0, SHELLS_OWN_NS + 10**7, 400 * MIB, 4 * 2**30 // 100),  # what 10 ms can fill
+        (0, SHELLS_OWN_NS + 10**7, 400 * MIB, 16 * 2**30 // 100),  # what 10 ms can fill
     ],
 )
 def test_reuse_is_noted_only_where_it_matters(
