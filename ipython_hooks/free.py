@@ -16,7 +16,7 @@ from pytest_imu.core.units import align_right, format_mib
 if TYPE_CHECKING:
     from ipython_hooks.session import Session
 
-FIRST = "freed before, and not given back"
+FIRST = "freed before"
 
 
 def free(session: Session) -> list[str]:

@@ -21,7 +21,7 @@ from pytest_imu.core.units import (
 
 NAME_WIDTH = 30
 LINE_BREAK = " ⏎ "
-LEAST_WIDTH = 12
+LEAST_WIDTH = 10
 """A command is cut to no less, to keep its line on one row."""
 
 
