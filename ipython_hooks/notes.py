@@ -15,10 +15,6 @@ SHELLS_OWN_NS = 2_000_000
 """What the shell itself may take of a command's processor time, to compile it and keep its text: `pass`
 took 0.1-0.6 ms. It fills no memory with what the command asked for."""
 
-RESIDENT_IS_FASTER = 4
-"""How many times as fast as fresh memory that is written to which is resident already: 45 MiB of it took
-10 ms, zeros and sums included."""
-
 
 class Note(NamedTuple):
     """A few words, and the size that they speak of."""
@@ -53,9 +49,7 @@ def notes_on(
 
 def reused_in(measurement: Measurement, time_ns: int) -> int:
     """Return how much a block may have reused in this time, in bytes; 0 where it is worth no word."""
-    return likely_reused(
-        measurement.reusable_bytes, time_ns * RESIDENT_IS_FASTER, measurement.peak_bytes
-    )
+    return likely_reused(measurement.reusable_bytes, time_ns, measurement.peak_bytes)
 
 
 class ChildrenNotes:

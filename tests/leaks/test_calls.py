@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from running import Test, read_by_name, read_log, run, run_here
@@ -147,7 +149,7 @@ def test_ten_cases(pytester: pytest.Pytester) -> None:
     lines = [line for line in result.outlines if line.startswith("grows by")]
     assert "grows by 1 block a call: 8 of 8 calls after 3 warm-ups" == lines[0]
     assert "grows by 4.9 KiB and 2 blocks a call: 8 of 8 calls after 3 warm-ups" == lines[1]
-    assert " a call: 4 of 16 calls after 3 warm-ups" in lines[2]
+    assert re.search(r" a call: \d+ of 16 calls after 3 warm-ups", lines[2])
     assert "grows by 1 descriptor a call: 8 of 8 calls after 3 warm-ups" in lines
     assert {"blocks": 0, "c_bytes": 0, "descriptors": 0, "threads": 0} == growth_of(tests["test_clean"])
     [budget] = tests["test_c"]["budgets"]

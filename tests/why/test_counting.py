@@ -40,6 +40,7 @@ def line(profile: CountProfile, text: str) -> LineCount:
 
 
 @pytest.mark.needs_kernel_counts
+@pytest.mark.usefixtures("steady_memory")
 def test_page_faults() -> None:
     """Each line has those of all its hits, with what it calls; and nothing of the counting itself."""
 
@@ -51,6 +52,7 @@ def test_page_faults() -> None:
 
     source = count_source("page-faults", by="kernel")
     try:
+        counted(source, work)  # writes to the pages that a fork has left write-protected
         profile = counted(source, work)
     finally:
         source.stop()
