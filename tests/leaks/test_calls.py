@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import statistics
 
 import pytest
 
@@ -411,7 +412,8 @@ def test_coroutines(pytester: pytest.Pytester, plugin: str, mark: str) -> None:
 
     result.assert_outcomes(passed=1, failed=1)
     assert "broken" == tests["test_leak"]["budgets"][0]["verdict"]
-    assert {0} == {*tests["test_clean"]["growth"]["blocks"][-4:]}
+    assert "kept" == tests["test_clean"]["budgets"][0]["verdict"]
+    assert 0 == statistics.median(tests["test_clean"]["growth"]["blocks"])
 
 
 def test_hypothesis(pytester: pytest.Pytester) -> None:

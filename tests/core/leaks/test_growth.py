@@ -65,9 +65,14 @@ def test_rule(changes: tuple[int, ...], limit_kib: float, calls: int) -> None:
 @pytest.mark.parametrize(
     ("changes", "calls"),
     [
-        ((0, 0, 0, 1) * 4, 4),
-        ((0, 1, 0, 0, 0, 0, 1, 0) + (0,) * 8, 0),  # two caches, one in each half of the first series
-        ((0, 1, 0, 0, 0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0), 0),
+        ((0, 0, 0, 5000) * 4, 4),
+        (
+            (0, 5000, 0, 0, 0, 0, 5000, 0) + (0,) * 8,
+            0,
+        ),  # two caches, one in each half of the first series
+        ((0, 5000, 0, 0, 0, 0, 5000, 0, 0, 5000, 0, 0, 0, 0, 0, 0), 0),
+        ((0, 1072, 0, 0, -1072, 1072, 0, 0, 0, -1072, 1072, 0, 0, 0, 0, 1072), 0),  # threads that end
+        ((1,) * 16, 16),
         ((9000, -9000, 9000, -9000, 9100, -9000, 9000, -9000) * 2, 0),  # it breathes, and rises twice
     ],
 )
