@@ -14,8 +14,8 @@ KIB = 1024
 ASSUMED_BLOCK_BYTES = 64
 """What a block is taken for where its size is not known; most of Python's objects have 48 to 80."""
 COMES_AND_GOES_BYTES = 128
-"""What is less a call in the mean, and not in each call, may be a thread that has just ended: the C library
-holds 1,072 bytes for it, of which 16 calls can end with one more than they began with."""
+"""What is less a call in the mean, and not in each call, may be a thread that has just ended: the C
+library holds 1,072 bytes for it, and 16 calls can end with one more than they began with."""
 NO_C_BYTES = "C's bytes are not known here: Python's blocks decided"
 NO_SIZES = f"sizes are not known here: each block was taken for {ASSUMED_BLOCK_BYTES} bytes"
 
