@@ -304,6 +304,7 @@ def test_interrupted_cell_is_reported(notebook: Notebook) -> None:
 @pytest.mark.needs_kernel_peaks
 def test_lines_of_a_cell(notebook: Notebook) -> None:
     """A cell's statements are shown as a table with bars; it awaits, shows its value, and may fail."""
+    notebook.run("%imu free")  # so that no garbage of earlier tests is collected while it awaits
     messages = notebook.run(
         "%%imu lines\nimport asyncio\nheld = await asyncio.sleep(0.01, bytearray(64 * 2**20))\nlen(held)"
     )
