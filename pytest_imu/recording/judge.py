@@ -9,7 +9,7 @@ from typing import Protocol
 import pytest
 
 from pytest_imu.core.alone import Alone
-from pytest_imu.core.budgets import Verdict
+from pytest_imu.core.budgets import LeakBudget, Verdict
 from pytest_imu.core.checks import Terms
 from pytest_imu.core.memory.reusable import why_unknown
 from pytest_imu.core.memory.source import resolution_bytes
@@ -104,9 +104,11 @@ class Judge:
             self._explain(item, record, [])
 
     def _explain(self, item: pytest.Item, record: TestRecord, broken: Verdicts) -> None:
-        if self._explainer is not None and record.passed:
+        # What grows with each call is explained where it was called again.
+        told = [verdict for verdict in broken if not isinstance(verdict.budget, LeakBudget)]
+        if self._explainer is not None and record.passed and (told or not broken):
             explain = self._explainer.explain
-            record.new_why = record.timed_alone(lambda first_ns: explain(item, first_ns, record, broken))
+            record.new_why = record.timed_alone(lambda first_ns: explain(item, first_ns, record, told))
 
     def _alone(self, item: pytest.Item, record: TestRecord) -> Alone:
         """Return what the test measures alone, in one more run of it at the most."""
