@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 from collections.abc import Callable
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from pytest_imu.core.units import align_right, format_mib
 if TYPE_CHECKING:
     from ipython_hooks.session import Session
 
+NUMBERED = re.compile(r"_\d+")
 FIRST = "freed before"
 
 
@@ -55,6 +57,10 @@ def _forget_outputs(shell: Any) -> None:
         for name in ("_", "__", "___"):
             if any(namespace.get(name) is value for value in shown):
                 namespace[name] = ""
+    gone = [name for name in shell.user_ns_hidden if NUMBERED.fullmatch(name)]
+    for name in gone:  # IPython 8 puts them here too
+        if name not in shell.user_ns:
+            del shell.user_ns_hidden[name]
     result = getattr(shell, "last_execution_result", None)
     if result is not None:
         result.result = None

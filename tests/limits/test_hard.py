@@ -113,7 +113,7 @@ def test_hard_budgets(pytester: pytest.Pytester) -> None:
     result.stdout.fnmatch_lines(
         [
             "*___ test_over ___*",
-            f"{STOPPED}, 3?.? MiB above its start: the next allocation would have gone past it",
+            f"{STOPPED}, [23]?.? MiB above its start: the next allocation would have gone past it",
             "",
             "    @hard",
             "    def test_over():",
@@ -121,7 +121,7 @@ def test_hard_budgets(pytester: pytest.Pytester) -> None:
             ">       second = bytearray(200 * 2**20)",
             "E       MemoryError",
             "*___ test_between ___*",
-            "peak 6?.? MiB is over max_peak_mib(50, hard=True) by 1?.? MiB *",
+            "peak [56]?.? MiB is over max_peak_mib(50, hard=True) by *.? MiB *",
             "*___ TestUnit.test_unit ___*",
             f"{STOPPED}, ?.? MiB above its start: *",
             "*___ test_other_error ___*",
