@@ -229,32 +229,6 @@ def test_limit_saves_the_kernel(notebook: Notebook) -> None:
     assert before == notebook.value(read_limit)
 
 
-@pytest.mark.needs_polars
-@pytest.mark.needs_proc
-def test_limit_saves_a_kernel_with_polars(notebook: Notebook) -> None:
-    """Polars ends the process where an allocation is refused; the watch comes before, and the kernel,
-    its variables and polars go on.
-    """
-    notebook.run("import polars as pl; from pytest_imu.core.memory.platforms import rss_bytes")
-    notebook.run("import resource; before = resource.getrlimit(resource.RLIMIT_DATA)")
-    notebook.run("%imu limit 700MiB")
-    messages = notebook.run(
-        "frames = []\n"
-        "while True:\n"
-        "    frame = pl.select(x=pl.int_range(131_072))\n"
-        "    if rss_bytes() < 680 * 2**20: frames.append(frame)\n"
-        "    time.sleep(0.001)"
-    )
-    [error] = [one for one in messages if one["kind"] == "error"]
-    assert "MemoryError" == error["ename"]
-    assert re.search(r"holds 6[678]\d\.\d MiB, and its limit is 700\.0 MiB", error["evalue"])
-    assert 100 < notebook.value("len(frames)")
-    assert notebook.value("resource.getrlimit(resource.RLIMIT_DATA) == before")
-    notebook.run("total = frames[0].sum().item(); del frame; frames.clear()")
-    assert 131_072 * 131_071 // 2 == notebook.value("total")
-    notebook.run("%imu limit off")
-
-
 def test_comm_messages_are_not_reported(notebook: Notebook) -> None:
     """A widget's messages run code outside any cell: nothing is reported, and the next cell is."""
     notebook.run(
@@ -304,7 +278,6 @@ def test_interrupted_cell_is_reported(notebook: Notebook) -> None:
 @pytest.mark.needs_kernel_peaks
 def test_lines_of_a_cell(notebook: Notebook) -> None:
     """A cell's statements are shown as a table with bars; it awaits, shows its value, and may fail."""
-    notebook.run("%imu free")  # so that no garbage of earlier tests is collected while it awaits
     messages = notebook.run(
         "%%imu lines\nimport asyncio\nheld = await asyncio.sleep(0.01, bytearray(64 * 2**20))\nlen(held)"
     )
@@ -324,6 +297,32 @@ def test_lines_of_a_cell(notebook: Notebook) -> None:
     traceback = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error["traceback"]))
     assert ["1", "3"] == re.findall(r"^-+> (\d)", traceback, re.MULTILINE)
     assert ".py" not in traceback
+
+
+@pytest.mark.needs_polars
+@pytest.mark.needs_proc
+def test_limit_saves_a_kernel_with_polars(notebook: Notebook) -> None:
+    """Polars ends the process where an allocation is refused; the watch comes before, and the kernel,
+    its variables and polars go on. It comes after tests of numbers: polars gives memory back late.
+    """
+    notebook.run("import polars as pl; from pytest_imu.core.memory.platforms import rss_bytes")
+    notebook.run("import resource; before = resource.getrlimit(resource.RLIMIT_DATA)")
+    notebook.run("%imu limit 700MiB")
+    messages = notebook.run(
+        "frames = []\n"
+        "while True:\n"
+        "    frame = pl.select(x=pl.int_range(131_072))\n"
+        "    if rss_bytes() < 680 * 2**20: frames.append(frame)\n"
+        "    time.sleep(0.001)"
+    )
+    [error] = [one for one in messages if one["kind"] == "error"]
+    assert "MemoryError" == error["ename"]
+    assert re.search(r"holds 6[678]\d\.\d MiB, and its limit is 700\.0 MiB", error["evalue"])
+    assert 100 < notebook.value("len(frames)")
+    assert notebook.value("resource.getrlimit(resource.RLIMIT_DATA) == before")
+    notebook.run("total = frames[0].sum().item(); del frame; frames.clear()")
+    assert 131_072 * 131_071 // 2 == notebook.value("total")
+    notebook.run("%imu limit off")
 
 
 @pytest.mark.needs_perf

@@ -304,8 +304,8 @@ def test_stacks_have_room() -> None:
     try:
         limit.set(0)
         with pytest.raises(MemoryError):
-            bytearray(2**26)
+            bytearray(2**28)
     finally:
         limit.lift()
-    assert bytearray(2**26)
+    assert bytearray(2**28)
     limit.lift()  # once more is no harm
