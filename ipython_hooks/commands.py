@@ -19,7 +19,6 @@ from ipython_hooks.arguments import (
     whole_number,
 )
 from ipython_hooks.leaks import leaks
-from ipython_hooks.limit import parse_limit
 from ipython_hooks.lines.functions import follow
 from ipython_hooks.options import STYLES
 from ipython_hooks.repeat import Repeated, repeat
@@ -27,8 +26,10 @@ from ipython_hooks.running import Statement, at_once
 from ipython_hooks.top import top_lines
 from pytest_imu.core.counters.source import CACHE_MISSES, check_event
 from pytest_imu.core.invalid import InvalidValueError
+from pytest_imu.core.memory.container import whole_bytes
 from pytest_imu.core.memory.platforms import rss_bytes_or_none
 from pytest_imu.core.outfile import STDOUT, writing
+from pytest_imu.core.sizes import parse_cap
 
 if TYPE_CHECKING:
     from ipython_hooks.session import Session
@@ -210,7 +211,7 @@ def _limit(session: Session, rest: str) -> None:
         limit.lift()
     elif rest:
         with naming("%imu limit"):
-            limit.set(parse_limit(rest))
+            limit.set(parse_cap(rest).of(whole_bytes()))
     session.say([f"limit: {limit.describe()}"])
 
 

@@ -8,14 +8,11 @@ import re
 import sys
 import weakref
 
-from ipython_hooks import machine
 from pytest_imu.core.children.census import children_exist, list_children
 from pytest_imu.core.invalid import InvalidValueError
 from pytest_imu.core.memory import platforms
 from pytest_imu.core.units import format_bytes
 
-_SIZE = re.compile(r"(\d{1,18}(?:\.\d{1,18})?)\s*(?:([KMGT])(i?))?B", re.IGNORECASE | re.ASCII)
-_PERCENT = re.compile(r"(\d{1,2}|100)\s*%", re.ASCII)
 _VM_DATA = re.compile(rb"VmData:\s*(\d+) kB")
 
 
@@ -101,32 +98,3 @@ def _lift_in_a_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_lift_in_a_fork)
-
-
-def parse_limit(text: str) -> int:
-    """Return the bytes of a size, or of a share of the memory there is, `90%`.
-
-    Raises InvalidValueError.
-    """
-    share = _PERCENT.fullmatch(text.strip())
-    if share is not None and int(share[1]) > 0:
-        return machine.memory_bytes() * int(share[1]) // 100
-    try:
-        return parse_bytes(text)
-    except InvalidValueError:
-        expected = "a size with its unit, such as 8GiB, 500 MiB or 2GB, or a share such as 90%"
-        raise InvalidValueError(text, expected) from None
-
-
-def parse_bytes(text: str) -> int:
-    """Return the bytes of a size with its unit: GiB is 2**30, GB is 10**9. Raises InvalidValueError.
-
-    >>> parse_bytes("8GiB"), parse_bytes("1.5 MiB"), parse_bytes("2 GB")
-    (8589934592, 1572864, 2000000000)
-    """
-    match = _SIZE.fullmatch(text.strip())
-    if match is None:
-        raise InvalidValueError(text, "a size with its unit, such as 8GiB, 500 MiB or 2GB")
-    number, prefix, binary = match.groups()
-    factor: int = (1024 if binary else 1000) ** " KMGT".index((prefix or " ").upper())
-    return round(float(number) * factor)

@@ -35,11 +35,11 @@ class Cap:
     size_bytes: int | None = None
     percent: float | None = None
 
-    def of(self, whole_bytes: int | None) -> int | None:
-        """Return it in bytes; None where it is a share of something unknown."""
-        if self.percent is None:
-            return self.size_bytes
-        return None if whole_bytes is None else round(whole_bytes * self.percent / WHOLE)
+    def of(self, whole_bytes: int) -> int:
+        """Return it in bytes."""
+        if self.percent is not None:
+            return round(whole_bytes * self.percent / WHOLE)
+        return self.size_bytes or 0
 
 
 def parse_cap(text: str) -> Cap:

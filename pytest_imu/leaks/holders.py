@@ -8,7 +8,6 @@ import tracemalloc
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from pytest_imu.core.system import System
@@ -42,12 +41,7 @@ class Holders:
             tracemalloc.start()
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if not self._was_tracing:
             tracemalloc.stop()
 

@@ -6,12 +6,11 @@ from typing import Any
 
 import pytest
 
-from pytest_imu.core.invalid import InvalidValueError
 from pytest_imu.core.memory.container import whole_bytes
 from pytest_imu.core.memory.data_limit import process_limit
 from pytest_imu.limits.hooks import HardLimits
 from pytest_imu.recording.warning import record_warning
-from pytest_imu.settings import OPTIONS, Settings
+from pytest_imu.settings import Settings
 
 NOT_HERE = (
     "hard budgets are checked after the test: only Linux can refuse memory so that Python survives"
@@ -34,11 +33,5 @@ def _run_bytes(config: pytest.Config, settings: Settings) -> int | None:
     cap = settings.limit
     if cap is None:
         return None
-    size_bytes = cap.of(whole_bytes())
-    if size_bytes is None:
-        expected = "a size: how much memory there is here is not known"
-        raise pytest.UsageError(
-            InvalidValueError(cap.text, expected).of(OPTIONS["limit"].source(config))
-        )
     workerinput: dict[str, Any] = getattr(config, "workerinput", {})
-    return size_bytes // int(workerinput.get("workercount", 1))
+    return cap.of(whole_bytes()) // int(workerinput.get("workercount", 1))

@@ -227,10 +227,9 @@ class Reporter:
         from pytest_imu.core.memory.container import container_limit_bytes, whole_bytes
 
         if (cap := self._settings.limit) is not None:
-            limit_bytes, whose = cap.of(whole_bytes()), f"the limit of --imu-limit={cap.text}"
-        else:
-            limit_bytes, whose = container_limit_bytes(), "the container's limit"
-        return None if limit_bytes is None else (limit_bytes, whose)
+            return cap.of(whole_bytes()), f"the limit of --imu-limit={cap.text}"
+        limit_bytes = container_limit_bytes()
+        return None if limit_bytes is None else (limit_bytes, "the container's limit")
 
     def _gathered(self) -> Rows:
         if self._rows is None:

@@ -584,9 +584,9 @@ def test_wrong_words_say_what_was_expected(shell: Shell) -> None:
         "%imu save .": "%imu save: . cannot be written: it is a folder",
         "%imu plot 'a": 'invalid value "\'a" for %imu plot: expected the path of one file',
         "%imu limit 0%": "invalid value '0%' for %imu limit: expected a size with its unit, such as "
-        "8GiB, 500 MiB or 2GB, or a share such as 90%",
+        "8GiB, or a share of what there is, such as 90%",
         "%imu limit 8": "invalid value '8' for %imu limit: expected a size with its unit, such as 8GiB, "
-        "500 MiB or 2GB, or a share such as 90%",
+        "or a share of what there is, such as 90%",
         "%imu limit 1MiB": "invalid value 'N MiB' for %imu limit: expected more than N MiB, "
         "which this process already holds",
         "%imu limit " + "9" * 18 + "TiB": "invalid value 'N TiB' for %imu limit: expected a size that "

@@ -111,7 +111,7 @@ def test_the_table(width: int) -> None:
 
     def of(number: int, count: float, *, shared: float = 0, text: str = "x = 1") -> LineCount:
         return LineCount(
-            file="/root/a.py",
+            file="/project/a.py",
             line=number,
             hits=1_000,
             has_more_hits=False,
@@ -123,12 +123,12 @@ def test_the_table(width: int) -> None:
 
     lines = (of(1, 10), of(2, 5_000, shared=100, text="y" * 100), of(3, 0), of(4, -3))
     profile = CountProfile(event="cache-misses", label="", count=5_007, lines=lines)
-    heading, first, second, *rest = count_lines(profile, PurePath("/root"), top=5, width=width)
+    heading, first, second, *rest = count_lines(profile, PurePath("/project"), top=5, width=width)
     assert "  hits   count  largest" == heading
     assert first.startswith(" 1,000  *5,000    2,500  a.py:2  yyy")
     assert width < 80 or len(first) <= width
     assert " 1,000      10        5  a.py:1  x = 1" == second
     assert ["* with its neighbours: each was too short to be read by itself"] == rest
-    assert 6 == len(count_lines(profile, PurePath("/root"), top=0, width=width))
+    assert 6 == len(count_lines(profile, PurePath("/project"), top=0, width=width))
     none = CountProfile(event="cache-misses", label="", count=0, lines=(of(3, 0),))
     assert ["none of them in any of these lines"] == count_lines(none, PurePath("/"), top=5, width=80)

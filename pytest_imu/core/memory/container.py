@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
@@ -52,15 +51,15 @@ def _limits(folder: Path, name: str) -> Iterator[int]:
         yield size
 
 
-def machine_bytes() -> int | None:
-    """Return how much memory the machine has; None where it does not say."""
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):
-        return None
+def machine_bytes() -> int:
+    """Return how much memory the machine has."""
+    import psutil
+
+    total_bytes: int = psutil.virtual_memory().total
+    return total_bytes
 
 
-def whole_bytes() -> int | None:
+def whole_bytes() -> int:
     """Return how much there is: the container's limit where it has one, else the machine's memory."""
-    known = [size for size in (container_limit_bytes(), machine_bytes()) if size is not None]
-    return min(known, default=None)
+    limit_bytes, all_bytes = container_limit_bytes(), machine_bytes()
+    return all_bytes if limit_bytes is None else min(limit_bytes, all_bytes)
