@@ -12,10 +12,10 @@ from collections.abc import Sequence
 
 from pytest_imu.core.invalid import InvalidValueError, shown
 from pytest_imu.history.load import UnusableFileError
-from pytest_imu.history.tracing import add_trace
 from pytest_imu.html.verb import add_verb
 from pytest_imu.verbs.arguments import add_verbs
 from pytest_imu.verbs.run import UNUSABLE
+from pytest_imu.verbs.trace import add_trace
 
 BROKEN_PIPE = 141
 """What a shell says of a program that was ended by SIGPIPE."""

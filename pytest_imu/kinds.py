@@ -68,10 +68,10 @@ def _parse_interval(value: str) -> int:
     number, unit = value.strip(), NANOSECONDS_PER_SECOND
     if number.endswith("ms"):
         number, unit = number.removesuffix("ms"), NANOSECONDS_PER_SECOND // 1000
-    interval_ns = round(float(number.removesuffix("s")) * unit)
-    if not LEAST_INTERVAL_NS <= interval_ns <= NANOSECONDS_PER_SECOND * 3600:
+    wanted_ns = float(number.removesuffix("s")) * unit
+    if not LEAST_INTERVAL_NS <= wanted_ns <= NANOSECONDS_PER_SECOND * 3600:
         raise ValueError
-    return interval_ns
+    return round(wanted_ns)
 
 
 def _parse_cap(value: str) -> Cap:
@@ -159,7 +159,9 @@ CAP = Kind(
 )
 LEAST_INTERVAL_NS = NANOSECONDS_PER_SECOND // 1000
 INTERVAL = Kind(
-    expected="an interval from 1ms on, such as 10ms or 0.5s", parse=_parse_interval, metavar="INTERVAL"
+    expected="an interval from 1ms to 3600s, such as 10ms or 0.5s",
+    parse=_parse_interval,
+    metavar="INTERVAL",
 )
 EVENTS = Kind(
     expected="events as `perf list` names them, separated by commas",

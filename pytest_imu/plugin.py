@@ -54,7 +54,9 @@ def pytest_configure(config: pytest.Config) -> None:
         if settings.junit and comparing.BASE in config.stash:
             from pytest_imu.report.compared import EarlierPeaks
 
-            config.pluginmanager.register(EarlierPeaks(config.stash[comparing.BASE]), "imu-earlier")
+            config.pluginmanager.register(
+                EarlierPeaks(config, config.stash[comparing.BASE]), "imu-earlier"
+            )
         if settings.report and not settings.off and config.getoption("verbose", 0) > 0:
             from pytest_imu.report.progress import PeakBehindOutcome
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pytest_imu.history.form import (
     FLAG,
+    LIMIT,
     LIST,
     NONE,
     NUMBER,
@@ -115,5 +116,9 @@ def check_timeline(timeline: Plain) -> None:
     check_values(timeline, {"interval_ns": WHOLE, "rss": LIST, "children": LIST})
     for name in ("rss", "children"):
         for sample in timeline[name]:
-            if type(sample) is not list or [*map(type, sample)] != [int, int]:
+            if (
+                type(sample) is not list
+                or [*map(type, sample)] != [int, int]
+                or max(map(abs, sample)) >= LIMIT
+            ):
                 refuse(name, timeline)

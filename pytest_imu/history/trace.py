@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from pytest_imu.core.model import PHASES, Start
-from pytest_imu.core.units import MIB
+from pytest_imu.core.units import MIB, NANOSECONDS_PER_SECOND, encodable, printable
 
 ONLY = "pytest"
 """The name of the one process of a run without workers."""
 NANOSECONDS_PER_MICROSECOND = 1000
-NANOSECONDS_PER_SECOND = 1_000_000_000
 VERDICT_KEYS = ("name", "limit", "actual", "verdict", "reason")
 Plain = Mapping[str, Any]
 
@@ -167,5 +166,5 @@ def mprof_lines(tests: Sequence[Placed]) -> Iterator[str]:
             begin_s, end_s = (
                 at / NANOSECONDS_PER_SECOND for at in (test.whole.begin_ns, test.whole.end_ns)
             )
-            name = "_".join(test.whole.name.split())
+            name = encodable(printable("_".join(test.whole.name.split())), "ascii")
             yield f"FUNC {name} {first:.4f} {begin_s:.4f} {last:.4f} {end_s:.4f}"

@@ -64,7 +64,7 @@ def sentence(run: PageRun, picture: Picture | None) -> str:
         told.append(f"{plural(outcomes['broken'], 'budget')} broken")
     elif outcomes["kept"]:
         told.append(f"{plural(outcomes['kept'], 'budget')} kept")
-    elif not unchecked:
+    elif not outcomes:
         told.append("no budgets")
     if unchecked:
         told.append(f"{plural(unchecked, 'budget')} not checked")
@@ -134,7 +134,8 @@ def _broken(run: PageRun) -> Iterator[Group]:
 
 
 def _endless(run: PageRun) -> Iterator[Group]:
-    items = [_item(run, row, str(row.outcome)) for row in run.rows if row.outcome in ENDLESS]
+    outcomes = [(row, row.outcome or "interrupted") for row in run.rows]
+    items = [_item(run, row, outcome) for row, outcome in outcomes if outcome in ENDLESS]
     yield from _group("bad", f"{plural(len(items), 'test')} did not come to an end", items)
 
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
 from pytest_imu.core.outfile import writing
+from pytest_imu.core.system import OwnProcess
 from pytest_imu.html.page import NoJinjaError, page, templates
 from pytest_imu.html.run import PageRun
 from pytest_imu.recording.warning import FaultsAsWarnings
 from pytest_imu.report.reporter import Reporter
 from pytest_imu.settings import Settings
-
-_getpid = os.getpid  # bound here: a test may replace it and not put it back
 
 
 class PageWriter:
@@ -27,7 +25,7 @@ class PageWriter:
         self._settings = settings
         self._path = path
         self._reporter = reporter
-        self._pid = _getpid()
+        self._process = OwnProcess()
         try:
             templates()
         except NoJinjaError as error:
@@ -37,7 +35,7 @@ class PageWriter:
     @pytest.hookimpl(trylast=True)  # behind the reporter's own, which compares the run
     def pytest_sessionfinish(self) -> None:
         """Write the page, unless nothing ran or this is a child that a test forked."""
-        if self._config.option.collectonly or _getpid() != self._pid:
+        if self._config.option.collectonly or not self._process.is_current:
             return
         with FaultsAsWarnings(self._config.hook, f"--imu-html: {self._path} could not be written"):
             reporter = self._reporter

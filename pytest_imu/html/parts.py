@@ -10,7 +10,14 @@ from pytest_imu.core.budgets import Budget, LeakBudget, Verdict
 from pytest_imu.core.growth import GrowthLimit
 from pytest_imu.core.memory.reusable import likely_reused
 from pytest_imu.core.model import CounterReading, Measurement
-from pytest_imu.core.units import format_count, format_limit, format_mib, format_seconds, mib
+from pytest_imu.core.units import (
+    format_bytes,
+    format_count,
+    format_limit,
+    format_mib,
+    format_seconds,
+    mib,
+)
 from pytest_imu.history.headroom import suggested_mib
 from pytest_imu.history.wording import change_text, was_text
 from pytest_imu.html.columns import VERDICT_WORDS, size_text
@@ -195,8 +202,9 @@ def _reuse(one: Measurement) -> Iterator[str]:
 def _budget(verdict: Verdict) -> BudgetShown:
     budget = verdict.budget
     if verdict.actual_bytes is not None:
+        is_leak = isinstance(budget, LeakBudget)
         actual, used, limit = (
-            format_mib(verdict.actual_bytes),
+            format_bytes(verdict.actual_bytes) if is_leak else format_mib(verdict.actual_bytes),
             mib(verdict.actual_bytes),
             _limit_of(verdict),
         )

@@ -8,8 +8,9 @@ from typing import Any
 
 from pytest_imu.core.outfile import STDOUT
 from pytest_imu.core.units import plural
+from pytest_imu.history.load import without_collector
 from pytest_imu.verbs.arguments import FILES, add_increase
-from pytest_imu.verbs.run import UNUSABLE, Options, compared_with, read_rows, status
+from pytest_imu.verbs.run import UNUSABLE, Options, compared_with, is_same, read_rows, status
 
 USUAL_PATH = "imu.html"
 
@@ -26,6 +27,7 @@ def add_verb(commands: Any) -> None:  # Any: argparse has no public type for it
     html.set_defaults(run=run_html)
 
 
+@without_collector()
 def run_html(options: Options) -> int:
     """Write the page."""
     from pytest_imu.core.outfile import check_writable, writing
@@ -41,12 +43,8 @@ def run_html(options: Options) -> int:
         print(f"pytest-imu: {error}", file=sys.stderr)
         return UNUSABLE
     names, output = named_files(options.files), Path(options.output)
-    read = [*names, *([options.base] if options.base else [])]
-    if (
-        output != STDOUT
-        and output.exists()
-        and any(Path(one).exists() and output.samefile(one) for one in read)
-    ):
+    read = [*names, *(named_files([options.base]) if options.base else [])]
+    if output != STDOUT and any(is_same(output, one) for one in read):
         raise UnusableFileError(options.output, "another file to write than those to read")
     check_writable(output)
     runs = read_rows(names)

@@ -16,6 +16,7 @@ from pytest_imu.history.entries import Entry, Side, clean_sizes, counting
 from pytest_imu.history.wording import counts_line, difference_lines, doubt_lines, grown_lines
 from pytest_imu.recording.properties import rounded_mib
 from pytest_imu.recording.record import PhaseRecord
+from pytest_imu.recording.warning import FaultsAsWarnings
 from pytest_imu.report.rows import Row
 from pytest_imu.settings import Settings
 
@@ -41,13 +42,18 @@ class EarlierPeaks:
     before JUnit XML is made of them.
     """
 
-    def __init__(self, base: Side) -> None:
+    def __init__(self, config: pytest.Config, base: Side) -> None:
         self._base = base
+        self._guard = FaultsAsWarnings(config.hook, "a test's earlier peak is not among its properties")
         self._running: dict[tuple[str | None, str], list[tuple[str, object]]] = {}
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Add them to the call's report, and to the teardown's, from which JUnit XML takes them."""
+        with self._guard:
+            self._add(report)
+
+    def _add(self, report: pytest.TestReport) -> None:
         record: PhaseRecord | None = getattr(report, "imu", None)
         key = getattr(report, "worker_id", None), report.nodeid
         if report.when == "call" and record is not None and (report.passed or record.failed_by_budget):

@@ -52,13 +52,13 @@ def kept_bytes(rows: Sequence[Row]) -> list[int]:
     goes with its process.
     """
     kept = []
-    following: dict[str | None, Row] = {}
+    following: dict[tuple[int, str | None], Row] = {}
     for row in reversed(rows):
         if row.isolated:
             kept.append(0)
             continue
-        kept.append(_kept_bytes(row, following.get(row.worker)))
-        following[row.worker] = row
+        kept.append(_kept_bytes(row, following.get((row.run, row.worker))))
+        following[row.run, row.worker] = row
     return kept[::-1]
 
 

@@ -56,13 +56,13 @@ def growth_lines(rows: Sequence[Row], settings: Settings) -> list[str]:
     """
     if settings.isolate != "off":
         return []
-    by_worker: defaultdict[str | None, list[Row]] = defaultdict(list)
+    by_worker: defaultdict[tuple[int, str | None], list[Row]] = defaultdict(list)
     for row in rows:
         if _steps([row]):
-            by_worker[row.worker].append(row)
+            by_worker[row.run, row.worker].append(row)
     if not by_worker:
         return []
-    worker, own = max(by_worker.items(), key=lambda item: _grown_bytes(_steps(item[1])))
+    (_, worker), own = max(by_worker.items(), key=lambda item: _grown_bytes(_steps(item[1])))
     steps = _steps(own)
     grown_bytes = _grown_bytes(steps)
     if grown_bytes < MIB:

@@ -227,7 +227,8 @@ class Reporter:
         from pytest_imu.core.memory.container import container_limit_bytes, whole_bytes
 
         if (cap := self._settings.limit) is not None:
-            return cap.of(whole_bytes()), f"the limit of --imu-limit={cap.text}"
+            workers = max(1, len(self._config.getoption("tx", None) or ()))  # each has its share
+            return cap.of(whole_bytes()) // workers, f"the limit of --imu-limit={cap.text}"
         limit_bytes = container_limit_bytes()
         return None if limit_bytes is None else (limit_bytes, "the container's limit")
 

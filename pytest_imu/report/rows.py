@@ -28,6 +28,8 @@ class Row:
     """In pytest's words; None as long as no report has decided it."""
     start: Start | None = None
     """When it began; None where its process did not live to tell."""
+    run: int = 0
+    """Which of several files it is from."""
     ended_ns: int | None = None
     timeline: Mapping[str, Any] | None = None
     setup: Measurement | None = None
@@ -93,8 +95,8 @@ class Row:
         )
 
     @classmethod
-    def from_dict(cls, plain: Mapping[str, Any]) -> Row:
-        """Rebuild a row from its plain form."""
+    def from_dict(cls, plain: Mapping[str, Any], run: int = 0) -> Row:
+        """Rebuild a row from its plain form, as one of a run."""
         text, growth = plain["started_at"], plain["growth"]
         taken = (plain["phases"][phase] for phase in PHASES)
         setup, call, teardown = (None if one is None else Measurement.from_dict(one) for one in taken)
@@ -103,6 +105,7 @@ class Row:
             attempt=plain["attempt"],
             worker=plain["worker"],
             outcome=plain["outcome"],
+            run=run,
             ended_ns=plain["ended_ns"],
             timeline=plain["timeline"],
             start=None if text is None else Start.from_text(text, plain["started_ns"]),

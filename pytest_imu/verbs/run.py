@@ -126,7 +126,9 @@ def read_rows(names: Sequence[str]) -> list[Run[Row]]:
     from pytest_imu.history.load import read
     from pytest_imu.report.rows import Row
 
-    return [read(name, lambda test, *_: Row.from_dict(test)) for name in names]
+    return [
+        read(name, lambda test, *_, run=run: Row.from_dict(test, run)) for run, name in enumerate(names)
+    ]
 
 
 def _settings(environment: dict[str, Any], options: Options) -> Settings:
@@ -147,7 +149,7 @@ def run_merge(options: Options) -> int:
     if options.expect is not None and len(names) != options.expect:
         print(f"pytest-imu: found {len(names)} files, expected {options.expect}", file=sys.stderr)
         return UNUSABLE
-    if output != STDOUT and any(_is_same(output, name) for name in names):
+    if output != STDOUT and any(is_same(output, name) for name in names):
         raise UnusableFileError(options.output, "a file that is not read as well")
     check_writable(output)
     runs = [read(name, merge.attempt_of) for name in names]
@@ -198,7 +200,8 @@ def run_approve(options: Options) -> int:
     return 0
 
 
-def _is_same(path: Path, name: str) -> bool:
+def is_same(path: Path, name: str) -> bool:
+    """Tell whether a file to write is one of those to read."""
     return path.exists() and name != str(STDOUT) and path.samefile(name)
 
 

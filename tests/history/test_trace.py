@@ -126,6 +126,21 @@ def test_a_track_for_each_worker(
     assert expected == readings
 
 
+def test_runs_of_several_files_have_tracks_of_their_own(
+    documents: Documents, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Though their workers have one name."""
+    paths = [
+        documents.write(f"{name}.json", timed(documents, name, at_s=at_s))
+        for name, at_s in (("one", 0), ("two", 1))
+    ]
+    events = traced(capsys, tmp_path, *paths)
+    names = {event["pid"]: event["args"]["name"] for event in events if event["name"] == "process_name"}
+    assert [1, 2] == sorted(names)
+    pids = {event["name"]: event["pid"] for event in events if event["name"] in ("one", "two")}
+    assert {1, 2} == {*pids.values()}
+
+
 def test_samples_are_drawn(
     documents: Documents, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -166,7 +181,7 @@ def test_output_must_be_one_of_two(documents: Documents, capsys: pytest.CaptureF
 
 def test_mprof_lines(documents: Documents, tmp_path: Path) -> None:
     """One process has a curve and its tests; of several each has a curve."""
-    path = documents.write("run.json", timed(documents, "a.py::test[x y]"))
+    path = documents.write("run.json", timed(documents, "a.py::test[x y \u00e9]"))
     output = tmp_path / "run.dat"
     main(["trace", path, "-o", str(output)])
     assert [
@@ -177,7 +192,7 @@ def test_mprof_lines(documents: Documents, tmp_path: Path) -> None:
         "MEM 20.000000 1800000001.0000",
         "MEM 90.000000 1800000002.0000",
         "MEM 30.000000 1800000003.0000",
-        "FUNC a.py::test[x_y] 10.0000 1800000000.0000 30.0000 1800000003.5000",
+        "FUNC a.py::test[x_y_\\xe9] 10.0000 1800000000.0000 30.0000 1800000003.5000",
     ] == output.read_text(encoding="utf-8").splitlines()
     both = [timed(documents, name, worker=name) for name in ("gw0", "gw1")]
     main(["trace", documents.write("two.json", *both), "-o", str(output)])
@@ -261,10 +276,10 @@ def test_timeline(
     assert first == second
 
 
-@pytest.mark.parametrize("value", ["0", "-1s", "5m", "fast", "nan", "0.5ms", ""])
+@pytest.mark.parametrize("value", ["0", "-1s", "5m", "fast", "nan", "inf", "3601s", "0.5ms", ""])
 def test_interval_at_fault(pytester: pytest.Pytester, value: str) -> None:
     """What is no interval is refused."""
     pytester.makepyfile(test_it=TIMED_SUITE)
     result = pytester.runpytest_inprocess("-p", "imu", f"--imu-timeline={value}")
-    expected = "expected an interval from 1ms on, such as 10ms or 0.5s"
+    expected = "expected an interval from 1ms to 3600s, such as 10ms or 0.5s"
     result.stderr.fnmatch_lines([f"ERROR: invalid value '{value}' for --imu-timeline: {expected}*"])

@@ -164,6 +164,8 @@ def test_the_verb_does_not_write_over_what_it_reads(
     expected = "pytest-imu: invalid file 'run.json': expected another file to write than those to read\n"
     assert expected == capsys.readouterr().err
     assert before == pytester.path.joinpath("run.json").read_bytes()
+    assert 2 == main(["html", "-", "--base", "r*.json", "-o", "run.json"])
+    assert before == pytester.path.joinpath("run.json").read_bytes()
     assert 2 == main(["html", "none.json"])
 
 

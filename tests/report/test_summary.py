@@ -116,6 +116,16 @@ def test_what_a_test_kept_is_what_the_next_began_with() -> None:
     assert [2, 1, 0, 64, 3, 1] == [size / MIB for size in kept_bytes(rows)]
 
 
+def test_runs_of_one_machine_are_processes_of_their_own() -> None:
+    """A run's last test is not followed by another run's first."""
+    rows = [
+        Row(nodeid="a", start=began(0), call=call(50, 400)),
+        Row(nodeid="b", start=began(1), call=call(400, 401)),
+        Row(nodeid="c", run=1, start=began(2), call=call(40, 140)),
+    ]
+    assert [350, 1, 100] == [size / MIB for size in kept_bytes(rows)]
+
+
 @pytest.mark.parametrize(
     ("rows", "expected"),
     [

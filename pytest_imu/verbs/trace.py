@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pytest_imu.core.invalid import InvalidValueError
 from pytest_imu.core.units import plural
+from pytest_imu.history.load import without_collector
+from pytest_imu.verbs.run import UNUSABLE, is_same
 
-UNUSABLE = 2
 MPROF, TRACE = ".dat", ".json"
 EXPECTED = f"a file whose name ends in {TRACE} (for Perfetto) or {MPROF} (for mprof plot)"
 
@@ -25,6 +27,7 @@ def add_trace(commands: Any) -> None:  # Any: argparse has no public type for it
     trace.set_defaults(run=run_trace)
 
 
+@without_collector()
 def run_trace(options: argparse.Namespace) -> int:
     """Write what Perfetto or `mprof plot` shows."""
     from pytest_imu.core.document import encode
@@ -33,11 +36,16 @@ def run_trace(options: argparse.Namespace) -> int:
     from pytest_imu.history.trace import mprof_lines, placed, trace_events
 
     names, output = named_files(options.files), options.output
-    if any(output.exists() and Path(name).exists() and output.samefile(name) for name in names):
+    if any(is_same(output, name) for name in names):
         raise UnusableFileError(str(output), "another file to write than those to read")
     check_writable(output)
-    found = [test for name in names for test in read(name, placed).tests]
-    tests = [test for test in found if test is not None]
+    found = [(name, test) for name in names for test in read(name, placed).tests]
+    # Workers of several runs may have one name.
+    tests = [
+        test if len(names) == 1 else replace(test, worker=f"{name} {test.worker}")
+        for name, test in found
+        if test is not None
+    ]
     if len(tests) < len(found):
         left_out = plural(len(found) - len(tests), "test")
         print(f"pytest-imu: {left_out} left out: when it began is not known", file=sys.stderr)
