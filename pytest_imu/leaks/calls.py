@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from dataclasses import replace
+from types import GeneratorType
 from typing import Any
 
 import pytest
 
 from pytest_imu.core.budgets import LeakBudget
-from pytest_imu.core.leaks.counts import growth_of
+from pytest_imu.core.leaks.counts import growth_of, warm_up
 from pytest_imu.core.leaks.growth import Growth
 from pytest_imu.core.system import System
+from pytest_imu.core.units import printable
 from pytest_imu.isolation.timeouts import timeouts_paused
 from pytest_imu.leaks.fixtures import Fixtures
 from pytest_imu.leaks.holders import Holders
@@ -35,6 +36,8 @@ class Calls:
     def __init__(self, settings: Settings) -> None:
         self._explains = settings.why != "off"
         self._fixtures: Fixtures | None = None
+        self._body: _Body | None = None
+        warm_up()  # before any test has mocked what it counts with
 
     @pytest.hookimpl(tryfirst=True)  # not a wrapper: all of those, the timeouts too, have begun by now
     def pytest_runtest_call(self, item: pytest.Item) -> None:
@@ -59,8 +62,20 @@ class Calls:
             record.growth = self._growth(item, record, budget)
         except CannotCallAgainError as error:
             record.growth = str(error)
+        except Exception as error:  # noqa: BLE001 - no fault of ours decides about a test
+            self._raise_the_tests_own(error)
+            what = printable(str(error))
+            record.growth = f"its growth could not be counted: {type(error).__name__}: {what}"
         finally:
             record.alone_ns += System.perf_counter_ns() - begin_ns
+
+    def _raise_the_tests_own(self, error: Exception) -> None:
+        """Raise what a call of the body has raised; no fault of ours decides about a test."""
+        body, self._body = self._body, None
+        if isinstance(error, (*PASSES_ON, CannotCallAgainError)) or (
+            body is not None and error is body.failure
+        ):
+            raise error
 
     def _growth(self, item: pytest.Item, record: TestRecord, budget: LeakBudget) -> Growth:
         if (why_not := _why_not(item)) is not None:
@@ -69,7 +84,7 @@ class Calls:
         if fixtures is None:
             raise CannotCallAgainError(NOT_SEEN)
         with fixtures:
-            body = _Body(item, record, fixtures, budget)
+            body = self._body = _Body(item, record, fixtures, budget)
             body.call(budget.warmup - 1)  # the test's own call was the first
             growth = growth_of(
                 functools.partial(body.call, 1),
@@ -79,12 +94,21 @@ class Calls:
                 around=functools.partial(timeouts_paused, item),  # each call then has its whole time
             )
             if self._explains and growth.grew(budget.limit_kib, parts=budget.parts(growth)):
-                with Holders(item.config.rootpath) as holders:
-                    body.call(1)
-                    holders.begin()
-                    body.call(budget.calls)
-                    growth = replace(growth, why=holders.found(budget.calls))
-                item.add_report_section("call", "imu: growth", "\n".join(holders.lines()))
+                growth = self._explained(item, body, budget, growth)
+        return growth
+
+    def _explained(self, item: pytest.Item, body: _Body, budget: LeakBudget, growth: Growth) -> Growth:
+        try:
+            with Holders(item.config.rootpath) as holders:
+                body.call(1)
+                holders.begin()
+                body.call(budget.calls)
+                growth = replace(growth, why=holders.found(budget.calls))
+            said = holders.lines()
+        except Exception as error:  # noqa: BLE001 - no fault of ours decides about a test
+            self._raise_the_tests_own(error)
+            said = [f"the lines are not known: {type(error).__name__}: {printable(str(error))}"]
+        item.add_report_section("call", "imu: growth", "\n".join(said))
         return growth
 
 
@@ -100,12 +124,15 @@ class _Body:
         self._fixtures = fixtures
         self._budget = budget
         self._called = 1
+        self.failure: BaseException | None = None
+        """What a call has raised that fails the test."""
 
     def call(self, times: int) -> None:
         """Call it so many times; raises CannotCallAgainError, or what failed the test."""
         for _ in range(times):
             self._called += 1
-            self._fixtures.forget_call()
+            with timeouts_paused(self._item):  # each call then has its whole time
+                self._fixtures.forget_call()
             try:
                 self._item.runtest()
             except PASSES_ON:
@@ -125,6 +152,7 @@ class _Body:
         if self._budget.origin is None and not isinstance(error, pytest.skip.Exception):
             error.add_note(f"in {where}, for {self._budget}")
             if not failures:
+                self.failure = error
                 raise error
         else:
             failures.clear()
@@ -144,7 +172,7 @@ def _why_not(item: pytest.Item) -> str | None:
     if "subtests" in values:
         return "its body cannot be called again: each call would report its subtests once more"
     for name, value in values.items():
-        if inspect.isgenerator(value) and value.gi_frame is None:
+        if type(value) is GeneratorType and value.gi_frame is None:
             return (
                 "its body cannot be called again: "
                 f"the fixture {name!r} is a generator, and its first call has consumed it"

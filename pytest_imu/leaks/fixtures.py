@@ -6,11 +6,10 @@ a second call would not find what the first did.
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, cast
 
 import pytest
 
@@ -23,6 +22,8 @@ class Fixtures:
 
     def __init__(self, item: pytest.Item) -> None:
         """Note how they stand before the test's own call."""
+        self._item = item
+        self._properties = 0
         values = (getattr(item, "funcargs", None) or {}).values()
         # Any: none of pytest's own plugins has a public type.
         self._capture: Any = item.config.pluginmanager.get_plugin("capturemanager")
@@ -44,6 +45,7 @@ class Fixtures:
         if self._capture is not None:
             self._printed = self._capture.read_global_capture()
         self._warned_before = len(self._warned)
+        self._properties = len(self._item.user_properties)
         return self
 
     def __exit__(
@@ -56,11 +58,12 @@ class Fixtures:
         if exc_type is None:
             for handler, (records, stream) in zip(self._handlers, self._logged, strict=True):
                 handler.records, handler.stream = records, stream
-            for stream, text in zip((sys.stdout, sys.stderr), self._printed, strict=True):
-                stream.write(text)
+            for name, text in zip(("stdout", "stderr"), self._printed, strict=True):
+                if text:
+                    self._item.add_report_section("call", name, text)
 
     def forget_call(self) -> None:
-        """Forget what the last call has logged, printed, warned of and patched."""
+        """Forget what the last call has logged, printed, warned of, noted and patched."""
         for handler in self._handlers:
             handler.clear()
         for capture in self._captures:
@@ -70,6 +73,7 @@ class Fixtures:
         for recorder in self._recorders:
             recorder.clear()
         del self._warned[self._warned_before :]
+        del self._item.user_properties[self._properties :]
         with warnings.catch_warnings():
             pass  # so that what is to be told once is told once more
         for patches in self._patches:
@@ -107,4 +111,5 @@ def _recorded_warnings() -> list[Any]:
 
 
 def _of_type(kind: type[T], values: Iterable[object]) -> list[T]:
-    return [value for value in values if isinstance(value, kind)]
+    # Not isinstance: it asks an object for its class, and some make themselves up only then.
+    return [cast("T", value) for value in values if issubclass(type(value), kind)]

@@ -127,23 +127,24 @@ class HardLimits:
                 self._warn(f"{limit.name} needs --imu-isolate and sets no limit here: {why_not}")
                 return None
             self._limit.set(limit.room_bytes)
-        except (OSError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 - no fault of ours decides about a test
             self._warn(f"no hard limit could be set: {error}")
             return None
         return limit
 
     def _limits(self, item: pytest.Item, phase: Phase) -> Iterator[_Limit]:
+        own = item.stash.get(BUDGETS, ()) if phase == "call" else ()
+        hard = [budget for budget in own if isinstance(budget, Budget) and budget.hard]
+        if self._run_bytes is None and not hard:
+            return
         rss_bytes = platforms.rss_bytes()
         if self._run_bytes is not None:
             room_bytes = max(0, self._run_bytes - rss_bytes)
             yield _Limit(name=self._run_name, room_bytes=room_bytes, start_bytes=rss_bytes)
-        for budget in item.stash.get(BUDGETS, ()) if phase == "call" else ():
-            if isinstance(budget, Budget) and budget.hard:
-                tolerance = self._settings.tolerance or EXACT
-                room_bytes = round(tolerance.over_mib(budget.limit_mib) * MIB) + stacks_bytes()
-                yield _Limit(
-                    name=str(budget), room_bytes=room_bytes, start_bytes=rss_bytes, budget=budget
-                )
+        tolerance = self._settings.tolerance or EXACT
+        for budget in hard:
+            room_bytes = round(tolerance.over_mib(budget.limit_mib) * MIB) + stacks_bytes()
+            yield _Limit(name=str(budget), room_bytes=room_bytes, start_bytes=rss_bytes, budget=budget)
 
     def _note(self, item: pytest.Item, limit: _Limit, error: BaseException) -> None:
         """Take in an error, if it is one that the limit causes."""

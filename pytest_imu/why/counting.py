@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pytest_imu.core.counters.source import CannotCountError
 from pytest_imu.core.memory.window import Settle, Sizes
 from pytest_imu.core.model import CountedBy
+from pytest_imu.core.system import System
 from pytest_imu.why.readings import Pace
 
 NANOSECONDS_PER_MILLISECOND = 1_000_000
@@ -107,12 +108,10 @@ def _by_kernel(event: str) -> CountSource:
 
 
 def _by_callgrind(event: str) -> CountSource:
-    import os
-
     from pytest_imu.core.counters.callgrind.counts import process_counters
     from pytest_imu.core.counters.callgrind.dumps import public_count
 
-    back_end = process_counters(os.getpid()).back_end
+    back_end = process_counters(System.getpid()).back_end
     total = 0
 
     def read() -> int:

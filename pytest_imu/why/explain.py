@@ -16,6 +16,7 @@ from pytest_imu.core.units import format_count, format_mib
 from pytest_imu.recording.judge import RunAgain
 from pytest_imu.recording.record import TestRecord, Why
 from pytest_imu.settings import Settings
+from pytest_imu.why import phases  # noqa: F401 - bound before a test mocks anything; its forks have it too
 from pytest_imu.why.counting import why_not
 from pytest_imu.why.profile import CountProfile, LineProfile
 from pytest_imu.why.table import (

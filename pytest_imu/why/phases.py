@@ -54,16 +54,25 @@ class Follower:
             )
         if self._holders is not None:
             self._holders.begin()
-        self._profiler.enable_by_count()
+        try:
+            self._profiler.enable_by_count()
+        except Exception:
+            self._stop()
+            raise
 
     def end(self) -> None:
         """End, where it has begun and has not ended yet."""
         if self._profiler is not None and self._profiler.enable_count:
-            self._profiler.disable_by_count()
-            if self._holders is not None:
-                self._holders.end()
-            if self._source is not None:
-                self._source.stop()
+            try:
+                self._profiler.disable_by_count()
+            finally:
+                self._stop()
+
+    def _stop(self) -> None:
+        if self._holders is not None:
+            self._holders.end()
+        if self._source is not None:
+            self._source.stop()
 
     def plain(self) -> dict[str, Any] | None:
         """Return what was read, in plain form; None where it did not begin."""

@@ -521,3 +521,73 @@ def test_mocks_of_a_test_reach_no_count(pytester: pytest.Pytester) -> None:
     result.stdout.fnmatch_lines(
         ["grows by 4.9 KiB and 2 blocks a call, over max_growth_kib(1): 8 of 8 *"]
     )
+
+
+HARMS = """
+    import io
+    import sys
+    import tracemalloc
+
+    import pytest
+
+    KEPT = []
+
+    class Lazy:
+        @property
+        def __class__(self):
+            raise RuntimeError("made up only when it is asked for")
+
+    @pytest.fixture
+    def lazy():
+        return Lazy()
+
+    @pytest.mark.max_growth_kib(0)
+    def test_notes(record_property):
+        record_property("a", 1)
+
+    @pytest.mark.max_growth_kib(0)
+    def test_closes_its_output():
+        sys.stdout = io.StringIO()
+        sys.stdout.close()
+
+    @pytest.mark.max_growth_kib(0)
+    def test_lazy(lazy):
+        pass
+
+    @pytest.mark.max_growth_kib(1)
+    def test_traces_itself():
+        tracemalloc.start()
+        KEPT.append(bytearray(5000))
+        tracemalloc.stop()
+"""
+
+
+def test_what_a_body_does_to_our_own_tools(pytester: pytest.Pytester) -> None:
+    """No fault of ours fails a test: it is said, and a leak that was counted is still one."""
+    pytester.makepyfile(test_it=HARMS)
+    result = run(pytester, "--imu-why", "-p", "no:faulthandler", "--junit-xml=out.xml")
+    result.assert_outcomes(passed=3, failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "grows by 4.9 KiB and 2 blocks a call, over max_growth_kib(1): 8 of 8 *",
+            "the lines are not known: RuntimeError: the tracemalloc module must be tracing*",
+        ]
+    )
+    assert 1 == pytester.path.joinpath("out.xml").read_text(encoding="utf-8").count('name="a"')
+
+
+def test_each_call_has_the_whole_time(pytester: pytest.Pytester) -> None:
+    """Five calls that warm up take longer together than one may."""
+    pytest.importorskip("pytest_timeout")
+    pytester.makepyfile(
+        test_it="""
+        import time
+        import pytest
+
+        @pytest.mark.timeout(1)
+        @pytest.mark.max_growth_kib(0, warmup=5, calls=2)
+        def test_slow():
+            time.sleep(0.3)
+        """
+    )
+    run(pytester, "-p", "pytest_timeout").assert_outcomes(passed=1)

@@ -318,3 +318,33 @@ def test_stacks_have_room(in_fork: Callable[[Callable[[], object]], Any]) -> Non
 
     assert 2**20 <= stacks_bytes() <= 64 * 2**20
     assert in_fork(refused_and_lifted)
+
+
+def test_what_tests_patch(pytester: pytest.Pytester) -> None:
+    """A patched `getrlimit` fails no test, and patches that are undone late leave no layers of ours."""
+    pytester.makepyfile(
+        test_it="""
+        import os
+        import resource
+
+        import pytest
+
+        @pytest.fixture
+        def patched(monkeypatch):
+            monkeypatch.setattr(resource, "getrlimit", lambda *_: None)
+
+        @pytest.mark.max_peak_mib(100, hard=True)
+        def test_patched(patched):
+            pass
+
+        @pytest.mark.parametrize("number", range(3))
+        @pytest.mark.max_peak_mib(100, hard=True)
+        def test_system(monkeypatch, number):
+            depth, function = 0, os.system
+            while (function := getattr(function, "__wrapped__", None)) is not None:
+                depth += 1
+            assert depth <= 1
+            monkeypatch.setattr(os, "system", print)
+        """
+    )
+    run(pytester).assert_outcomes(passed=4)
