@@ -25,11 +25,10 @@ def load_ipython_extension(ipython: InteractiveShell) -> None:
     ipython.input_transformers_cleanup.append(magics.with_await)
     magics.session.start()
     magics.session.cell_lines.start()
-    if running_under_callgrind():
-        commands.run(magics.session, "perf")
-    if magics.perf:
+    perf = magics.perf or ("on" if running_under_callgrind() else "")
+    if perf:
         try:
-            commands.run(magics.session, f"perf {magics.perf}")
+            commands.run(magics.session, f"perf {perf}")
         except CommandError as error:  # a slip in a config file takes no more than its option
             magics.session.say([f"c.ImuMagics.perf: {error}"])
     if magics.live and not magics.session.in_kernel:

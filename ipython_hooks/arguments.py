@@ -54,15 +54,15 @@ def cell_options(line: str) -> argparse.Namespace:
     return options
 
 
-def split_run_options(rest: str) -> tuple[int, str]:
-    """Return how often `%imu run` runs, and the statement behind `[-r N]`."""
-    runs, statement = 1, rest
-    if rest.startswith("-r"):
-        number, _, statement = rest.removeprefix("-r").strip().partition(" ")
-        with naming("%imu run -r"):
+def split_count(rest: str, option: str, command: str, *, usual: int) -> tuple[int, str]:
+    """Return how often a statement is run, and the statement behind `[-r N]`, or another *option*."""
+    runs, statement = usual, rest
+    if rest.startswith(option):
+        number, _, statement = rest.removeprefix(option).strip().partition(" ")
+        with naming(f"{command} {option}"):
             runs = whole_number(number, most=MAX_RUNS)
     if not statement.strip():
-        raise CommandError(InvalidValueError(rest, "[-r N] STATEMENT").of("%imu run"))
+        raise CommandError(InvalidValueError(rest, f"[{option} N] STATEMENT").of(command))
     return runs, statement.strip()
 
 

@@ -15,7 +15,7 @@ from ipython_hooks.arguments import (
     naming,
     one_of,
     path_of,
-    split_run_options,
+    split_count,
     whole_number,
 )
 from ipython_hooks.leaks import leaks
@@ -137,8 +137,8 @@ def _last(session: Session) -> None:
 def _why(session: Session) -> None:
     from ipython_hooks.why import explain
 
-    commands = [one for one in session.watcher.history if not one.command.lstrip().startswith("%imu")]
-    session.say(explain(commands[-1], session) if commands else [wording.NOTHING_MEASURED])
+    history = session.watcher.history
+    session.say(explain(history[-1], session) if history else [wording.NOTHING_MEASURED])
 
 
 def _history(session: Session, rest: str) -> None:
@@ -161,12 +161,12 @@ def _help(session: Session) -> None:
 def _top(session: Session, rest: str) -> None:
     with naming("%imu top"):
         count = whole_number(rest) if rest else TOP_DEFAULT
-    print("\n".join(top_lines(session, count)))  # noqa: T201 - the answer to the person at the prompt
+    session.print_lines(top_lines(session, count))
 
 
 def _print_table(session: Session, records: Sequence[Any]) -> None:
     table = wording.history_table(records, session.options, columns=session.columns)
-    print(table)  # noqa: T201 - the answer to the person at the prompt
+    session.print_lines([table])
 
 
 def _vars(session: Session, rest: str) -> None:
@@ -178,7 +178,7 @@ def _vars(session: Session, rest: str) -> None:
         pass
     width = shutil.get_terminal_size().columns
     look = rows.look_at(session.shell)
-    print("\n".join(rows.table(look, top=count, total_bytes=now.after_bytes, width=width)))  # noqa: T201 - as above
+    session.print_lines(rows.table(look, top=count, total_bytes=now.after_bytes, width=width))
 
 
 def _save(session: Session, rest: str) -> None:
@@ -216,7 +216,7 @@ def _limit(session: Session, rest: str) -> None:
 
 
 def _run(session: Session, rest: str) -> Repeated:
-    runs, statement = split_run_options(rest)
+    runs, statement = split_count(rest, "-r", "%imu run", usual=1)
     return at_once(_measured(session, Statement(session.shell, statement), runs=runs, shows=True))
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING
 
-from ipython_hooks.arguments import CommandError, naming, whole_number
+from ipython_hooks.arguments import MAX_RUNS, CommandError, split_count
+from ipython_hooks.running import statement_at_once
 from pytest_imu.core.invalid import InvalidValueError
 
 if TYPE_CHECKING:
     from ipython_hooks.session import Session
 
-MOST_CALLS = 1_000_000
 NAME = "%imu leaks"
 
 
@@ -20,19 +19,10 @@ def leaks(session: Session, rest: str) -> None:
     from pytest_imu.core.budgets import USUAL_CALLS, USUAL_WARMUP, LeakBudget
     from pytest_imu.core.leaks.counts import growth_of
 
-    calls, statement = USUAL_CALLS, rest
-    if rest.startswith("-n"):
-        number, _, statement = rest.removeprefix("-n").strip().partition(" ")
-        with naming(f"{NAME} -n"):
-            calls = whole_number(number, most=MOST_CALLS)
-            if calls == 1:
-                raise InvalidValueError(number, f"a whole number, 2 to {MOST_CALLS}")
-    if not statement.strip():
-        raise CommandError(InvalidValueError(rest, "[-n N] STATEMENT").of(NAME))
-    shell = session.shell
-    code = compile(shell.transform_cell(statement.strip()), "<imu>", "exec")
-    # In the person's own namespace, as %imu run has it.
-    call = functools.partial(exec, code, shell.user_ns)
+    calls, statement = split_count(rest, "-n", NAME, usual=USUAL_CALLS)
+    if calls == 1:
+        raise CommandError(InvalidValueError("1", f"a whole number, 2 to {MAX_RUNS}").of(f"{NAME} -n"))
+    call = statement_at_once(session.shell, statement, NAME)
     for _ in range(USUAL_WARMUP):
         call()
     growth = growth_of(call, calls=calls, warmup=USUAL_WARMUP, limit_kib=0)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ipython_hooks.records import CommandRecord, command_text, largest
+from pytest_imu.core.outfile import replace_all
 from pytest_imu.core.units import MIB, NANOSECONDS_PER_SECOND, format_signed_mib, mib, plural
 
 if TYPE_CHECKING:
@@ -58,7 +59,12 @@ def plot(records: Sequence[CommandRecord], path: Path | None = None) -> Picture:
         marks = _draw(axes, measured)
         _name_the_largest(axes, key, measured, marks)
         if path is not None:
-            figure.savefig(path)
+            picture = io.BytesIO()
+            figure.savefig(picture, format=path.suffix[1:] or None)
+            if path.is_file():
+                replace_all({path: picture.getvalue()})
+            else:
+                path.write_bytes(picture.getvalue())
     return Picture(figure, len(measured))
 
 

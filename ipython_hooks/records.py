@@ -39,6 +39,8 @@ class CommandRecord:
     """The notebook's name for its cell, where the front end tells it."""
     began_ns: int = 0
     """When it began, in nanoseconds since the epoch."""
+    cpu_ns: int = 0
+    """The processor time that it took, with the shell's own part."""
     since_last_bytes: int | None = None
     """What the process's memory had moved since the command before had ended; None where unknown."""
     notes: tuple[str, ...] = ()

@@ -6,11 +6,11 @@ import ast
 import contextlib
 import inspect
 import re
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from types import CodeType, TracebackType
 from typing import Any, TypeVar
 
-from ipython_hooks.arguments import CommandError, cell_options, split_run_options
+from ipython_hooks.arguments import CommandError, cell_options, split_count
 
 R = TypeVar("R")
 AWAITED = (
@@ -35,6 +35,8 @@ class Statement:
             self._last = None if last is None else compiler(ast.Expression(last.value), name, "eval")
         self._shell = shell
         self.source = source
+        codes = [self._body] if self._last is None else [self._body, self._last]
+        self.awaits = any(code.co_flags & inspect.CO_COROUTINE for code in codes)
         self.shows_value = not source.rstrip().endswith(";")
 
     async def run(self) -> Any:
@@ -74,6 +76,19 @@ def at_once(coroutine: Coroutine[Any, Any, R]) -> R:
     raise RuntimeError(message)
 
 
+def statement_at_once(shell: Any, source: str, command: str, *, instead: str = "") -> Callable[[], Any]:
+    """Return what runs a statement that does not await; CommandError names *command* where it cannot."""
+    try:
+        statement = Statement(shell, source)
+    except SyntaxError as error:
+        message = f"{command}: {error.msg}: {(error.text or source).strip()}"
+        raise CommandError(message) from None
+    if statement.awaits:
+        message = f"{command} cannot await outside a function{instead}"
+        raise CommandError(message)
+    return lambda: at_once(statement.run())
+
+
 class WithAwait:
     """An input transformer: what is to be measured and awaits takes a form that the shell awaits.
 
@@ -110,6 +125,6 @@ def _to_measure(lines: list[str]) -> tuple[str, str, int] | None:
             cell_options(cell[1] or "")
             return cell[1] or "", "".join(rest), 1
         if not rest and (run := RUN.fullmatch(first)) is not None:
-            runs, statement = split_run_options(run[1].strip())
+            runs, statement = split_count(run[1].strip(), "-r", "%imu run", usual=1)
             return f"-r {runs}", statement + "\n", 0
     return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from ipython_hooks import notes, tracebacks, wording
@@ -158,8 +159,13 @@ class Session:
             plain = {"text/plain": "\n".join(lines), "text/html": wording.quiet_html(lines)}
             display(plain, raw=True, metadata=metadata)  # type: ignore[no-untyped-call]  # partly typed
         else:
-            text = encodable("\n".join(lines), getattr(sys.stdout, "encoding", None) or "utf-8")
-            print(text)  # noqa: T201 - an extension speaks to the person at the prompt
+            self.print_lines(lines)
+
+    @staticmethod
+    def print_lines(lines: Iterable[str]) -> None:
+        """Print lines of text, in characters that standard output can write."""
+        text = encodable("\n".join(lines), getattr(sys.stdout, "encoding", None) or "utf-8")
+        print(text)  # noqa: T201 - an extension speaks to the person at the prompt
 
     def _put(self, name: str, value: object, *, instead_of: object) -> None:
         """Put a value into the namespace, unless the person has one of their own by that name."""

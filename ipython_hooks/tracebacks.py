@@ -63,9 +63,9 @@ def _last_errors(shell: Any) -> list[BaseException]:
     found: list[BaseException] = []
     while waiting:
         error = waiting.pop()
-        if error is not None and error not in found:
+        if error is not None and all(error is not one for one in found):
             found.append(error)
-            waiting += [error.__cause__, error.__context__]
+            waiting += [error.__cause__, error.__context__, *getattr(error, "exceptions", ())]
     return found
 
 

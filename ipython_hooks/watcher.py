@@ -127,8 +127,10 @@ class CellWatcher:
     def _stop_meter(self) -> Meter | None:
         meter, self._meter = self._meter, None
         if meter is not None:
-            meter.__exit__(None, None, None)  # a window that stays open would measure for ever
-            self._ended()
+            try:
+                meter.__exit__(None, None, None)  # a window that stays open would measure for ever
+            finally:
+                self._ended()
         return meter
 
     def _place_of(self, result: CellResult | None) -> int | None:
@@ -150,6 +152,7 @@ class CellWatcher:
             command=info.raw_cell,
             cell_id=getattr(info, "cell_id", None),
             began_ns=self._began_ns,
+            cpu_ns=cpu_ns,
             measurement=measurement,
             since_last_bytes=difference(measurement.before_bytes, self.total_bytes),
             raised=result is None or not result.success,

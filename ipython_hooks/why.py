@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
+from ipython_hooks.notes import SHELLS_OWN_NS, reused_in
 from ipython_hooks.records import CommandRecord, command_text
 from ipython_hooks.variables.holders import is_installed, is_program
-from pytest_imu.core.memory.reusable import likely_reused
-from pytest_imu.core.units import MIB, format_mib, format_seconds
+from pytest_imu.core.units import MIB, format_mib, format_seconds, printable
 
 if TYPE_CHECKING:
     from ipython_hooks.session import Session
@@ -50,7 +50,9 @@ def _kept(record: CommandRecord, decimals: int) -> Iterator[str]:
     if kept_bytes < WORTH_BYTES:
         yield "kept next to nothing"
         return
-    names = ", ".join(f"{name} {format_mib(held, decimals=decimals)}" for name, held in record.grown)
+    names = ", ".join(
+        f"{printable(name)} {format_mib(held, decimals=decimals)}" for name, held in record.grown
+    )
     yield f"kept {size} MiB" + (f": {names}" if names else ", in no name")
     rest_bytes = kept_bytes - sum(held for _, held in record.grown)
     is_explained = rest_bytes * 100 <= (100 - NAMED_PERCENT) * kept_bytes or rest_bytes < WORTH_BYTES
@@ -79,9 +81,7 @@ def _peak(record: CommandRecord, decimals: int) -> Iterator[str]:
 def _what_misleads(record: CommandRecord) -> Iterator[str]:
     """Say what may make these numbers too small."""
     measurement = record.measurement
-    reused_bytes = likely_reused(
-        measurement.reusable_bytes, measurement.duration_ns, measurement.peak_bytes
-    )
+    reused_bytes = reused_in(measurement, max(0, record.cpu_ns - SHELLS_OWN_NS))
     if reused_bytes:
         yield f"may have used up to {format_mib(reused_bytes)} MiB more, which Python had kept free"
     if measurement.had_children:
@@ -107,7 +107,11 @@ def _offer(record: CommandRecord, session: Session) -> Iterator[str]:
     if functions:
         options = " ".join(f"-f {name}" for name in functions)
         is_short = "\n" not in command and not _awaits(tree)
-        how = f"%imu lines {options} {command}" if is_short else f"put %%imu lines {options} above it"
+        how = (
+            f"%imu lines {options} {printable(command)}"
+            if is_short
+            else f"put %%imu lines {options} above it"
+        )
         yield f"which line in {' and '.join(functions)}: {how}"
     elif len(tree.body) == 1 and isinstance(tree.body[0], (ast.Assign, ast.AnnAssign, ast.Expr)):
         yield "which part of it: write its parts as statements of their own, below %%imu lines"

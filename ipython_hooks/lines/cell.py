@@ -201,4 +201,4 @@ def _show(session: Session, table: LineTable) -> None:
         display(table)  # type: ignore[no-untyped-call]  # IPython is partly typed
     else:
         width = shutil.get_terminal_size().columns
-        print("\n".join(table.text_lines(width=width)))  # noqa: T201 - it speaks to the person at the prompt
+        session.print_lines(table.text_lines(width=width))

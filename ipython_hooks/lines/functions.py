@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from ipython_hooks.arguments import CommandError
 from ipython_hooks.lines.table import LineTable, Row
-from ipython_hooks.user_code import run_statement
+from ipython_hooks.running import statement_at_once
 from pytest_imu.core.invalid import InvalidValueError
 from pytest_imu.core.units import mib
 from pytest_imu.why.table import is_shared, shared_lines
@@ -92,15 +92,16 @@ class FollowedFunctions:
 
     def _place(self, file: str) -> str:
         """Return the file as a person knows it: the command's number, or the file's name."""
-        described = getattr(self._session.shell.compile, "format_code_name", lambda _: None)(file)
+        described = self._session.shell.compile.format_code_name(file)
         return described[1] if described else Path(file).name
 
 
 def follow(session: Session, rest: str) -> LineTable:
     """Carry out `%imu lines -f FUNCTION STATEMENT`."""
     names, statement = split_options(rest)
+    run = statement_at_once(session.shell, statement, SOURCE, instead="; %%imu lines can")
     with FollowedFunctions.named(session, names) as followed:
-        run_statement(session.shell, statement, SOURCE)
+        run()
     table = followed.table()
     session.keep_last(table)
     return table

@@ -93,3 +93,15 @@ def test_what_is_not_known(shell: Shell) -> None:
     )
     assert "had child processes: their memory is not in these numbers" in seen["children"]
     assert ["n/a: memory could not be read: OSError: no /proc today"] == seen["broken"][1:]
+
+
+def test_names_are_only_text(shell: Shell) -> None:
+    """Control characters in a name are shown, and never sent to the terminal."""
+    seen = shell(
+        DRIVER
+        + r"""
+        seen["red"] = why("globals()['\\x1b[31mred'] = bytearray(50 * 2**20)")
+    """
+    )
+    assert not any("\x1b" in line for line in seen["red"])
+    assert any("red" in line for line in seen["red"])
