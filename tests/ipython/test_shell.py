@@ -20,7 +20,8 @@ pytest.importorskip("IPython", reason="needs_ipython: pip install 'pytest-imu[ip
 
 LINE = re.compile(
     r"(?P<command>'.*') used (?P<used>-?[\d.]+) MiB RAM (?:\(.*\) )?in (?P<time>[\d.]+)s, "
-    r"peaked (?P<peaked>[\d.]+) MiB above current, total RAM usage (?P<total>[\d.]+) MiB(?P<notes>.*)"
+    r"peaked (?P<peaked>[\d.]+) MiB above current, total RAM usage (?P<total>[\d.]+) MiB"
+    r"(?P<since> \([+-][\d.]+ since the last command\))?(?P<notes>.*)"
 )
 
 """Before, nothing tells how many were born and waited for inside a command."""
@@ -295,8 +296,8 @@ def test_what_comes_between_commands(shell: Shell) -> None:
         seen["own"] = report("pass")
     """)
     quiet = (seen["before"], seen["after"][1], seen["own"])
-    assert ["", "", ""] == [parts(line)["notes"] for line in quiet]
-    assert re.fullmatch(r" \(\+32\.\d since the last command\)", parts(seen["after"][0])["notes"])
+    assert [(None, "")] * 3 == [(parts(line)["since"], parts(line)["notes"]) for line in quiet]
+    assert re.fullmatch(r" \(\+32\.\d since the last command\)", parts(seen["after"][0])["since"])
     (since, _, total), *rows = seen["rows"]
     assert None is since
     for since, used, after in rows:
