@@ -29,7 +29,7 @@ LINE = re.compile(
 Shell = Callable[..., Any]
 
 
-def parts(line: str) -> dict[str, str]:
+def parts(line: str) -> dict[str, Any]:  # Any: what came between may be absent
     """Return the parts of a report line."""
     match = LINE.fullmatch(line)
     assert match is not None, line
