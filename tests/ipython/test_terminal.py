@@ -346,4 +346,4 @@ def test_nothing_live_where_there_is_no_terminal(tmp_path: Path) -> None:
         timeout=TIMEOUT_S,
     )
     assert "'import time; time.sleep(0.6)' used " in done.stdout
-    assert ("", False) == (done.stderr, bool(re.search("\x1b|so far|since the last", done.stdout)))
+    assert ("", False) == (done.stderr, bool(re.search("\x1b|so far|peak since the last", done.stdout)))

@@ -569,7 +569,8 @@ def test_what_a_body_does_to_our_own_tools(pytester: pytest.Pytester) -> None:
     result.assert_outcomes(passed=3, failed=1)
     result.stdout.fnmatch_lines(
         [
-            "grows by 4.9 KiB and 2 blocks a call, over max_growth_kib(1): 8 of 8 *",
+            # Tracing itself leaves a few bytes a call now and then.
+            "grows by [45].[09] KiB and 2 blocks a call, over max_growth_kib(1): 8 of 8 *",
             "the lines are not known: RuntimeError: the tracemalloc module must be tracing*",
         ]
     )
