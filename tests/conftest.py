@@ -10,7 +10,6 @@ import json
 import mmap
 import os
 import platform
-import re
 import shutil
 import signal
 import struct
@@ -25,12 +24,11 @@ from typing import Any
 import pytest
 
 from pytest_imu.core.meter import measure
-from pytest_imu.isolation.file_pages import find_madvise
+from steadying import map_files_again, no_large_holes
 
 DESCRIPTORS = Path("/proc/self/fd")
 TASKS = Path("/proc/self/task")
 PARANOID = Path("/proc/sys/kernel/perf_event_paranoid")
-FILE_MAPPING = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) r\S+ \S+ \S+ [1-9]\d* +/(?!dev/)", re.MULTILINE)
 CHILD_LIMIT_S = 60
 """After this a forked child that hangs is ended by the kernel, and its test fails."""
 
@@ -238,15 +236,14 @@ def steady_memory() -> Iterator[None]:
     """Let nothing move this process's memory while a test measures it but the test.
 
     Garbage of earlier tests is collected first. Machines that page out what has been cold for a minute
-    have taken away the code that this process has not used since: it is mapped again.
+    have taken away the code that this process has not used since: it is mapped again. And glibc serves
+    even large blocks from the holes that earlier tests left in its heap: they are taken, untouched.
     """
     gc.collect()
     gc.disable()
-    advise = find_madvise()
-    if advise is not None:
-        for start, end in FILE_MAPPING.findall(Path("/proc/self/maps").read_text(encoding="utf-8")):
-            advise(int(start, 16), int(end, 16) - int(start, 16))
-    yield
+    map_files_again()
+    with no_large_holes():
+        yield
     gc.enable()
 
 

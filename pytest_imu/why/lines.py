@@ -11,7 +11,9 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any, Self
 
+from pytest_imu.core.memory.allowance import Allowance
 from pytest_imu.core.memory.source import peak_source
+from pytest_imu.core.memory.trim import trimmer_within
 from pytest_imu.core.memory.window import PeakSource
 from pytest_imu.why.monitoring import Monitor
 from pytest_imu.why.profile import CountProfile, LineProfile
@@ -29,6 +31,8 @@ from pytest_imu.why.result import counts_of, profile_of
 
 OURS = str(Path(__file__).parents[1])
 LIBRARIES = ("site-packages", "dist-packages")
+TRIM_SHARE = 0.1
+"""How much of the time trims may take that bring nothing back: what is followed is no clock anyway."""
 INLINED = frozenset(("<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>"))
 """What is read as a part of the line that it stands in: Python 3.12 has made most of them that."""
 
@@ -100,7 +104,11 @@ class LineProfiler(memory_profiler.LineProfiler):  # type: ignore[misc]  # it ha
         pace: Pace = OF_MEMORY,
     ) -> None:
         super().__init__()
-        self._readings = Readings(source or peak_source(), pace)
+        if source is None:
+            trimmer = trimmer_within(Allowance(max_share=TRIM_SHARE), worth_bytes=pace.worth)
+            self._readings = Readings(peak_source(), pace, trimmer.settled_rss)
+        else:
+            self._readings = Readings(source, pace)
         self.code_map = Code(self._readings.files, wanted)
         self._monitor: Monitor | None = None
         self._offsets: defaultdict[CodeType, dict[int, Line]] = defaultdict(dict)

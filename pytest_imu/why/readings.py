@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import CodeType
 from typing import Any
 
-from pytest_imu.core.memory.window import PeakSource
+from pytest_imu.core.memory.window import PeakSource, Settle
 from pytest_imu.core.system import System
 
 
@@ -68,9 +68,12 @@ class Readings:
     _other_threads = staticmethod(_thread._count)  # noqa: SLF001 - threading would have to be imported
     _this_thread = staticmethod(_thread.get_ident)
 
-    def __init__(self, source: PeakSource[Any], pace: Pace = OF_MEMORY) -> None:
+    def __init__(
+        self, source: PeakSource[Any], pace: Pace = OF_MEMORY, settle: Settle | None = None
+    ) -> None:
         self.source = source
         self.pace = pace
+        self._settle = settle
         self.files: dict[str, Lines] = {}
         self.own_bytes = 0
         self.highest_bytes = 0
@@ -84,7 +87,7 @@ class Readings:
 
     def begin(self) -> None:
         """Begin to read; raises OSError or ValueError where memory cannot be read."""
-        self._whole = self.source.open()
+        self._whole = self.source.open(self._settle)
 
     def open(self) -> Any:
         """Open a window; None where that fails, for no fault of the measuring reaches the code."""
@@ -97,7 +100,7 @@ class Readings:
     def close(self, window: Any) -> tuple[int, int] | None:
         """Close a window; return the RSS now and the highest in it, None where that fails."""
         try:
-            sizes = self.source.close(window)
+            sizes = self.source.close(window, self._settle)
         except Exception as error:  # noqa: BLE001 - as in open()
             self.fault = self.fault or error.with_traceback(None)
             return None
@@ -107,7 +110,7 @@ class Readings:
         """Read no more."""
         for thread in self._threads.values():
             thread.end()
-        self.whole = self.source.close(self._whole)
+        self.whole = self.source.close(self._whole, self._settle)
 
     def thread(self) -> ThreadReadings:
         """Return the readings of this thread."""

@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import PurePath
+from typing import Any
 
 import pytest
 
@@ -83,6 +84,37 @@ def test_hidden_temporary() -> None:
     assert abs(profile.peak_bytes / MIB - 7 * BLOCK_MIB) <= BOUND_MIB
     assert abs(profile.kept_bytes / MIB) <= BOUND_MIB
     assert profile == LineProfile.from_dict(profile.to_dict())
+
+
+FREED_IN_THE_HEAP = """
+import json
+from pytest_imu.core.units import MIB
+from pytest_imu.why.lines import LineProfiler
+
+def work():
+    a = bytearray(8 * MIB)
+    b = bytearray(8 * MIB)
+    del a
+    c = bytearray(4 * MIB)
+    del b, c
+    d = bytearray(9 * MIB)
+
+block = bytearray(20 * MIB)
+del block  # up to that size glibc takes blocks from its heap ever after
+profiler = LineProfiler()
+profiler.add_function(work)
+with profiler:
+    work()
+lines = profiler.profile().lines
+print(json.dumps([(one.kept_bytes / MIB, one.peak_bytes / MIB) for one in lines]))
+"""
+
+
+def test_what_is_freed_in_the_heap_is_given_back(run_python: Callable[[str], Any]) -> None:
+    """Memory that glibc would keep for the next line is in that line all the same."""
+    found = run_python(FREED_IN_THE_HEAP)
+    expected = [[8, 8], [8, 8], [-8, 0], [4, 4], [-12, 0], [9, 9]]
+    assert [pytest.approx(sizes, abs=BOUND_MIB) for sizes in expected] == found
 
 
 def test_recursion_is_counted_once() -> None:

@@ -22,10 +22,12 @@ class Allowance:
     def __init__(
         self,
         *,
+        max_share: float = MAX_SHARE,
         clock_ns: Callable[[], int] = System.perf_counter_ns,
         cpu_ns: Callable[[], int] = System.thread_time_ns,
     ) -> None:
         self.cpu_ns = cpu_ns
+        self._max_share = max_share
         self._clock_ns = clock_ns
         self._first_ns: int | None = None
         self._spent_ns = 0
@@ -36,7 +38,7 @@ class Allowance:
         now_ns = self._clock_ns()
         if self._first_ns is None:
             self._first_ns = now_ns
-        return self._spent_ns <= GRACE_NS + MAX_SHARE * (now_ns - self._first_ns)
+        return self._spent_ns <= GRACE_NS + self._max_share * (now_ns - self._first_ns)
 
     def charge(self, cost_ns: int) -> None:
         """Take in what was spent."""

@@ -68,8 +68,13 @@ class Trimmer:
         malloc_trim: Callable[[], object] | None,
         allowance: Allowance,
         free_bytes: Callable[[], int] | None = None,
+        worth_bytes: int = KEPT_BYTES,
     ) -> None:
-        """*free_bytes* tells how much is free; without it any move of the RSS is a reason to trim."""
+        """*free_bytes* tells how much is free; without it any move of the RSS is a reason to trim.
+
+        Where it tells, less than *worth_bytes* is none.
+        """
+        self._worth_bytes = worth_bytes
         self._malloc_trim = malloc_trim
         self._allowance = allowance
         self._free_bytes = free_bytes
@@ -101,10 +106,10 @@ class Trimmer:
         # The thread's own time: on a busy machine others run meanwhile, which is no cost of the trim.
         start_ns = self._allowance.cpu_ns()
         self._malloc_trim()
-        cost_ns = self._allowance.cpu_ns() - start_ns
         self._settled_bytes = read_rss()
         if self._free_bytes is not None:
             self._least_free_bytes = self._free_bytes()
+        cost_ns = self._allowance.cpu_ns() - start_ns
         if cost_ns > CHEAP_NS:
             returned_bytes = max(0, rss_bytes - self._settled_bytes)
             self._allowance.charge(cost_ns - PAID_NS_PER_MIB * returned_bytes // MIB)
@@ -113,23 +118,36 @@ class Trimmer:
     def _is_due(self, rss_bytes: int) -> bool:
         """Whether enough may have been freed since the last trim, and time may be spent on another."""
         settled_bytes = self._settled_bytes
-        if self._malloc_trim is None:
+        if self._malloc_trim is None or not self._allowance.is_left:
             return False
-        if settled_bytes is not None:
-            if self._free_bytes is None:
-                if rss_bytes == settled_bytes:
-                    return False
-            elif -KEPT_BYTES < rss_bytes - settled_bytes < KEPT_BYTES:
-                free_bytes = self._free_bytes()
-                if free_bytes - self._least_free_bytes < KEPT_BYTES:
-                    self._least_free_bytes = min(self._least_free_bytes, free_bytes)
-                    return False
-        return self._allowance.is_left
+        if settled_bytes is None:
+            return True
+        if self._free_bytes is None:
+            return rss_bytes != settled_bytes
+        return abs(rss_bytes - settled_bytes) >= self._worth_bytes or self._has_freed(self._free_bytes)
+
+    def _has_freed(self, read_free_bytes: Callable[[], int]) -> bool:
+        """Whether more is free than was since the last trim; to ask over many holes takes 5 ms."""
+        start_ns = self._allowance.cpu_ns()
+        free_bytes = read_free_bytes()
+        cost_ns = self._allowance.cpu_ns() - start_ns
+        if cost_ns > CHEAP_NS:
+            self._allowance.charge(cost_ns)
+        self._least_free_bytes = min(self._least_free_bytes, free_bytes)
+        return free_bytes - self._least_free_bytes >= self._worth_bytes
 
 
 @functools.cache
 def process_trimmer() -> Trimmer:
     """Return this process's trimmer."""
+    return trimmer_within(process_allowance())
+
+
+def trimmer_within(allowance: Allowance, *, worth_bytes: int = KEPT_BYTES) -> Trimmer:
+    """Return a trimmer of this process's heap that is charged to an allowance."""
     return Trimmer(
-        malloc_trim=find_malloc_trim(), allowance=process_allowance(), free_bytes=find_free_bytes()
+        malloc_trim=find_malloc_trim(),
+        allowance=allowance,
+        free_bytes=find_free_bytes(),
+        worth_bytes=worth_bytes,
     )

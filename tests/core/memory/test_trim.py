@@ -82,23 +82,44 @@ def test_rss_that_has_not_moved_is_not_trimmed() -> None:
         ([0, 0, 0], [-20_000, 20_000, 0], 2),  # what was free is used again, and freed again
     ],
 )
+@pytest.mark.parametrize("times", [1, 8])
 def test_what_was_freed_is_asked_for(
-    rss_moves_kib: list[int], freed_kib: list[int], expected: int
+    rss_moves_kib: list[int], freed_kib: list[int], expected: int, times: int
 ) -> None:
-    """Where the C library tells how much is free, a trim needs 64 KiB more, or an RSS as far away."""
-    heap, free_kib = FakeHeap(0), 30_000
+    """Where the C library tells how much is free, a trim needs 64 KiB more, or an RSS as far away.
+
+    Or so many times as much, where less is worth none.
+    """
+    heap, free_kib = FakeHeap(0), 300_000
+    trimmer = Trimmer(
+        malloc_trim=heap.malloc_trim,
+        allowance=Allowance(clock_ns=heap.clock_ns, cpu_ns=heap.clock_ns),
+        free_bytes=lambda: free_kib * 1024,
+        worth_bytes=times * 64 * 1024,
+    )
+    trimmer.settled_rss(heap.read_rss)
+    for rss_kib, freed in zip(rss_moves_kib, freed_kib, strict=True):
+        heap.rss_bytes += rss_kib * times * 1024
+        free_kib += freed * times
+        trimmer.settled_rss(heap.read_rss)
+    assert expected == heap.trims
+
+
+def test_asking_is_charged() -> None:
+    """Over many holes it takes as long as a trim, and ends as one does: 50 ms and 2 % of the run."""
+    heap, asked = FakeHeap(0, grows_mib=0), 0
 
     def free_bytes() -> int:
-        return free_kib * 1024
+        nonlocal asked
+        asked += 1
+        heap.now_ns += 5 * MS
+        return 0
 
     allowance = Allowance(clock_ns=heap.clock_ns, cpu_ns=heap.clock_ns)
     trimmer = Trimmer(malloc_trim=heap.malloc_trim, allowance=allowance, free_bytes=free_bytes)
-    trimmer.settled_rss(heap.read_rss)
-    for rss_kib, freed in zip(rss_moves_kib, freed_kib, strict=True):
-        heap.rss_bytes += rss_kib * 1024
-        free_kib += freed
+    for _ in range(100):
         trimmer.settled_rss(heap.read_rss)
-    assert expected == heap.trims
+    assert 11 == asked
 
 
 @pytest.mark.needs_malloc_trim
