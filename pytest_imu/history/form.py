@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from pytest_imu.core.invalid import shown
@@ -25,26 +25,33 @@ class Form:
 
     def __init__(self, types: Mapping[str, Types]) -> None:
         self.types = types
-        self._numbers = [key for key, expected in types.items() if expected & NUMBER]
-        keys = [*self._numbers, *(key for key in types if key not in self._numbers)]
-        # The last twice: of a single key it would be no tuple.
-        self._get = operator.itemgetter(*keys, keys[-1])
-        self._good: set[tuple[type, ...]] = set()
-        """The types that were found good together: a document has a million parts, and few of these."""
+        self._values = _getter(tuple(types))
+        self._numbers: dict[tuple[type, ...], Callable[[Any], tuple[float, ...]]] = {}
+        """By the types that were found good together, what picks the numbers out of their values.
+
+        A document has a million parts, and few of these.
+        """
 
     def check(self, part: Plain) -> None:
         """Raise UnusableError for a part of another form."""
         try:
-            values = self._get(part)
+            values = self._values(part)
         except (KeyError, TypeError):
             values = ()
         types = tuple(map(type, values))
-        if types in self._good:
-            numbers = [0, *filter(None, values[: len(self._numbers)])]
+        if (numbers_of := self._numbers.get(types)) is not None:
+            numbers = numbers_of(values)
             if max(numbers) < LIMIT and min(numbers) > -LIMIT:
                 return
         check_values(part, self.types)
-        self._good.add(types)
+        self._numbers[types] = _getter([place for place, kind in enumerate(types) if kind in NUMBER])
+
+
+def _getter(keys: Sequence[Any]) -> Callable[[Any], tuple[Any, ...]]:
+    """Return what picks these out of a part, as a tuple: of one key `itemgetter` would make none."""
+    if not keys:
+        return lambda _: (0,)
+    return operator.itemgetter(*keys, keys[-1])
 
 
 def check_values(part: Plain, types: Mapping[str, Types]) -> None:
