@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from pytest_imu.core.model import SOURCES, Measurement, Source
 
 PEAK, DELTA = "peak", "delta"
+NO_COUNTS: Mapping[str, float | None] = {}
 SIZES: Mapping[str, Callable[[Numbers], int | None]] = {
     PEAK: lambda numbers: numbers.peak_bytes,
     DELTA: lambda numbers: numbers.delta_bytes,
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Numbers:
+class Numbers(NamedTuple):
     """What of a test's call is compared with another run's, and what makes it comparable."""
 
     peak_bytes: int | None
@@ -27,7 +26,7 @@ class Numbers:
     isolated: bool = False
     counted_by: str | None = None
     """"perf", or "callgrind" with the caches that it simulates."""
-    counts: Mapping[str, float | None] = field(default_factory=dict)
+    counts: Mapping[str, float | None] = NO_COUNTS
     clean: Numbers | None = None
     """What one more run of the test measured, alone in a clean process, where one has decided."""
 
@@ -57,8 +56,7 @@ class Numbers:
         """Return the same with what one more run measured in a clean process: peak, delta or both."""
         if not sizes:
             return self
-        clean = replace(
-            self,
+        clean = self._replace(
             peak_bytes=sizes.get(PEAK),
             delta_bytes=sizes.get(DELTA),
             reusable_bytes=0,  # in a clean process all that is free is filled
@@ -66,7 +64,7 @@ class Numbers:
             counted_by=None,
             counts={},
         )
-        return replace(self, clean=clean)
+        return self._replace(clean=clean)
 
     def clean_for(self, subject: str) -> Numbers | None:
         """Return what has the number as it is in a clean process; None where that is not known."""
@@ -75,9 +73,13 @@ class Numbers:
         known = self.clean is not None and self.clean.value(subject) is not None
         return self.clean if known else None
 
+    def to_plain(self) -> dict[str, Any]:
+        """Return it in plain form."""
+        return self._asdict() | {"clean": self.clean and self.clean.to_plain()}
+
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> Numbers:
-        """Rebuild it from what `dataclasses.asdict` made of it, as it goes to an xdist worker."""
+        """Rebuild it from its plain form, as it goes to an xdist worker."""
         clean = plain["clean"] and cls.from_plain(plain["clean"])
         return cls(**{**plain, "source": SOURCES[plain["source"]], "clean": clean})
 

@@ -242,7 +242,7 @@ class GrowthLimit:
         was = self.numbers
         if was is None or self.clean is None or now.isolated:
             return False
-        seems = replace(self, numbers=replace(was, isolated=False)).hold(now, floor_bytes=floor_bytes)
+        seems = replace(self, numbers=was._replace(isolated=False)).hold(now, floor_bytes=floor_bytes)
         return seems.status == "grew" or seems.reason == MAY_BE_REUSE
 
     def plain(self, actual: float | None) -> dict[str, Any]:

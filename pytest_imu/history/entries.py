@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pytest_imu.core.comparable import DELTA, PEAK, Numbers, told_apart
 from pytest_imu.core.growth import LIMIT_NAME, parse_increase
 from pytest_imu.core.model import SOURCES
 from pytest_imu.core.units import MIB, plural
-from pytest_imu.history.load import read
+from pytest_imu.history.load import Run, read, read_all
 from pytest_imu.history.merge import joined_environment
 
 NOTHING: frozenset[str] = frozenset()
@@ -19,8 +19,7 @@ LIMITED = {"max_peak_mib": PEAK, "max_delta_mib": DELTA}
 """Which number a budget is about, by its name."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class Entry(NamedTuple):
     """What of one attempt at a test is compared."""
 
     nodeid: str
@@ -101,7 +100,7 @@ class Side:
     def to_plain(self) -> dict[str, Any]:
         """Return what limits are made of, as it goes to an xdist worker."""
         numbers = {
-            nodeid: asdict(entry.numbers)
+            nodeid: entry.numbers.to_plain()
             for nodeid, entry in self.entries.items()
             if entry.numbers is not None
         }
@@ -128,9 +127,18 @@ def _peak_bytes(entry: Entry) -> int:
     return -1 if entry.numbers is None else entry.numbers.peak_bytes or 0
 
 
-def read_side(*names: str) -> Side:
-    """Read one side of a comparison from a file, or from several; raises UnusableFileError."""
-    runs = [read(name, entry_of) for name in names]
+def read_side(name: str) -> Side:
+    """Read one side of a comparison from a file; raises UnusableFileError."""
+    return _side([read(name, entry_of)])
+
+
+def read_sides(base: Sequence[str], now: Sequence[str]) -> tuple[Side, Side]:
+    """Read both sides of a comparison, each from a file or from several; raises UnusableFileError."""
+    runs = read_all([*base, *now], entry_of)
+    return _side(runs[: len(base)]), _side(runs[len(base) :])
+
+
+def _side(runs: Sequence[Run[Entry]]) -> Side:
     entries = (entry for run in runs for entry in run.tests)
     name = Path(runs[0].name).name if len(runs) == 1 else plural(len(runs), "file")
     return Side(name=name, environment=joined_environment(runs), entries=counting(entries))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import gc
 import glob
+import itertools
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +22,8 @@ from pytest_imu.history.schema import TEST, check_head, check_test
 T = TypeVar("T")
 MAX_HEAD, MAX_LINE, MAX_WHOLE = 2**20, 2**24, 2**25
 """How many characters the first line, a test's line, and a file that is laid out otherwise may have."""
+LARGE_BYTES = 2**24
+"""To read as much takes longer than to start a process."""
 TESTS_BEGIN = ', "tests": ['
 TESTS_END = "]}"
 WRITTEN_BY = "what --imu-json writes"
@@ -31,7 +35,11 @@ class UnusableFileError(Exception):
     """A file that cannot be used; the text is the whole line that says so."""
 
     def __init__(self, name: str, expected: str) -> None:
-        super().__init__(invalid(f"file {shown(name)}", expected))
+        super().__init__(name, expected)
+
+    def __str__(self) -> str:
+        name, expected = self.args
+        return invalid(f"file {shown(name)}", expected)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +87,29 @@ def read(name: str, make: Make[T]) -> Run[T]:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UnusableFileError(name, f"{WRITTEN_BY} ({reason})") from None
+
+
+def read_all(names: Sequence[str], make: Make[T]) -> list[Run[T]]:
+    """Read several files; large ones at once, each in a process of its own.
+
+    *make* is a function that such a process can import. Raises UnusableFileError for the first file that
+    cannot be used.
+    """
+    processes = min(len(names), os.cpu_count() or 1)
+    if processes == 1 or str(STDOUT) in names or not all(map(_is_large, names)):
+        return [read(name, make) for name in names]
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
+        return list(pool.map(read, names, itertools.repeat(make)))
+
+
+def _is_large(name: str) -> bool:
+    try:
+        return Path(name).stat().st_size >= LARGE_BYTES
+    except (OSError, ValueError):
+        return False
 
 
 @contextlib.contextmanager

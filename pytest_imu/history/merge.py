@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pytest_imu.core.document import encode
 from pytest_imu.core.units import printable
@@ -18,8 +17,7 @@ HEAD = re.compile(r'(\{"nodeid": "(?:[^"\\]|\\.)*", "attempt": )\d+, "worker": (
 FAILURES = ("failed", "error", "crashed", "killed")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
+class Attempt(NamedTuple):
     """One attempt at a test, as JSON: as a dict it would take ten times as much memory."""
 
     nodeid: str

@@ -28,10 +28,10 @@ Options = argparse.Namespace
 def run_compare(options: Options) -> int:
     """Print how a run differs from an earlier one; with --fail-increase, fail for what grew."""
     from pytest_imu.history.compare import compare_runs
-    from pytest_imu.history.entries import read_side
+    from pytest_imu.history.entries import read_sides
     from pytest_imu.history.load import named_files
 
-    base, now = (read_side(*named_files(names)) for names in ([options.base], options.files))
+    base, now = read_sides(named_files([options.base]), named_files(options.files))
     comparison = compare_runs(base, now, options.fail_increase)
     if options.json:
         import json
@@ -112,13 +112,13 @@ def run_summary(options: Options) -> int:
 def compared_with(options: Options, names: Sequence[str]) -> Comparison | None:
     """Return the run beside the one of `--base`; None without."""
     from pytest_imu.history.compare import compare_runs
-    from pytest_imu.history.entries import read_side
+    from pytest_imu.history.entries import read_sides
     from pytest_imu.history.load import named_files
 
     if options.base is None:
         return None
-    base = read_side(*named_files([options.base]))
-    return compare_runs(base, read_side(*names), options.fail_increase)
+    base, now = read_sides(named_files([options.base]), names)
+    return compare_runs(base, now, options.fail_increase)
 
 
 def read_rows(names: Sequence[str]) -> list[Run[Row]]:
@@ -143,7 +143,7 @@ def run_merge(options: Options) -> int:
     """Merge the files of several runs, such as shards, into one."""
     from pytest_imu.core import document
     from pytest_imu.history import merge
-    from pytest_imu.history.load import UnusableFileError, named_files, read
+    from pytest_imu.history.load import UnusableFileError, named_files, read_all
 
     names, output = named_files(options.files), Path(options.output)
     if options.expect is not None and len(names) != options.expect:
@@ -152,7 +152,7 @@ def run_merge(options: Options) -> int:
     if output != STDOUT and any(is_same(output, name) for name in names):
         raise UnusableFileError(options.output, "a file that is not read as well")
     check_writable(output)
-    runs = [read(name, merge.attempt_of) for name in names]
+    runs = read_all(names, merge.attempt_of)
     for line in merge.disagreements(runs):
         print(line, file=sys.stderr)
     tests = list(merge.merged(runs))

@@ -276,7 +276,7 @@ def test_a_verdict_crosses_to_another_process() -> None:
         assert isinstance(again.budget, GrowthLimit)
         assert dataclasses.replace(verdict, budget=again.budget) == again
         assert plain == again.to_dict()
-        assert Numbers.from_plain(json.loads(json.dumps(dataclasses.asdict(was)))) == was
+        assert Numbers.from_plain(json.loads(json.dumps(was.to_plain()))) == was
 
 
 # --- clean numbers ------------------------------------------------------------------------------
@@ -361,4 +361,4 @@ def test_the_run_alone_decides() -> None:
 def test_clean_numbers_go_to_workers() -> None:
     """Their plain form is JSON and is read back whole."""
     was = clean(100, 50)
-    assert was == Numbers.from_plain(json.loads(json.dumps(dataclasses.asdict(was))))
+    assert was == Numbers.from_plain(json.loads(json.dumps(was.to_plain())))

@@ -6,6 +6,7 @@ import io
 import json
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -230,3 +231,34 @@ def test_a_huge_file_is_refused_before_it_is_read(
     assert many == read(documents.text("long.json", text), plain).tests
     longer = re.sub('"reason": null', f'"reason": "{"x" * 10_000}"', text, count=1)
     assert "but has a line of more than" in refusal(documents.text("longer.json", longer))
+
+
+AT_ONCE = """
+import json, os, sys
+from pytest_imu.history import load
+from pytest_imu.history.entries import entry_of
+from pytest_imu.history.merge import attempt_of
+
+*names, broken = sys.argv[1:]
+os.cpu_count = lambda: 2
+found = []
+for load.LARGE_BYTES in (2**24, 1):
+    found.append([load.read_all(names, make) for make in (entry_of, attempt_of)])
+    try:
+        load.read_all([*names, broken], entry_of)
+    except load.UnusableFileError as error:
+        found[-1].append(str(error))
+print(json.dumps([found[0] == found[1], [run.name for run in found[1][0]], found[1][2]]))
+"""
+
+
+def test_large_files_are_read_at_once(documents: Documents, run_python: Callable[..., Any]) -> None:
+    """Each in a process of its own; what comes, in which order, and what is refused is the same."""
+    names = [
+        documents.write("first.json", documents.test("a"), documents.test("b", 3)),
+        documents.write("second.json", documents.test("b", 4)),
+    ]
+    broken = documents.text("broken.json", "nothing like it")
+    with pytest.raises(UnusableFileError) as refused:
+        read(broken, plain)
+    assert [True, names, str(refused.value)] == run_python(AT_ONCE, *names, broken)
