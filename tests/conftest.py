@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ import pytest
 
 from pytest_imu.core.meter import measure
 from steadying import map_files_again, no_large_holes
+from warm import Template
 
 DESCRIPTORS = Path("/proc/self/fd")
 TASKS = Path("/proc/self/task")
@@ -227,8 +228,36 @@ def nothing_left_behind(peak_source_is_chosen: None) -> Iterator[None]:  # noqa:
 def only_named_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let runs of pytest inside these tests load what they name, and nothing else that is installed."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-    for name in ("PYTEST_ADDOPTS", "CI", "BUILD_NUMBER"):  # on CI pytest's summary is another one
+    # On CI pytest's summary is another one; and runs that keep no bytecode take twice the time.
+    for name in ("PYTEST_ADDOPTS", "CI", "BUILD_NUMBER", "PYTHONDONTWRITEBYTECODE"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def template() -> Iterator[Template | None]:
+    """Keep one process that whole runs of pytest are forked from, where a process can fork."""
+    if not hasattr(os, "fork"):
+        yield None
+        return
+    template = Template()
+    yield template
+    template.end()
+
+
+@pytest.fixture
+def pytester(
+    pytester: pytest.Pytester, template: Template | None, monkeypatch: pytest.MonkeyPatch
+) -> pytest.Pytester:
+    """Let its runs of pytest be forks, unless the environment is of a kind that needs a new process."""
+    popen = pytester.popen
+
+    def started(command: Sequence[str], stdout: Any, stderr: Any, **more: Any) -> Any:
+        if template is not None and template.serves(command):
+            return template.start(command, stdout, stderr)
+        return popen(command, stdout, stderr, **more)
+
+    monkeypatch.setattr(pytester, "popen", started)
+    return pytester
 
 
 @pytest.fixture
