@@ -178,6 +178,7 @@ def main() -> int:
         return 0
     import_as_pytest_does()
     gc.collect()
+    gc.freeze()  # a collection in a run need not go through all of that again
     with socket.socket(fileno=int(sys.argv[1])) as connection:
         order = serve(connection)
     if order is not None:
