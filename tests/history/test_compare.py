@@ -8,7 +8,7 @@ import pytest
 
 from pytest_imu.core.growth import LIMIT_NAME, parse_increase
 from pytest_imu.history.compare import Comparison, compare_runs, differences
-from pytest_imu.history.entries import read_side
+from pytest_imu.history.entries import read_side, read_sides
 from pytest_imu.history.wording import (
     WAY_OUT,
     counts_line,
@@ -106,7 +106,7 @@ def test_the_attempt_that_counted_is_compared(documents: Documents) -> None:
 def test_several_files_are_one_side(documents: Documents) -> None:
     """A run of several machines is compared as one."""
     shards = [documents.write(f"shard-{n}.json", documents.test(f"test_{n}", n)) for n in (1, 2, 3)]
-    side = read_side(*shards)
+    _, side = read_sides(shards[:1], shards)
     assert ("3 files", ["test_1", "test_2", "test_3"]) == (side.name, list(side.entries))
 
 
