@@ -148,22 +148,23 @@ def growth_of(
 ) -> Growth:
     """Return what so many calls leave; each count is taken *around*, after *warmup* calls by the caller.
 
-    Where it did not grow in each call, or they are few, as many more are made.
+    Where it did not grow in each call, or they are few, as many more are made, and 16 in all at least.
     """
     warm_up()
-    tally = Tally(2 * calls)
+    more = max(calls, 2 * SURE_CALLS - calls)
+    tally = Tally(calls + more)
 
-    def count(first: int) -> None:
+    def count(first: int, last: int) -> None:
         # The iterator is made before the first count, which comes without a call.
-        for number in range(first, calls + 1):
+        for number in range(first, last + 1):
             if number:
                 call()
             with around():
                 tally.count()
 
-    count(0)
+    count(0, calls)
     # The first result is not kept: it would be growth itself.
     grew = tally.growth(warmup).grew(limit_kib)
     if 0 < grew < max(calls, SURE_CALLS):
-        count(1)
+        count(1, more)
     return tally.growth(warmup)

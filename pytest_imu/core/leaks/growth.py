@@ -100,10 +100,14 @@ class Growth:
         or in descriptors or threads. A cache that fills once rises in one part, and what comes and goes
         has the same lowest and highest in all.
         """
-        is_sure = min(self.sizes_bytes) > 0 or self.bytes_a_call > COMES_AND_GOES_BYTES
-        series = [self.sizes_bytes] if is_sure and self.is_over(limit_kib) else []
-        series += [each for each in (self.descriptors, self.threads) if each is not None]
-        return max((_grown(each) for each in series if _rises(each, parts)), default=0)
+        sizes = self.sizes_bytes
+        # C's bytes may go down and up by a few meanwhile; one object more is one more all the same.
+        in_calls = sum(size > 0 or more > 0 for size, more in zip(sizes, self.blocks, strict=True))
+        is_sure = in_calls == self.calls or self.bytes_a_call > COMES_AND_GOES_BYTES
+        found = [in_calls] if is_sure and self.is_over(limit_kib) and _rises(sizes, parts) else []
+        others = (self.descriptors, self.threads)
+        found += [_grown(each) for each in others if each and _rises(each, parts)]
+        return max(found, default=0)
 
     def amounts(self) -> str:
         """Return by how much a call grows it: "4.9 KiB and 2 blocks"."""

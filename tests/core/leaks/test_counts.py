@@ -79,6 +79,16 @@ def test_bytes_of_c_are_exact() -> None:
     assert min(large.c_bytes) >= 2**23
 
 
+@needs_c_bytes
+def test_few_calls_prove_nothing() -> None:
+    """Where fewer than 8 calls seem to leak, 16 in all decide: of each size C keeps seven freed blocks."""
+    kept: list[object] = []
+    warm_up()
+    found = growth_of(lambda: kept.append(bytearray(5000)), calls=2, warmup=0, limit_kib=0)
+    assert (16, 16) == (found.calls, found.grew(0, parts=4))
+    assert 2 == growth_of(lambda: None, calls=2, warmup=0, limit_kib=0).calls
+
+
 @pytest.mark.needs_proc
 def test_descriptors_and_threads() -> None:
     """One more of each is one more."""
