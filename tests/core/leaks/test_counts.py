@@ -81,7 +81,7 @@ def test_bytes_of_c_are_exact() -> None:
 
 @needs_c_bytes
 def test_few_calls_prove_nothing() -> None:
-    """Where fewer than 8 calls seem to leak, 16 in all decide: of each size C keeps seven freed blocks."""
+    """Where fewer than 8 seem to leak, 16 decide: of each size C keeps seven freed blocks."""
     kept: list[object] = []
     warm_up()
     found = growth_of(lambda: kept.append(bytearray(5000)), calls=2, warmup=0, limit_kib=0)
