@@ -233,13 +233,13 @@ def only_named_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="session")
 def template() -> Iterator[Template | None]:
     """Keep one process that whole runs of pytest are forked from, where a process can fork."""
     if not hasattr(os, "fork"):
         yield None
         return
-    template = Template()
+    template = Template("pytest", {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"})
     yield template
     template.end()
 
@@ -252,8 +252,9 @@ def pytester(
     popen = pytester.popen
 
     def started(command: Sequence[str], stdout: Any, stderr: Any, **more: Any) -> Any:
-        if template is not None and template.serves(command):
-            return template.start(command, stdout, stderr)
+        is_pytest = [sys.executable, "-mpytest"] == [*command[:2]]
+        if is_pytest and template is not None and template.serves(os.environ):
+            return template.start(command[2:], stdout, stderr, folder=Path.cwd(), environment=os.environ)
         return popen(command, stdout, stderr, **more)
 
     monkeypatch.setattr(pytester, "popen", started)

@@ -7,11 +7,13 @@ import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from warm import Template, WarmProcess
 
 DRIVER = r"""
 import contextlib, io, json, os, re, signal, subprocess, sys, threading
@@ -47,8 +49,22 @@ load = run("%load_ext ipython_hooks")
 Shell = Callable[..., Any]
 
 
+IN_EACH = {"MPLBACKEND": "agg", "OPENBLAS_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="session")
+def shell_template() -> Iterator[Template | None]:
+    """Keep one process that shells are forked from, where a process can fork."""
+    if not hasattr(os, "fork"):
+        yield None
+        return
+    template = Template("shell", {**os.environ, **IN_EACH})
+    yield template
+    template.end()
+
+
 @pytest.fixture
-def shell(tmp_path: Path) -> Shell:
+def shell(tmp_path: Path, shell_template: Template | None) -> Shell:
     """Return a function that runs a script in a fresh shell with the extension loaded.
 
     Warnings are errors there; the script fills `seen`, which is returned.
@@ -58,20 +74,24 @@ def shell(tmp_path: Path) -> Shell:
         program = (
             DRIVER + textwrap.dedent(script) + "\nprint(json.dumps(seen), flush=True)\nos._exit(0)\n"
         )
-        command = [sys.executable, "-W", "error", "-c", program, json.dumps(config or {})]
-        environment = {**os.environ, "IPYTHONDIR": str(tmp_path / "ipython"), "MPLBACKEND": "agg"}
-        environment["OPENBLAS_NUM_THREADS"] = "1"
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-            cwd=tmp_path,
-            env=environment,
-        )
-        assert (0, "") == (done.returncode, done.stderr), done.stdout
-        assert "Error in callback" not in done.stdout
-        return json.loads(done.stdout.splitlines()[-1])
+        arguments = [program, json.dumps(config or {})]
+        environment = {**os.environ, **IN_EACH, "IPYTHONDIR": str(tmp_path / "ipython")}
+        out, err = tmp_path / "stdout", tmp_path / "stderr"
+        with out.open("wb") as stdout, err.open("wb") as stderr:
+            started: WarmProcess | subprocess.Popen[bytes]
+            if shell_template is not None and shell_template.serves(environment):
+                started = shell_template.start(
+                    arguments, stdout, stderr, folder=tmp_path, environment=environment
+                )
+            else:
+                command = [sys.executable, "-W", "error", "-c", *arguments]
+                started = subprocess.Popen(
+                    command, stdout=stdout, stderr=stderr, cwd=tmp_path, env=environment
+                )
+            status = started.wait(120)
+        printed = out.read_text(encoding="utf-8")
+        assert (0, "") == (status, err.read_text(encoding="utf-8")), printed
+        assert "Error in callback" not in printed
+        return json.loads(printed.splitlines()[-1])
 
     return run

@@ -1,4 +1,4 @@
-"""Whole runs of pytest, each in a fork of a process that has imported pytest already.
+"""Whole runs of pytest, and shells, each in a fork of a process that has imported it already.
 
 A run is what `python -m pytest` is without the start of the interpreter and the imports of pytest and of
 this plugin: a third of the time. This file is also the program of the process that is forked.
@@ -19,6 +19,8 @@ import signal
 import socket
 import subprocess
 import sys
+import types
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -41,12 +43,12 @@ def environment_at_start(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 class WarmProcess:
-    """A run of pytest in a fork: what pytester asks of a `Popen`."""
+    """What runs in a fork: as much of a `Popen` as pytester asks for."""
 
-    name = "pytest"
     stdin = None
 
-    def __init__(self, connection: socket.socket, pid: int) -> None:
+    def __init__(self, name: str, connection: socket.socket, pid: int) -> None:
+        self.name = name
         self.pid = pid
         self._connection = connection
 
@@ -66,42 +68,49 @@ class WarmProcess:
 
 
 class Template:
-    """The process that runs are forked from: started as a session begins, ended by its pipe's end."""
+    """The process that others are forked from: started before the first, ended by its pipe's end."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind: str, environment: Mapping[str, str]) -> None:
+        """Start it; *kind* is one of `KINDS`."""
+        self.kind = kind
         self._connection, theirs = socket.socketpair()
-        environment = dict(os.environ, **{AUTOLOAD: "1"})
+        environment = dict(environment)
         for name in ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE"):
             environment.pop(name, None)
         self._started_with = environment_at_start(environment)
         with theirs:
             subprocess.run(
-                [sys.executable, __file__, str(theirs.fileno())],
+                [sys.executable, __file__, kind, str(theirs.fileno())],
                 env=environment,
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 check=True,
             )
 
-    def serves(self, command: Sequence[str | os.PathLike[str]]) -> bool:
-        """Whether a command is one that a fork can run, here and now."""
-        is_pytest = [sys.executable, "-mpytest"] == [os.fspath(word) for word in command[:2]]
-        return is_pytest and self._started_with == environment_at_start(os.environ)
+    def serves(self, environment: Mapping[str, str]) -> bool:
+        """Whether a fork can have this environment."""
+        return self._started_with == environment_at_start(environment)
 
     def start(
-        self, command: Sequence[str | os.PathLike[str]], stdout: IO[Any], stderr: IO[Any]
+        self,
+        arguments: Sequence[str | os.PathLike[str]],
+        stdout: IO[Any],
+        stderr: IO[Any],
+        *,
+        folder: Path,
+        environment: Mapping[str, str],
     ) -> WarmProcess:
-        """Start pytest, here and with this environment."""
+        """Start one, with pytest's arguments, or a program and its own."""
         order = {
-            "arguments": [os.fspath(word) for word in command[2:]],
-            "environment": dict(os.environ),
-            "folder": str(Path.cwd()),
+            "arguments": [os.fspath(word) for word in arguments],
+            "environment": dict(environment),
+            "folder": str(folder),
         }
         descriptors = array.array("i", [stdout.fileno(), stderr.fileno()])
         message = json.dumps(order).encode() + b"\n"
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)]
         self._connection.sendall(message[self._connection.sendmsg([message], rights) :])
-        return WarmProcess(self._connection, int(_received(self._connection)[0]))
+        return WarmProcess(self.kind, self._connection, int(_received(self._connection)[0]))
 
     def end(self) -> None:
         """End it; nothing runs in it any more."""
@@ -143,7 +152,7 @@ def serve(connection: socket.socket) -> dict[str, Any] | None:
 
 
 def become(order: Mapping[str, Any]) -> None:
-    """Let this fork be as if `python -m pytest` had started here."""
+    """Let this fork be as if Python had started here."""
     from steadying import map_files_again
 
     os.chdir(order["folder"])
@@ -151,13 +160,10 @@ def become(order: Mapping[str, Any]) -> None:
     os.environ.update(order["environment"])
     python_path = order["environment"].get("PYTHONPATH", "").split(os.pathsep)
     sys.path[:] = [order["folder"], *filter(None, python_path), *sys.path[1:]]
-    sys.argv = [str(Path(sys.modules["pytest"].__file__ or "").with_name("__main__.py"))]
-    sys.argv += order["arguments"]
-    sys.orig_argv = [sys.executable, "-mpytest", *order["arguments"]]
     map_files_again()
 
 
-def import_as_pytest_does() -> None:
+def import_pytest() -> None:
     """Import pytest, and this plugin through its rewriting of assertions; nothing is configured yet."""
     import pytest
     from _pytest.config import default_plugins
@@ -172,20 +178,46 @@ def import_as_pytest_does() -> None:
             importlib.import_module(f"{package.__name__}.{module.name}")
 
 
-def main() -> int:
-    """Serve; in each fork, run pytest."""
+def run_pytest(arguments: Sequence[str]) -> None:
+    """Be `python -m pytest`."""
+    sys.argv = ["", *arguments]
+    sys.orig_argv = [sys.executable, "-mpytest", *arguments]
+    runpy.run_module("pytest", run_name="__main__", alter_sys=True)
+
+
+def import_ipython() -> None:
+    """Import what every shell does; the extension is not part of it."""
+    importlib.import_module("IPython.core.interactiveshell")
+
+
+def run_program(arguments: Sequence[str]) -> None:
+    """Be `python -W error -c PROGRAM`."""
+    program, *others = arguments
+    sys.argv = ["-c", *others]
+    sys.orig_argv = [sys.executable, "-W", "error", "-c", *arguments]
+    warnings.simplefilter("error")
+    main_module = sys.modules["__main__"] = types.ModuleType("__main__")
+    exec(program, vars(main_module))  # noqa: S102 - as -c does
+
+
+KINDS = {"pytest": (import_pytest, run_pytest), "shell": (import_ipython, run_program)}
+
+
+def main(kind: str, descriptor: str) -> int:
+    """Serve; in each fork, run what this kind is for."""
     if os.fork():  # so that it is no child of the tests' process, which counts its children
         return 0
-    import_as_pytest_does()
+    prepare, run = KINDS[kind]
+    prepare()
     gc.collect()
     gc.freeze()  # a collection in a run need not go through all of that again
-    with socket.socket(fileno=int(sys.argv[1])) as connection:
+    with socket.socket(fileno=int(descriptor)) as connection:
         order = serve(connection)
     if order is not None:
         become(order)
-        runpy.run_module("pytest", run_name="__main__", alter_sys=True)
+        run(order["arguments"])
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*sys.argv[1:]))
