@@ -18,6 +18,7 @@ HOSTILE = """
     import glob
     import os
     import shutil
+    import sys
     import tempfile
 
     import pytest
@@ -26,6 +27,7 @@ HOSTILE = """
 
     def test_before():
         assert not {"GLIBC_TUNABLES", "OPENBLAS_CORETYPE", "NPY_DISABLE_CPU_FEATURES"} & {*os.environ}
+        assert "AtImport" not in [type(finder).__name__ for finder in sys.meta_path]
 
     def test_closes_all_descriptors():
         os.closerange(3, 256)
