@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 
 import pytest
@@ -14,7 +15,7 @@ from simulating import CACHES, assert_nothing_left, by_name, command, count, sim
 
 @pytest.mark.needs_valgrind
 def test_workers_are_simulated(pytester: pytest.Pytester) -> None:
-    """Under `-n 2` the workers count; `budgets` leaves the tests that have one on events."""
+    """Under `-n` the workers count; `budgets` leaves the tests that have one on events."""
     pytester.makeini("[pytest]\nimu_caches = D1=65536,8,64")
     pytester.makepyfile(
         """
@@ -33,7 +34,7 @@ def test_workers_are_simulated(pytester: pytest.Pytester) -> None:
         """
     )
     result = simulate(
-        pytester, "-p", "xdist", "-n", "2", "--imu-json=out.json", "--imu-simulate=budgets"
+        pytester, "-p", "xdist", "-n", "1", "--imu-json=out.json", "--imu-simulate=budgets"
     )
     result.assert_outcomes(passed=1, failed=1)
     caches = CACHES.replace("D1=32768", "D1=65536")
@@ -43,8 +44,40 @@ def test_workers_are_simulated(pytester: pytest.Pytester) -> None:
     assert f"callgrind, simulated caches {caches}" == document["environment"]["counter_source"]
     tests = by_name(document)
     assert {"test_kept", "test_broken"} == tests.keys()
-    assert {"gw0", "gw1"} == {test["worker"] for test in tests.values()}
+    assert {"gw0"} == {test["worker"] for test in tests.values()}
     assert 2**20 / 64 < count(tests["test_broken"], "cache-misses") < 2**20 / 64 + 10_000
+
+
+VALGRIND = """#!/bin/sh
+test "$1" = --version && echo valgrind-3.19.0 && exit
+while test "${1#-}" != "$1"; do shift; done
+STARTED=$$ exec "$@"
+"""
+"""A scripted valgrind, which does nothing but run the program, and tell it that it did."""
+
+
+@pytest.mark.needs_proc
+def test_each_worker_is_started_by_valgrind(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under `-n 2` both are: the process that runs the tests is the one that was valgrind."""
+    valgrind = pytester.path / "valgrind"
+    valgrind.write_text(VALGRIND, encoding="utf-8")
+    valgrind.chmod(0o755)
+    monkeypatch.setenv("PATH", str(pytester.path), prepend=os.pathsep)
+    pytester.makepyfile(
+        """
+        import os
+        import pytest
+
+        @pytest.mark.parametrize("number", [1, 2])
+        def test_it(number): assert str(os.getpid()) == os.environ["STARTED"]
+        """
+    )
+    result = simulate(pytester, "-p", "xdist", "-n", "2", "--imu-json=out.json", "--imu-simulate")
+    result.assert_outcomes(passed=2)
+    tests = json.loads((pytester.path / "out.json").read_text(encoding="utf-8"))["tests"]
+    assert ["gw0", "gw1"] == sorted(test["worker"] for test in tests)
 
 
 def test_nothing_to_run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
