@@ -74,7 +74,8 @@ def test_each_worker_is_started_by_valgrind(
         def test_it(number): assert str(os.getpid()) == os.environ["STARTED"]
         """
     )
-    result = simulate(pytester, "-p", "xdist", "-n", "2", "--imu-json=out.json", "--imu-simulate")
+    options = ("--imu-json=out.json", "--imu-simulate", "-o", "imu_simulate_cpu=host")
+    result = simulate(pytester, "-p", "xdist", "-n", "2", *options)
     result.assert_outcomes(passed=2)
     tests = json.loads((pytester.path / "out.json").read_text(encoding="utf-8"))["tests"]
     assert ["gw0", "gw1"] == sorted(test["worker"] for test in tests)

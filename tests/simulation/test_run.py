@@ -34,7 +34,7 @@ SUITE = """
     OWN = ["PYTHONHASHSEED", "LD_LIBRARY_PATH", "PYTEST_IMU_SIMULATED", "IMU_TEST"]
     CPU = ["GLIBC_TUNABLES", "OPENBLAS_CORETYPE", "NPY_DISABLE_CPU_FEATURES"]
 
-    @pytest.mark.max_cache_misses(1_000_000, warmup=2)
+    @pytest.mark.max_cache_misses(1_000_000, warmup=1)
     def test_kept(imu):
         CALLS.append(1)
         with imu.measure("half"):
@@ -48,7 +48,7 @@ SUITE = """
     @pytest.mark.max_events("page-faults", 10)
     @pytest.mark.max_events("branch-misses", 1_000_000)
     def test_unchecked():
-        assert [1, 1, 1] == CALLS
+        assert [1, 1] == CALLS
         script = f"import os; print([os.environ.get(name) for name in {OWN + CPU}])"
         seen = [os.environ.get(name) for name in OWN + CPU]
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
@@ -166,7 +166,7 @@ def test_files(run: Simulated) -> None:
     assert 0 < count(unchecked, "branch-misses") < 1_000_000
     assert "callgrind" == kept["phases"]["call"]["counters"]["cache-misses"]["source"]
     assert ["half"] == [block["name"] for block in kept["blocks"]]
-    assert [("kept", 2)] == [(one["verdict"], one["warmup"]) for one in kept["budgets"]]
+    assert [("kept", 1)] == [(one["verdict"], one["warmup"]) for one in kept["budgets"]]
     assert {
         ("page-faults", "unchecked", "page-faults not supported by callgrind"),
         ("branch-misses", "kept", None),
