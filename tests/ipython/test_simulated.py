@@ -24,7 +24,7 @@ config.HistoryManager.enabled = False
 shell = InteractiveShell.instance(config=config)
 said = []
 count = "n = bytes(2**20).count(1)"
-for command in ("%load_ext ipython_hooks", "%imu", count, "%imu perf page-faults", "1"):
+for command in ("%load_ext ipython_hooks\\n%imu", count, "%imu perf page-faults", "1"):
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
         shell.run_cell(command, store_history=True)
@@ -43,9 +43,9 @@ def test_shell_under_callgrind(tmp_path: Path) -> None:
         out_folder=tmp_path,
     )
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=200)
-    [load, status, counted, perf, uncounted], row = json.loads(done.stdout.splitlines()[-1])
+    [[load, *status], counted, perf, uncounted], row = json.loads(done.stdout.splitlines()[-1])
     source = f"callgrind, simulated caches {USUAL_CACHES}"
-    assert f"counting cache-misses in each command with {source}; %imu perf off stops it" == load[0]
+    assert f"counting cache-misses in each command with {source}; %imu perf off stops it" == load
     assert {"peaks: none (simulated run)", f"counting: cache-misses ({source})"} <= set(status)
     report, count = counted
     assert report.startswith("'n = bytes(2**20).count(1)' n/a in ")

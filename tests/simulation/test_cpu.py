@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_imu.simulation import cpu
+from pytest_imu.simulation import cpu, restart
 
 
 def test_baseline_leaves_what_is_set() -> None:
@@ -34,6 +34,15 @@ def test_numpy_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "NPY_DISABLE_CPU_FEATURES" not in cpu.baseline({}, machine="x86_64")
 
 
+def test_host_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the CPU is not fixed no variable is set, neither now nor to be put back."""
+    for name in cpu.VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    assert not {*cpu.VARIABLES} & restart._marks(os.environ, fixes_cpu=False).keys()
+    if os.uname().machine in cpu.BASELINE:
+        assert "GLIBC_TUNABLES" in restart._marks(os.environ, fixes_cpu=True)
+
+
 def test_trial(monkeypatch: pytest.MonkeyPatch) -> None:
     """A Python that starts with the variables is told from one that does not."""
     assert cpu.starts_with(cpu.BASELINE["x86_64"], os.environ)
@@ -56,53 +65,3 @@ def test_variables_are_there_at_import_alone(tmp_path: Path, monkeypatch: pytest
         importlib.import_module("imu_absent")
     for name in ("imu_choosy", "imu_other"):
         monkeypatch.delitem(sys.modules, name)
-
-
-SUITE = """
-    import os
-    import subprocess
-    import sys
-    import numpy
-
-    NAMES = ["GLIBC_TUNABLES", "OPENBLAS_CORETYPE", "NPY_DISABLE_CPU_FEATURES"]
-
-    def test_numpy():
-        [umath] = [m for name, m in sys.modules.items() if name.endswith("core._multiarray_umath")]
-        print("left", *(name for name in umath.__cpu_dispatch__ if umath.__cpu_features__[name]), "end")
-
-    def test_environment():
-        script = f"import os; print('child', [os.environ.get(name) for name in {NAMES}])"
-        print("own", [os.environ.get(name) for name in NAMES])
-        print(subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout)
-
-    def test_copies():
-        for _ in range(10):
-            bytearray(BLOCK)
-
-    BLOCK = bytes(2**20)
-"""
-
-
-@pytest.mark.needs_valgrind
-@pytest.mark.needs_numpy
-@pytest.mark.parametrize("which", ["baseline", "host"])
-def test_simulated_run(pytester: pytest.Pytester, which: str) -> None:
-    """The legend says which CPU it is; numpy chooses by it, and no test and no child sees how."""
-    pytester.makepyfile(SUITE)
-    cpus = ("-o", f"imu_simulate_cpu={which}", "-W", "error")
-    plugins = ("-p", "imu", "-p", "no:cacheprovider")
-    command = [sys.executable, "-B", "-m", "pytest", *plugins, "-rP", "--imu-simulate", *cpus]
-    result = pytester.run(*command, timeout=200)
-    result.assert_outcomes(passed=3)
-    nothing = [os.environ.get(name) for name in cpu.VARIABLES]
-    result.stdout.fnmatch_lines(
-        [
-            f"imu: simulated caches *, {which} CPU; memory is not measured",
-            f"own {nothing}".replace("[", "?").replace("]", "?"),
-            f"child {nothing}".replace("[", "?").replace("]", "?"),
-            f"counts simulated by callgrind: *, {which} CPU",
-        ]
-    )
-    if which == "baseline":
-        result.stdout.no_re_match_line(r"left .*\b(X86_V3|AVX2|AVX|FMA3)\b")
-        result.stdout.re_match_lines(["left .*end"])
