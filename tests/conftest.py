@@ -24,7 +24,7 @@ from typing import Any
 import pytest
 
 from pytest_imu.core.meter import measure
-from steadying import map_files_again, no_large_holes
+from steadying import collecting_only_new, map_files_again, no_large_holes
 from warm import Template
 
 DESCRIPTORS = Path("/proc/self/fd")
@@ -259,6 +259,13 @@ def pytester(
 
     monkeypatch.setattr(pytester, "popen", started)
     return pytester
+
+
+@pytest.fixture
+def frozen() -> Iterator[None]:
+    """Let the collections in a test, of which there may be dozens, leave out what was there before."""
+    with collecting_only_new():
+        yield
 
 
 @pytest.fixture

@@ -85,6 +85,7 @@ class Template:
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 check=True,
+                start_new_session=True,  # a Ctrl-C ends the runs that hear it, and not this
             )
 
     def serves(self, environment: Mapping[str, str]) -> bool:
