@@ -358,7 +358,7 @@ def test_a_policy_without_scripts_shows_it(load: Load, long: str) -> None:
     bar = "getComputedStyle(document.querySelector('#tests td[style]')).backgroundImage"
     assert "gradient" in js(browser, bar)
     note = load(long, policy=STRICT).find_element("id", "more")
-    assert note.text.startswith("1 more test, each with a smaller peak, are shown where scripts run")
+    assert note.text.startswith("1 more test, with a smaller peak, is shown where scripts run")
 
 
 def test_a_policy_with_inline_scripts_lets_it_all_run(load: Load) -> None:
