@@ -17,6 +17,7 @@ import subprocess
 import sys
 import threading
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -146,6 +147,8 @@ NEEDS: Mapping[str, tuple[Callable[[], bool], str]] = {
     },
 }
 """Markers that skip a test where the machine lacks something, and say so in the summary."""
+SLOW = ("needs_valgrind", "needs_chromium", "needs_fork")
+"""Markers of files that take long."""
 FORKS_BESIDE_THREADS = "ignore:This process .* is multi-threaded, use of fork:DeprecationWarning"
 """What Python 3.12 and newer warn of in a worker of xdist's, say: it has a thread. Where warnings are
 errors, 3.15 raises it with the child already there. The children of these tests need no lock of a
@@ -163,14 +166,24 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
     """Give whole files to the workers, since some files' tests share a kernel or a run that is slow."""
     from xdist.scheduler import LoadFileScheduling
 
+    config.option.loadscopereorder = False  # they come in a better order already
     return LoadFileScheduling(config, log) if config.getoption("dist") == "load" else None
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def put_slow_files_first(items: list[pytest.Item]) -> None:
+    """Let workers begin with what takes long, so that none is left with it when all else is done."""
+    tests = Counter(item.path for item in items)
+    slow = {item.path for item in items if any(map(item.get_closest_marker, SLOW))}
+    items.sort(key=lambda item: (item.path not in slow, -tests[item.path], item.path))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Skip what this machine cannot run; each need is tried once, and only where a test has it.
 
     What needs to fork may do so beside threads.
     """
+    if hasattr(config, "workerinput"):
+        put_slow_files_first(items)
     reasons: dict[str, str | None] = {}
     for item in items:
         if item.get_closest_marker("needs_fork"):
