@@ -106,7 +106,7 @@ class LineProfiler(memory_profiler.LineProfiler):  # type: ignore[misc]  # it ha
         super().__init__()
         if source is None:
             trimmer = trimmer_within(Allowance(max_share=TRIM_SHARE), worth_bytes=pace.worth)
-            self._readings = Readings(peak_source(), pace, trimmer.settled_rss)
+            self._readings = Readings(peak_source(), pace, trimmer)
         else:
             self._readings = Readings(source, pace)
         self.code_map = Code(self._readings.files, wanted)

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from types import CodeType
 from typing import Any
 
-from pytest_imu.core.memory.window import PeakSource, Settle
+from pytest_imu.core.memory.trim import Trimmer
+from pytest_imu.core.memory.window import PeakSource
 from pytest_imu.core.system import System
 
 
@@ -69,11 +70,12 @@ class Readings:
     _this_thread = staticmethod(_thread.get_ident)
 
     def __init__(
-        self, source: PeakSource[Any], pace: Pace = OF_MEMORY, settle: Settle | None = None
+        self, source: PeakSource[Any], pace: Pace = OF_MEMORY, trimmer: Trimmer | None = None
     ) -> None:
         self.source = source
         self.pace = pace
-        self._settle = settle
+        self._trimmer = trimmer
+        self._settle = trimmer and trimmer.settled_rss
         self.files: dict[str, Lines] = {}
         self.own_bytes = 0
         self.highest_bytes = 0
@@ -124,6 +126,8 @@ class Readings:
         """Take in what RSS did between two windows: it is this profiler's, unless there are others."""
         if size_bytes and not self._other_threads():
             self.own_bytes += size_bytes
+            if self._trimmer is not None:
+                self._trimmer.leave_out(size_bytes)
 
 
 class ThreadReadings:

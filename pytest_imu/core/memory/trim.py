@@ -93,6 +93,11 @@ class Trimmer:
         rss_bytes = read_rss()
         return self._trimmed(rss_bytes, read_rss) if self._is_due(rss_bytes) else rss_bytes
 
+    def leave_out(self, moved_bytes: int) -> None:
+        """Take in that the RSS has moved and nothing was freed: that is no reason for a trim."""
+        if self._settled_bytes is not None:
+            self._settled_bytes += moved_bytes
+
     def trimmed_rss(self, read_rss: ReadRss) -> int:
         """Return the RSS, trimmed wherever it stands and whatever that costs.
 

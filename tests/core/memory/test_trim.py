@@ -71,6 +71,18 @@ def test_rss_that_has_not_moved_is_not_trimmed() -> None:
     assert 2 == trimmed(heap, 100)
 
 
+def test_what_is_left_out_is_no_reason() -> None:
+    """A move that freed nothing is taken in."""
+    heap = FakeHeap(0, grows_mib=0)
+    trimmer = heap.trimmer()
+    trimmer.leave_out(MIB)  # before the first trim nothing is known yet
+    trimmer.settled_rss(heap.read_rss)
+    heap.rss_bytes += MIB
+    trimmer.leave_out(MIB)
+    trimmer.settled_rss(heap.read_rss)
+    assert 1 == heap.trims
+
+
 @pytest.mark.parametrize(
     ("rss_moves_kib", "freed_kib", "expected"),
     [
