@@ -75,7 +75,7 @@ class Readings:
         self.source = source
         self.pace = pace
         self._trimmer = trimmer
-        self._settle = trimmer and trimmer.settled_rss
+        self._settle = None if trimmer is None else trimmer.settled_rss
         self.files: dict[str, Lines] = {}
         self.own_bytes = 0
         self.highest_bytes = 0
