@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from pytest_imu.core.memory.trim import find_free_bytes
+from pytest_imu.core.memory.trim import find_free_blocks
 from pytest_imu.core.units import MIB
 from pytest_imu.isolation.file_pages import find_madvise
 
@@ -40,26 +40,28 @@ def collecting_only_new() -> Iterator[None]:
 @contextlib.contextmanager
 def no_large_holes() -> Iterator[None]:
     """Take, untouched, the large holes that glibc's heap has, and give them back in the end."""
-    free_bytes = find_free_bytes()
-    if free_bytes is None:
+    free_blocks = find_free_blocks()
+    if free_blocks is None:
         yield
         return
     libc: Any = ctypes.CDLL(None)
     libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
     libc.free.restype, libc.free.argtypes = None, [ctypes.c_void_p]
-    taken = list(_taken_holes(libc.malloc, libc.free, free_bytes))
+    taken = list(_taken_holes(libc.malloc, libc.free, free_blocks))
     yield
     for block in taken:
         libc.free(block)
 
 
 def _taken_holes(
-    malloc: Callable[[int], int], free: Callable[[int], object], free_bytes: Callable[[], int]
+    malloc: Callable[[int], int],
+    free: Callable[[int], object],
+    free_blocks: Callable[[], tuple[int, int]],
 ) -> Iterator[int]:
     while True:
-        before_bytes = free_bytes()
+        before_bytes, _ = free_blocks()
         block = malloc(LARGE_BYTES + 1)
-        if before_bytes - free_bytes() < LARGE_BYTES:
+        if before_bytes - free_blocks()[0] < LARGE_BYTES:
             free(block)
             return
         yield block

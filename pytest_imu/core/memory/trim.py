@@ -13,6 +13,8 @@ PAID_NS_PER_MIB = 250_000
 """What a MiB given back may cost: 200 MiB took 20-40 ms, and writing them again takes longer."""
 CHEAP_NS = 100_000
 """Up to this a trim is not charged: it is worth its price wherever the RSS has moved."""
+NS_A_BLOCK = 100
+"""What it takes glibc to look at a free block: 5 ms for 50,000. Two looks at a clock would cost more."""
 KEPT_BYTES = 64 * 1024
 """What stays at the top of the heap: with nothing left there the next small allocation has to ask the
 kernel for it again, which made a window twice as dear."""
@@ -30,10 +32,11 @@ def find_malloc_trim() -> Callable[[], object] | None:
     return functools.partial(malloc_trim, KEPT_BYTES)
 
 
-def find_free_bytes() -> Callable[[], int] | None:
-    """Return a function that tells how much glibc holds free; None where it does not (before 2.33).
+def find_free_blocks() -> Callable[[], tuple[int, int]] | None:
+    """Return a function that tells the bytes that glibc holds free, and the number of their blocks.
 
     By `mallinfo2`, which counts free blocks without looking at their pages: what a trim gave back too.
+    None where there is none (before glibc 2.33).
     """
     try:
         import ctypes
@@ -47,11 +50,11 @@ def find_free_bytes() -> Callable[[], int] | None:
 
     mallinfo2.restype = MallInfo2
 
-    def free_bytes() -> int:
-        free: int = mallinfo2().field_8  # fordblks: all free blocks together
-        return free
+    def free_blocks() -> tuple[int, int]:
+        found = mallinfo2()
+        return found.field_8, found.field_1  # fordblks: all free blocks together; ordblks: how many
 
-    return free_bytes
+    return free_blocks
 
 
 class Trimmer:
@@ -67,17 +70,17 @@ class Trimmer:
         *,
         malloc_trim: Callable[[], object] | None,
         allowance: Allowance,
-        free_bytes: Callable[[], int] | None = None,
+        free_blocks: Callable[[], tuple[int, int]] | None = None,
         worth_bytes: int = KEPT_BYTES,
     ) -> None:
-        """*free_bytes* tells how much is free; without it any move of the RSS is a reason to trim.
+        """*free_blocks* tells how much is free; without it any move of the RSS is a reason to trim.
 
         Where it tells, less than *worth_bytes* is none.
         """
         self._worth_bytes = worth_bytes
         self._malloc_trim = malloc_trim
         self._allowance = allowance
-        self._free_bytes = free_bytes
+        self._free_blocks = free_blocks
         self._settled_bytes: int | None = None
         """Where the RSS stood after the last trim."""
         self._least_free_bytes = 0
@@ -112,8 +115,8 @@ class Trimmer:
         start_ns = self._allowance.cpu_ns()
         self._malloc_trim()
         self._settled_bytes = read_rss()
-        if self._free_bytes is not None:
-            self._least_free_bytes = self._free_bytes()
+        if self._free_blocks is not None:
+            self._least_free_bytes, _ = self._free_blocks()
         cost_ns = self._allowance.cpu_ns() - start_ns
         if cost_ns > CHEAP_NS:
             returned_bytes = max(0, rss_bytes - self._settled_bytes)
@@ -127,17 +130,15 @@ class Trimmer:
             return False
         if settled_bytes is None:
             return True
-        if self._free_bytes is None:
+        if self._free_blocks is None:
             return rss_bytes != settled_bytes
-        return abs(rss_bytes - settled_bytes) >= self._worth_bytes or self._has_freed(self._free_bytes)
+        return abs(rss_bytes - settled_bytes) >= self._worth_bytes or self._has_freed(self._free_blocks)
 
-    def _has_freed(self, read_free_bytes: Callable[[], int]) -> bool:
-        """Whether more is free than was since the last trim; to ask over many holes takes 5 ms."""
-        start_ns = self._allowance.cpu_ns()
-        free_bytes = read_free_bytes()
-        cost_ns = self._allowance.cpu_ns() - start_ns
-        if cost_ns > CHEAP_NS:
-            self._allowance.charge(cost_ns)
+    def _has_freed(self, ask: Callable[[], tuple[int, int]]) -> bool:
+        """Whether more is free than was since the last trim."""
+        free_bytes, blocks = ask()
+        if blocks > CHEAP_NS // NS_A_BLOCK:
+            self._allowance.charge(blocks * NS_A_BLOCK)
         self._least_free_bytes = min(self._least_free_bytes, free_bytes)
         return free_bytes - self._least_free_bytes >= self._worth_bytes
 
@@ -153,6 +154,6 @@ def trimmer_within(allowance: Allowance, *, worth_bytes: int = KEPT_BYTES) -> Tr
     return Trimmer(
         malloc_trim=find_malloc_trim(),
         allowance=allowance,
-        free_bytes=find_free_bytes(),
+        free_blocks=find_free_blocks(),
         worth_bytes=worth_bytes,
     )
