@@ -147,6 +147,7 @@ NEEDS: Mapping[str, tuple[Callable[[], bool], str]] = {
     },
 }
 """Markers that skip a test where the machine lacks something, and say so in the summary."""
+PYTEST = ([sys.executable, "-mpytest"], [sys.executable, "-m", "pytest"])
 SLOW = ("needs_valgrind", "needs_chromium", "needs_fork")
 """Markers of files that take long."""
 FORKS_BESIDE_THREADS = "ignore:This process .* is multi-threaded, use of fork:DeprecationWarning"
@@ -265,10 +266,11 @@ def pytester(
     popen = pytester.popen
 
     def started(command: Sequence[str], stdout: Any, stderr: Any, **more: Any) -> Any:
-        is_pytest = [sys.executable, "-mpytest"] == [*command[:2]]
-        if is_pytest and template is not None and template.serves(os.environ):
-            return template.start(command[2:], stdout, stderr, folder=Path.cwd(), environment=os.environ)
-        return popen(command, stdout, stderr, **more)
+        begin = next((begin for begin in PYTEST if begin == [*command[: len(begin)]]), None)
+        if template is None or begin is None or not template.serves(os.environ):
+            return popen(command, stdout, stderr, **more)
+        arguments = command[len(begin) :]
+        return template.start(arguments, stdout, stderr, folder=Path.cwd(), environment=os.environ)
 
     monkeypatch.setattr(pytester, "popen", started)
     return pytester
