@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import mmap
 import re
 import subprocess
 import sys
@@ -232,7 +233,8 @@ def test_list_of_ints_and_three_levels() -> None:
     for cost in costs:
         assert 0 <= cost.kept_bytes - list_bytes <= 32 * 1_000_000 + BOUND_MIB * MIB
         assert 1 == cost.hits
-    assert costs[0].kept_bytes == costs[1].kept_bytes
+    # A trim gives back what the profiler writes its next notes into: that may be a page.
+    assert abs(costs[0].kept_bytes - costs[1].kept_bytes) <= mmap.PAGESIZE
 
 
 def test_c_call_that_keeps_the_gil() -> None:

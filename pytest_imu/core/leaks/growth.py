@@ -103,7 +103,7 @@ class Growth:
         sizes = self.sizes_bytes
         # C's bytes may go down and up by a few meanwhile; one object more is one more all the same.
         in_calls = sum(size > 0 or more > 0 for size, more in zip(sizes, self.blocks, strict=True))
-        is_sure = in_calls == self.calls or self.bytes_a_call > COMES_AND_GOES_BYTES
+        is_sure = in_calls == self.calls or _is_sure(sizes)
         found = [in_calls] if is_sure and self.is_over(limit_kib) and _rises(sizes, parts) else []
         others = (self.descriptors, self.threads)
         found += [_grown(each) for each in others if each and _rises(each, parts)]
@@ -111,7 +111,8 @@ class Growth:
 
     def amounts(self) -> str:
         """Return by how much a call grows it: "4.9 KiB and 2 blocks"."""
-        said = [_kib(self.c_bytes)] if self.c_bytes and _rises(self.c_bytes) else []
+        in_c = self.c_bytes
+        said = [_kib(in_c)] if in_c and _rises(in_c) and _is_sure(in_c) else []
         if _rises(self.blocks):
             in_blocks = self.block_bytes
             size = "" if in_blocks is None or _is_small(in_blocks) else f" ({_kib(in_blocks)})"
@@ -146,6 +147,11 @@ class Growth:
         """Rebuild it from its plain form."""
         series = {name: None if plain[name] is None else tuple(plain[name]) for name in Counts._fields}
         return cls(warmup=plain["warmup"], why=plain["why"], **series)  # type: ignore[arg-type]  # as they were
+
+
+def _is_sure(sizes: Sequence[int]) -> bool:
+    """Whether it is more than what comes and goes by itself."""
+    return min(sizes) > 0 or sum(sizes) > COMES_AND_GOES_BYTES * len(sizes)
 
 
 def _rises(changes: Sequence[int], parts: int = 2) -> bool:

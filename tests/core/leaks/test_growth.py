@@ -119,6 +119,11 @@ def test_descriptors_and_threads_have_no_size() -> None:
             "grows by 1.2 KiB a call, over LIMIT: 2 of 8 calls after 3 warm-ups",
         ),
         (
+            growth((0, 32, 0, 32, 32, 0, 64, 0), blocks=(1,) * 8, block_bytes=(16,) * 8),
+            0,
+            "grows by 1 block a call, over LIMIT: 8 of 8 calls after 3 warm-ups",
+        ),
+        (
             growth((48, 48), descriptors=(1, 1), threads=(2, 2)),
             1,
             "grows by 48 bytes, 1 descriptor and 2 threads a call: 2 of 2 calls after 3 warm-ups",
