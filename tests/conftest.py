@@ -267,7 +267,8 @@ def pytester(
 
     def started(command: Sequence[str], stdout: Any, stderr: Any, **more: Any) -> Any:
         begin = next((begin for begin in PYTEST if begin == [*command[: len(begin)]]), None)
-        if template is None or begin is None or not template.serves(os.environ):
+        takes_files = hasattr(stdout, "fileno") and hasattr(stderr, "fileno")
+        if template is None or begin is None or not takes_files or not template.serves(os.environ):
             return popen(command, stdout, stderr, **more)
         arguments = command[len(begin) :]
         return template.start(arguments, stdout, stderr, folder=Path.cwd(), environment=os.environ)
