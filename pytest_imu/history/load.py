@@ -96,13 +96,17 @@ def read_all(names: Sequence[str], make: Make[T]) -> list[Run[T]]:
     cannot be used.
     """
     processes = min(len(names), os.cpu_count() or 1)
-    if processes == 1 or str(STDOUT) in names or not all(map(_is_large, names)):
-        return [read(name, make) for name in names]
-    from concurrent.futures import ProcessPoolExecutor
-    from multiprocessing import get_context
+    if processes > 1 and str(STDOUT) not in names and all(map(_is_large, names)):
+        from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
+        from multiprocessing import get_context
 
-    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
-        return list(pool.map(read, names, itertools.repeat(make)))
+        # Where there can be no processes, or one was killed for its memory, one at a time may do.
+        with (
+            contextlib.suppress(BrokenExecutor, ImportError, OSError),
+            ProcessPoolExecutor(processes, get_context("spawn")) as pool,
+        ):
+            return list(pool.map(read, names, itertools.repeat(make)))
+    return [read(name, make) for name in names]
 
 
 def _is_large(name: str) -> bool:

@@ -7,8 +7,10 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import pytest
 
@@ -262,3 +264,17 @@ def test_large_files_are_read_at_once(documents: Documents, run_python: Callable
     with pytest.raises(UnusableFileError) as refused:
         read(broken, plain)
     assert [True, names, str(refused.value)] == run_python(AT_ONCE, *names, broken)
+
+
+def test_where_no_process_can_be_had_files_are_read_one_by_one(
+    documents: Documents, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where there are no semaphores, or a process is killed for its memory."""
+    names = [documents.write(name, documents.test("a")) for name in ("first.json", "second.json")]
+    monkeypatch.setattr(load, "LARGE_BYTES", 1)
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    for error in (OSError, BrokenExecutor):
+        refused = mock.Mock(side_effect=error)
+        with mock.patch("concurrent.futures.ProcessPoolExecutor", refused):
+            assert names == [run.name for run in load.read_all(names, plain)]
+        assert refused.called
