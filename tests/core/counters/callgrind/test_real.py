@@ -27,19 +27,19 @@ source = Callgrind([*json.loads(sys.argv[2]), "page-faults"])
 
 def words():
     table = {}
-    for number in range(2000):
+    for number in range(6000):
         key = f"key {number % 500}"
         table[key] = table.get(key, 0) + number
     return " ".join(f"{key}={value}" for key, value in table.items())
 
 def lists():
-    many = [sorted((number * 7919 + start) % 10007 for number in range(1000)) for start in range(4)]
+    many = [sorted((number * 7919 + start) % 10007 for number in range(3000)) for start in range(4)]
     return sorted(sum(many, []), reverse=True)
 
 table = memoryview(bytes(8 * 1000 * 1000)).cast("d", (1000, 1000))
 
 def rows():
-    return sum(table[row, column] for row in range(40) for column in range(0, 1000, 8))
+    return sum(table[row, column] for row in range(20) for column in range(1000))
 
 def counted(body):
     window = source.open()
