@@ -148,6 +148,7 @@ NEEDS: Mapping[str, tuple[Callable[[], bool], str]] = {
 }
 """Markers that skip a test where the machine lacks something, and say so in the summary."""
 PYTEST = ([sys.executable, "-mpytest"], [sys.executable, "-m", "pytest"])
+"""How a run of pytest begins, as pytester and as people start one."""
 SLOW = ("needs_valgrind", "needs_chromium", "needs_fork")
 """Markers of files that take long."""
 FORKS_BESIDE_THREADS = "ignore:This process .* is multi-threaded, use of fork:DeprecationWarning"
