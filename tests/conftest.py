@@ -26,7 +26,7 @@ import pytest
 
 from pytest_imu.core.meter import measure
 from steadying import collecting_only_new, map_files_again, no_large_holes
-from warm import Template
+from warm import Template, kept_template
 
 DESCRIPTORS = Path("/proc/self/fd")
 TASKS = Path("/proc/self/task")
@@ -251,12 +251,8 @@ def only_named_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def template() -> Iterator[Template | None]:
     """Keep one process that whole runs of pytest are forked from, where a process can fork."""
-    if not hasattr(os, "fork"):
-        yield None
-        return
-    template = Template("pytest", {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"})
-    yield template
-    template.end()
+    with kept_template("pytest", {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}) as template:
+        yield template
 
 
 @pytest.fixture

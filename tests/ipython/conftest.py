@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from warm import Template, WarmProcess
+from warm import Template, WarmProcess, kept_template
 
 DRIVER = r"""
 import contextlib, io, json, os, re, signal, subprocess, sys, threading
@@ -55,12 +55,8 @@ IN_EACH = {"MPLBACKEND": "agg", "OPENBLAS_NUM_THREADS": "1"}
 @pytest.fixture(scope="session")
 def shell_template() -> Iterator[Template | None]:
     """Keep one process that shells are forked from, where a process can fork."""
-    if not hasattr(os, "fork"):
-        yield None
-        return
-    template = Template("shell", {**os.environ, **IN_EACH})
-    yield template
-    template.end()
+    with kept_template("shell", {**os.environ, **IN_EACH}) as template:
+        yield template
 
 
 @pytest.fixture

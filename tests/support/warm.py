@@ -21,7 +21,7 @@ import subprocess
 import sys
 import types
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -116,6 +116,17 @@ class Template:
     def end(self) -> None:
         """End it; nothing runs in it any more."""
         self._connection.close()
+
+
+@contextlib.contextmanager
+def kept_template(kind: str, environment: Mapping[str, str]) -> Iterator[Template | None]:
+    """Keep a template; there is none where no process can fork."""
+    if not hasattr(os, "fork"):
+        yield None
+        return
+    template = Template(kind, environment)
+    yield template
+    template.end()
 
 
 def _received(connection: socket.socket) -> tuple[bytes, list[int]]:

@@ -20,6 +20,7 @@ from pytest_imu.core.memory.platforms import readers_for
 from pytest_imu.core.memory.sampled import SampledPeak
 from pytest_imu.core.memory.window import Settle
 from pytest_imu.core.units import MIB
+from pytest_imu.why.counting import CountSource
 from pytest_imu.why.lines import LineProfiler, under
 from pytest_imu.why.profile import LineCost, LineProfile
 from pytest_imu.why.readings import OF_MEMORY
@@ -89,6 +90,7 @@ def test_hidden_temporary() -> None:
 FREED_IN_THE_HEAP = """
 import json
 from pytest_imu.core.units import MIB
+from pytest_imu.why.counting import CountSource
 from pytest_imu.why.lines import LineProfiler
 
 def work():
@@ -224,10 +226,7 @@ def test_list_of_ints_and_three_levels() -> None:
         return list(range(1000, 1_001_000))  # of one size at once: a list that grows leaves holes
 
     held: list[object] = []
-    # No trims: one gives back what the profiler writes its next notes into, which may be a page.
-    with LineProfiler(lambda file: file == __file__, source=KernelPeak()) as profiler:
-        held.append(top())
-    profile = profiler.profile()
+    profile = profiled(lambda: held.append(top()))
     costs = [line(profile, text) for text in ("return middle()", "return low()")]
     [inner] = [one for one in profile.lines if one.text.startswith("return list(range")]
     costs.append(inner)
@@ -235,7 +234,28 @@ def test_list_of_ints_and_three_levels() -> None:
     for cost in costs:
         assert 0 <= cost.kept_bytes - list_bytes <= 32 * 1_000_000 + BOUND_MIB * MIB
         assert 1 == cost.hits
-    assert costs[0].kept_bytes == costs[1].kept_bytes
+
+
+def test_callers_have_what_is_below_them() -> None:
+    """To the last byte, where nothing else moves."""
+    taken_bytes = 0
+
+    def top() -> None:
+        middle()
+
+    def middle() -> None:
+        low()
+
+    def low() -> None:
+        nonlocal taken_bytes
+        taken_bytes += 37_064_704
+
+    source = CountSource("scripted", lambda: taken_bytes, lambda: None)
+    with LineProfiler(lambda file: file == __file__, source=source) as profiler:
+        top()
+    profile = profiler.profile()
+    texts = ("middle()", "low()", "taken_bytes += 37_064_704")
+    assert [37_064_704] * 3 == [line(profile, text).kept_bytes for text in texts]
 
 
 def test_c_call_that_keeps_the_gil() -> None:
@@ -313,6 +333,7 @@ def test_lines_that_never_move_cost_little() -> None:
 
 OWN_MEMORY = """
 import ctypes, json
+from pytest_imu.why.counting import CountSource
 from pytest_imu.why.lines import LineProfiler
 
 namespace = {}

@@ -20,6 +20,7 @@ KEPT_BYTES = 64 * 1024
 kernel for it again, which made a window twice as dear."""
 
 
+@functools.cache
 def find_malloc_trim() -> Callable[[], object] | None:
     """Return glibc's malloc_trim as a function, or None where there is none (musl, macOS)."""
     try:
@@ -32,6 +33,7 @@ def find_malloc_trim() -> Callable[[], object] | None:
     return functools.partial(malloc_trim, KEPT_BYTES)
 
 
+@functools.cache  # each profile has a trimmer, and a test may have mocked ctypes by then
 def find_free_blocks() -> Callable[[], tuple[int, int]] | None:
     """Return a function that tells the bytes that glibc holds free, and the number of their blocks.
 
