@@ -84,7 +84,8 @@ class Recorder:
         record = self.record_of(item)
         if record is None:
             return (yield)
-        meter = self._meter(record, record.census, counters=record.counters)
+        is_next = not record.open_budgets  # else the body may be called before, to warm up
+        meter = self._meter(record, record.census, counters=record.counters, just_settled=is_next)
         try:
             self._begin_call(item, record, meter)
             result = yield
@@ -209,7 +210,12 @@ class Recorder:
             set_properties(item, record.phases["call"], is_first=record.attempt == 1)
 
     def _meter(
-        self, record: TestRecord, census: CensusStart | None, *, counters: CounterSource | None = None
+        self,
+        record: TestRecord,
+        census: CensusStart | None,
+        *,
+        counters: CounterSource | None = None,
+        just_settled: bool = False,
     ) -> Meter:
         asked = self._settings
         return Meter(
@@ -219,6 +225,7 @@ class Recorder:
             children=asked.children,
             census=census,
             for_verdict=record.has_memory_budget,
+            just_settled=just_settled,
         )
 
     def _counters_for(self, budgets: Iterable[AnyBudget]) -> CounterSource | None:
