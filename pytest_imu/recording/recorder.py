@@ -84,7 +84,8 @@ class Recorder:
         record = self.record_of(item)
         if record is None:
             return (yield)
-        meter = self._meter(record, record.census, counters=record.counters)
+        is_next = not record.open_budgets  # else the body may be called before, to warm up
+        meter = self._meter(record, record.census, counters=record.counters, just_settled=is_next)
         try:
             self._begin_call(item, record, meter)
             result = yield
@@ -163,9 +164,10 @@ class Recorder:
 
     def _begin(self, item: pytest.Item, budgets: tuple[AnyBudget, ...]) -> None:
         before, attempt = self._record, 1
+        current = id(item), item.nodeid
         if before is not None:
             before.end_setup()  # no report came for it: the test was interrupted in its setup
-            if self._last == (id(item), item.nodeid):
+            if self._last == current:
                 attempt = before.attempt + 1
             if self._had_failure and before.keeps_memory:
                 forget_last_failure()
@@ -182,13 +184,13 @@ class Recorder:
         if not self._settings.children:  # where they are sampled each window tells of its own
             record.census = process_census().begin()
         if self._log is not None:
-            self._log.started(item.nodeid, attempt=attempt)
+            self._log.started(current[1], attempt=attempt)
         # Whether there were children is told at the call's end, of both.
         record.setup_meter = meter = self._meter(record, record.census and NOT_ASKED)
         meter.__enter__()
         if before is not None:
             record.before = kept_between(self._last[1], before, meter.opened_at_bytes)
-        self._item, self._record, self._last = item, record, (id(item), item.nodeid)
+        self._item, self._record, self._last = item, record, current
 
     def _begin_call(self, item: pytest.Item, record: TestRecord, meter: Meter) -> None:
         record.end_setup(call_follows=True)
@@ -208,7 +210,12 @@ class Recorder:
             set_properties(item, record.phases["call"], is_first=record.attempt == 1)
 
     def _meter(
-        self, record: TestRecord, census: CensusStart | None, *, counters: CounterSource | None = None
+        self,
+        record: TestRecord,
+        census: CensusStart | None,
+        *,
+        counters: CounterSource | None = None,
+        just_settled: bool = False,
     ) -> Meter:
         asked = self._settings
         return Meter(
@@ -218,6 +225,7 @@ class Recorder:
             children=asked.children,
             census=census,
             for_verdict=record.has_memory_budget,
+            just_settled=just_settled,
         )
 
     def _counters_for(self, budgets: Iterable[AnyBudget]) -> CounterSource | None:

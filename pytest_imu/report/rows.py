@@ -134,10 +134,10 @@ class Rows:
     def add(self, report: pytest.TestReport, record: PhaseRecord) -> None:
         """Take in a report of a test that was measured, and what came with it."""
         worker = getattr(report, "worker_id", None)
-        key = (worker, report.nodeid)
+        key = (worker, nodeid := report.nodeid)
         row = self._running.get(key)
         if row is None or row.attempt != record.attempt:
-            row = Row(nodeid=report.nodeid, attempt=record.attempt, worker=worker)
+            row = Row(nodeid=nodeid, attempt=record.attempt, worker=worker)
             self._rows.append(row)
             self._running[key] = row
         row.add(report, record)

@@ -15,6 +15,7 @@ from pytest_imu.core.memory.platforms import MemoryReaders
 from pytest_imu.core.memory.sampled import SampledPeak
 from pytest_imu.core.memory.window import PeakSource
 
+_process_tool = functools.cache(running_tool)  # asked by each window where memory is not measured
 SIMULATED = "simulated run"
 """Why memory is not measured under valgrind: its own would be in every number."""
 
@@ -28,7 +29,7 @@ def choose_peak_source(
     *,
     kernel: Callable[[], KernelPeak] = KernelPeak,
     readers: Callable[[str], MemoryReaders] = platforms.readers_for,
-    tool: Callable[[], str | None] = running_tool,
+    tool: Callable[[], str | None] = _process_tool,
 ) -> PeakSource[Any]:
     """Return the best source of peaks that works here, tried once for real.
 

@@ -85,8 +85,12 @@ class Trimmer:
         self._free_blocks = free_blocks
         self._settled_bytes: int | None = None
         """Where the RSS stood after the last trim."""
+        self._last_bytes: int | None = None
+        """Where it was found, or left, the last time."""
         self._least_free_bytes = 0
         """The least that was free since then: what is more has been freed, and not been given back."""
+        self._asking_is_dear = False
+        """Whether there are so many free blocks that asking is charged."""
 
     @property
     def available(self) -> bool:
@@ -96,7 +100,15 @@ class Trimmer:
     def settled_rss(self, read_rss: ReadRss) -> int:
         """Return the RSS, trimmed where memory may have been freed; raises what the reader raises."""
         rss_bytes = read_rss()
-        return self._trimmed(rss_bytes, read_rss) if self._is_due(rss_bytes) else rss_bytes
+        if self._is_due(rss_bytes):
+            rss_bytes = self._trimmed(rss_bytes, read_rss)
+        self._last_bytes = rss_bytes
+        return rss_bytes
+
+    def still_settled_rss(self, read_rss: ReadRss) -> int:
+        """Return the RSS just after it was settled: where it has not moved since, nothing is asked."""
+        rss_bytes = read_rss()
+        return rss_bytes if rss_bytes == self._last_bytes else self.settled_rss(read_rss)
 
     def leave_out(self, moved_bytes: int) -> None:
         """Take in that the RSS has moved and nothing was freed: that is no reason for a trim."""
@@ -127,19 +139,24 @@ class Trimmer:
 
     def _is_due(self, rss_bytes: int) -> bool:
         """Whether enough may have been freed since the last trim, and time may be spent on another."""
-        settled_bytes = self._settled_bytes
-        if self._malloc_trim is None or not self._allowance.is_left:
+        settled_bytes, ask = self._settled_bytes, self._free_blocks
+        if self._malloc_trim is None:
             return False
+        # The clock is read last: most windows have nothing to give back, and asking is cheap.
         if settled_bytes is None:
-            return True
-        if self._free_blocks is None:
-            return rss_bytes != settled_bytes
-        return abs(rss_bytes - settled_bytes) >= self._worth_bytes or self._has_freed(self._free_blocks)
+            return self._allowance.is_left
+        moved_bytes = abs(rss_bytes - settled_bytes)
+        if ask is None:
+            return moved_bytes > 0 and self._allowance.is_left
+        if self._asking_is_dear and not self._allowance.is_left:
+            return False
+        return (moved_bytes >= self._worth_bytes or self._has_freed(ask)) and self._allowance.is_left
 
     def _has_freed(self, ask: Callable[[], tuple[int, int]]) -> bool:
         """Whether more is free than was since the last trim."""
         free_bytes, blocks = ask()
-        if blocks > CHEAP_NS // NS_A_BLOCK:
+        self._asking_is_dear = blocks > CHEAP_NS // NS_A_BLOCK
+        if self._asking_is_dear:
             self._allowance.charge(blocks * NS_A_BLOCK)
         self._least_free_bytes = min(self._least_free_bytes, free_bytes)
         return free_bytes - self._least_free_bytes >= self._worth_bytes
