@@ -55,13 +55,14 @@ def test_load_says_how_to_stop(shell: Shell) -> None:
 @pytest.mark.needs_kernel_peaks
 def test_numbers_of_an_array(shell: Shell) -> None:
     """The README's command used 76.3 MiB and peaked where it ended; deleting it gives that back."""
-    seen = shell("""
+    script = """
         run("import numpy as np")
         run("np.ones(1)")
         seen["ones"] = run("a=np.ones(int(1e7))")
         seen["del"] = run("del a")
         seen["temporary"] = run("len(np.ones(int(1e7)).tobytes())")
-    """)
+    """
+    seen = shell(script, is_forked=False)
     assert 1 == len(seen["ones"])
     ones, gone, temporary = (parts(seen[key][-1]) for key in ("ones", "del", "temporary"))
     assert ("'a=np.ones(int(1e7))'", "76.3", "0.0") == (ones["command"], ones["used"], ones["peaked"])

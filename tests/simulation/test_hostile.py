@@ -25,16 +25,14 @@ HOSTILE = """
 
     pytestmark = pytest.mark.max_events("instructions", 10**9)
 
-    def test_closes_all_descriptors():
-        os.closerange(3, 256)
-        assert not {"GLIBC_TUNABLES", "OPENBLAS_CORETYPE", "NPY_DISABLE_CPU_FEATURES"} & {*os.environ}
-        assert "AtImport" not in [type(finder).__name__ for finder in sys.meta_path]
-
     def test_removes_the_dumps_folder():
         for folder in glob.glob(f"{tempfile.gettempdir()}/imu-*"):
             shutil.rmtree(folder)
 
-    def test_between(): pass
+    def test_closes_all_descriptors():
+        os.closerange(3, 256)
+        assert not {"GLIBC_TUNABLES", "OPENBLAS_CORETYPE", "NPY_DISABLE_CPU_FEATURES"} & {*os.environ}
+        assert "AtImport" not in [type(finder).__name__ for finder in sys.meta_path]
 
     def test_removes_all_temporary_files():
         shutil.rmtree(tempfile.gettempdir())
@@ -86,13 +84,13 @@ def test_what_tests_do_to_valgrinds_files(
             "counts simulated by callgrind: *, host CPU",
             f"2 budgets not checked: instructions: {CANNOT_WRITE}",
             "*KeyboardInterrupt*",
-            "*5 passed*",
+            "*4 passed*",
         ]
     )
     document = json.loads((pytester.path / "out.json").read_text(encoding="utf-8"))
     *ended, _ = document["tests"]  # the last was interrupted
     verdicts = [test["budgets"][0]["verdict"] for test in ended]
-    assert [*["kept"] * 3, "unchecked", "unchecked"] == verdicts
+    assert ["kept", "kept", "unchecked", "unchecked"] == verdicts
 
 
 REPLACED = """

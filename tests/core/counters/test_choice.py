@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import mmap
 import os
 import subprocess
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_imu.core.counters.callgrind.command import callgrind_command, find_valgrind, parse_caches
+from pytest_imu.core.counters.callgrind.command import find_valgrind
 from pytest_imu.core.counters.choice import MACHINES_OWN, simulated_caches, source_of_counts, source_text
 from pytest_imu.core.counters.kernel.counts import Kernel
 from pytest_imu.core.counters.perf.stat import PerfStat
@@ -25,19 +24,6 @@ MEASURED = Measurement(
     before_bytes=None, after_bytes=None, rss_peak_bytes=None, duration_ns=1, source="none", reason=""
 )
 CACHES = "I1=32768,8,64 D1=16384,8,64 LL=8388608,16,64"
-SCRIPT = """
-import json
-import mmap
-import os
-from pytest_imu.core.meter import Meter
-from pytest_imu.core.counters.choice import simulated_caches, source_of_counts
-
-with Meter(counters=source_of_counts(["cache-misses", "page-faults"])) as meter:
-    bytes(2**20).count(1)
-counters = [reading.to_dict() for reading in meter.measurement.counters]
-measured = [meter.source, meter.measurement.reason, meter.peak_bytes, meter.peek()]
-print(json.dumps([simulated_caches(), counters, measured]))
-"""
 
 
 @pytest.mark.parametrize(
@@ -104,24 +90,6 @@ def test_source_in_words(
     reading = CounterReading(event="cache-misses", value=value, source=source)
     measured = dataclasses.replace(MEASURED, counters=(reading,))
     assert expected == source_text([MEASURED, measured], caches=caches)
-
-
-@pytest.mark.needs_valgrind
-def test_process_under_callgrind(tmp_path: Path) -> None:
-    """Under callgrind the readings say that they are simulated, in which caches, and memory is none."""
-    command = callgrind_command(
-        find_valgrind()[0],
-        python=[sys.executable, "-c", SCRIPT],
-        caches=parse_caches(CACHES),
-        out_folder=tmp_path,
-    )
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
-    caches, [misses, faults], measured = json.loads(done.stdout)
-    assert CACHES == caches
-    assert ["callgrind", "callgrind"] == [misses["source"], faults["source"]]
-    assert misses["value"] > 2**20 / 64
-    assert (None, "not supported by callgrind") == (faults["value"], faults["reason"])
-    assert ["none", "simulated run", None, [None, None]] == measured
 
 
 @pytest.mark.needs_valgrind

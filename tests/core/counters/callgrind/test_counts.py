@@ -21,8 +21,6 @@ from pytest_imu.core.counters.window import Counters
 from pytest_imu.core.meter import Meter
 from pytest_imu.core.model import CounterReading
 
-pytestmark = pytest.mark.usefixtures("frozen")
-
 
 class Scripted:
     """A valgrind that obeys on paper: it remembers its orders, and dumps the counts it was given."""

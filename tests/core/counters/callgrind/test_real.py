@@ -7,22 +7,24 @@ import os
 import shutil
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pytest_imu.core.counters.callgrind.command import USUAL_CACHES, callgrind_command
+from pytest_imu.core.counters.callgrind.command import callgrind_command, parse_caches
 
+CACHES = "I1=32768,8,64 D1=32768,8,64 LL=16777216,16,64"
+"""Not the usual ones, to see that they are what is told of."""
 EVENTS = ("instructions", "cache-misses", "cache-references", "L1-dcache-load-misses")
 BLOCKS = ("words", "lists", "rows")
 
-SCRIPT = """
-import json, os, pathlib, subprocess, sys
+IMPORTS = """
+import json, os, sys
 from pytest_imu.core.counters.callgrind.counts import Callgrind
 from pytest_imu.core.counters.callgrind.command import running_under_callgrind
-
+"""
+SCRIPT = """
 source = Callgrind([*json.loads(sys.argv[2]), "page-faults"])
 
 def words():
@@ -58,20 +60,28 @@ answers["empty"] = counted(lambda: None)
 for body in (words, lists, rows):
     answers[body.__name__] = counted(body)
 
-def once():
+def of_the_first():
     answers["outer"] = counted(nested)
     pid = os.fork()
     if pid == 0:
         status = 7 if counted(words)["instructions"].startswith("callgrind counts the process") else 1
         os._exit(status)
     answers["child"] = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    preload = "import os; print(os.environ.get('LD_PRELOAD', ''))"
-    answers["grandchild"] = subprocess.run(
-        [sys.executable, "-c", preload], capture_output=True, text=True).stdout.strip()
+    answers["is program preloaded"] = os.spawnlp(os.P_WAIT, "sh", "sh", "-c", "exit ${LD_PRELOAD:+1}")
 
-if pathlib.Path(sys.argv[1]).name == "run 1":
-    once()
-answers["left"] = [one.name for one in pathlib.Path(sys.argv[1]).glob(f"callgrind.out.{os.getpid()}.*")]
+def of_the_second():
+    from pytest_imu.core.meter import Meter
+    from pytest_imu.core.counters.choice import simulated_caches, source_of_counts
+
+    with Meter(counters=source_of_counts(["cache-misses", "page-faults"])) as meter:
+        bytes(2**20).count(1)
+    answers["caches"] = simulated_caches()
+    answers["readings"] = [reading.to_dict() for reading in meter.measurement.counters]
+    answers["memory"] = [meter.source, meter.measurement.reason, meter.peak_bytes, meter.peek()]
+
+of_the_first() if sys.argv[1].endswith("1") else of_the_second()
+dumps = f"callgrind.out.{os.getpid()}."
+answers["left"] = [one for one in os.listdir(sys.argv[1]) if one.startswith(dumps)]
 print(json.dumps(answers))
 sys.exit(5)
 """
@@ -82,8 +92,8 @@ def run_under_callgrind(folder: Path) -> dict[str, Any]:
     folder.mkdir()
     command = callgrind_command(
         shutil.which("valgrind") or "valgrind",
-        python=[sys.executable, "-c", textwrap.dedent(SCRIPT), str(folder), json.dumps(EVENTS)],
-        caches=USUAL_CACHES,
+        python=[sys.executable, "-c", IMPORTS + SCRIPT, str(folder), json.dumps(EVENTS)],
+        caches=parse_caches(CACHES),
         out_folder=folder,
     )
     # What two runs hash differently they count differently.
@@ -99,6 +109,8 @@ def run_under_callgrind(folder: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """Return what two fresh runs of the script counted."""
+    # Compiled first: where only one of the runs compiles they have different heaps, and counts.
+    subprocess.run([sys.executable, "-c", IMPORTS], check=True, timeout=120)
     folder = tmp_path_factory.mktemp("callgrind")
     return [run_under_callgrind(folder / name) for name in ("run 1", "run 2")]
 
@@ -127,5 +139,16 @@ def test_runs_repeat(answers: list[dict[str, Any]], block: str, event: str) -> N
 @pytest.mark.needs_valgrind
 def test_nothing_is_left(answers: list[dict[str, Any]]) -> None:
     """No dump stays, a forked child says why it counts nothing, and programs it starts run natively."""
-    assert (7, "") == (answers[0]["child"], answers[0]["grandchild"])
+    assert (7, 0) == (answers[0]["child"], answers[0]["is program preloaded"])
     assert [[], []] == [one["left"] for one in answers]
+
+
+@pytest.mark.needs_valgrind
+def test_readings_say_that_they_are_simulated(answers: list[dict[str, Any]]) -> None:
+    """Under callgrind it is what is chosen; it says in which caches, and memory is none."""
+    assert CACHES == answers[1]["caches"]
+    misses, faults = answers[1]["readings"]
+    assert ["callgrind", "callgrind"] == [misses["source"], faults["source"]]
+    assert misses["value"] > 2**20 / 64
+    assert (None, "not supported by callgrind") == (faults["value"], faults["reason"])
+    assert ["none", "simulated run", None, [None, None]] == answers[1]["memory"]
