@@ -25,6 +25,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from spares import keep_spares
+
 AUTOLOAD = "PYTEST_DISABLE_PLUGIN_AUTOLOAD"
 READ_AT_START = ("PYTHON", "LD_", "GLIBC_", "MALLOC_", "MIMALLOC_", "OPENBLAS_", "OMP_", AUTOLOAD)
 """What in the environment is read as a process starts, or before plugins are imported: with another one
@@ -191,7 +193,8 @@ def import_pytest() -> None:
 
 
 def run_pytest(arguments: Sequence[str]) -> None:
-    """Be `python -m pytest`."""
+    """Be `python -m pytest`; xdist's workers are forks as well."""
+    keep_spares(arguments, become_worker)
     sys.argv = ["", *arguments]
     sys.orig_argv = [sys.executable, "-mpytest", *arguments]
     runpy.run_module("pytest", run_name="__main__", alter_sys=True)
@@ -202,12 +205,23 @@ def import_ipython() -> None:
     importlib.import_module("IPython.core.interactiveshell")
 
 
+def become_worker(order: Mapping[str, Any]) -> None:
+    """Be `python -u -c PROGRAM`, as execnet starts it."""
+    become(order)
+    execute(order["arguments"], "-u")
+
+
 def run_program(arguments: Sequence[str]) -> None:
     """Be `python -W error -c PROGRAM`."""
+    warnings.simplefilter("error")
+    execute(arguments, "-W", "error")
+
+
+def execute(arguments: Sequence[str], *options: str) -> None:
+    """Be `python OPTIONS -c PROGRAM`."""
     program, *others = arguments
     sys.argv = ["-c", *others]
-    sys.orig_argv = [sys.executable, "-W", "error", "-c", *arguments]
-    warnings.simplefilter("error")
+    sys.orig_argv = [sys.executable, *options, "-c", *arguments]
     main_module = sys.modules["__main__"] = types.ModuleType("__main__")
     exec(program, vars(main_module))  # noqa: S102 - as -c does
 
