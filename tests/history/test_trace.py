@@ -13,7 +13,7 @@ import pytest
 
 from pytest_imu.__main__ import main
 from pytest_imu.core.model import Measurement, Start
-from running import run
+from running import run, run_here
 
 if TYPE_CHECKING:
     from tests.history.conftest import Documents
@@ -280,6 +280,6 @@ def test_timeline(
 def test_interval_at_fault(pytester: pytest.Pytester, value: str) -> None:
     """What is no interval is refused."""
     pytester.makepyfile(test_it=TIMED_SUITE)
-    result = pytester.runpytest_inprocess("-p", "imu", f"--imu-timeline={value}")
+    result = run_here(pytester, f"--imu-timeline={value}")
     expected = "expected an interval from 1ms to 3600s, such as 10ms or 0.5s"
     result.stderr.fnmatch_lines([f"ERROR: invalid value '{value}' for --imu-timeline: {expected}*"])
