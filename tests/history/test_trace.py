@@ -204,15 +204,15 @@ def test_mprof_lines(documents: Documents, tmp_path: Path) -> None:
 
 @pytest.mark.needs_matplotlib
 def test_mprof_plots_it(documents: Documents, tmp_path: Path) -> None:
-    """memory_profiler's own program draws the file."""
+    """memory_profiler's own program draws the file of one process, and that of two."""
     both = [timed(documents, name, worker=name) for name in ("gw0", "gw1")]
+    outputs, picture = [], tmp_path / "picture.png"
     for number, tests in enumerate((both[:1], both)):
-        path = documents.write(f"{number}.json", *tests)
-        output, picture = tmp_path / f"{number}.dat", tmp_path / f"{number}.png"
-        main(["trace", path, "-o", str(output)])
-        command = [sys.executable, "-m", "mprof", "plot", "-o", str(picture), str(output)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
-        assert (0, b"\x89PNG") == (done.returncode, picture.read_bytes()[:4]), done.stderr
+        outputs.append(str(tmp_path / f"{number}.dat"))
+        main(["trace", documents.write(f"{number}.json", *tests), "-o", outputs[-1]])
+    command = [sys.executable, "-m", "mprof", "plot", "-o", str(picture), *outputs]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert (0, b"\x89PNG") == (done.returncode, picture.read_bytes()[:4]), done.stderr
 
 
 TIMED_SUITE = """
