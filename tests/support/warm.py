@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import functools
 import gc
 import importlib
 import io
@@ -22,6 +23,7 @@ import sys
 import types
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
 
@@ -177,11 +179,20 @@ def become(order: Mapping[str, Any]) -> None:
     map_files_again()
 
 
+def remember_what_is_installed() -> None:
+    """Read once what pytest reads for every -p: the entry points of all that is installed."""
+    found, every = [*metadata.distributions()], metadata.distributions
+    distribution: Any = metadata.Distribution  # Any: a property is read and replaced
+    distribution.entry_points = property(functools.cache(distribution.entry_points.fget))
+    metadata.distributions = lambda **context: every(**context) if context else iter(found)
+
+
 def import_pytest() -> None:
     """Import pytest, and this plugin through its rewriting of assertions; nothing is configured yet."""
     import pytest
     from _pytest.config import default_plugins
 
+    remember_what_is_installed()
     with contextlib.redirect_stdout(io.StringIO()):
         pytest.main(["--version", "--version", "-p", "imu", "-p", "no:cacheprovider"])
     for name in default_plugins:
