@@ -277,6 +277,7 @@ def pytester(
 @pytest.fixture
 def frozen() -> Iterator[None]:
     """Let the collections in a test, of which there may be dozens, leave out what was there before."""
+    gc.collect()
     with collecting_only_new():
         yield
 

@@ -10,9 +10,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from pytest_imu.__main__ import main
 from pytest_imu.core.counters.perf.command import PerfCommand
 from pytest_imu.core.counters.source import CannotCountError
 from pytest_imu.doctor import checks as doctor
@@ -31,16 +33,28 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
     )
 
 
+def checks_of_this_machine(**environment: str) -> dict[str, Any]:
+    """Return the doctor's checks by name; without PATH="" it tries valgrind, which takes seconds."""
+    document = json.loads(run("doctor", "--json", **environment).stdout)
+    assert 1 == document["schema"]
+    return {check["name"]: check for check in document["checks"]}
+
+
+def names_in(text: str) -> list[str]:
+    """Return the names of the checks in what the doctor prints for people."""
+    return re.findall(r"^(?:yes|no ) {2}(\S+(?: \S+)?)  ", text, re.MULTILINE)
+
+
 def test_doctor_for_people_and_programs() -> None:
     """The doctor names every part of the machine and how to fix each "no"; --json agrees."""
-    text, as_json = run("doctor"), run("doctor", "--json")
-    assert (0, "") == (text.returncode, text.stderr)
-    document = json.loads(as_json.stdout)
-    assert 1 == document["schema"]
-    names = [check["name"] for check in document["checks"]]
-    assert ["memory", "peak", "trim", "reusable"] == names[:4]
-    assert names == re.findall(r"^(?:yes|no ) {2}(\S+(?: \S+)?)  ", text.stdout, re.MULTILINE)
-    for check in document["checks"]:
+    done = run("doctor", PATH="")
+    assert (0, "") == (done.returncode, done.stderr)
+    assert [*checks_of_this_machine(PATH="")] == names_in(done.stdout)
+    checks = checks_of_this_machine()
+    assert ["memory", "peak", "trim", "reusable"] == [*checks][:4]
+    lines = doctor.text_lines([doctor.Check(**check) for check in checks.values()])
+    assert [*checks] == names_in("\n".join(lines))
+    for check in checks.values():
         assert {"name", "ok", "value", "fix"} == check.keys()
         assert check["ok"] or check["fix"] or check["name"] == "trim"
 
@@ -48,11 +62,9 @@ def test_doctor_for_people_and_programs() -> None:
 @pytest.mark.needs_kernel_peaks
 def test_doctor_names_where_numbers_come_from() -> None:
     """The source of the RSS and that of the peaks are named."""
-    checks = {
-        check["name"]: check["value"] for check in json.loads(run("doctor", "--json").stdout)["checks"]
-    }
-    assert checks["memory"].endswith(" MiB now, from /proc/self/statm")
-    assert checks["peak"].startswith("kernel high-water mark, to ")
+    checks = checks_of_this_machine()
+    assert checks["memory"]["value"].endswith(" MiB now, from /proc/self/statm")
+    assert checks["peak"]["value"].startswith("kernel high-water mark, to ")
 
 
 @pytest.mark.parametrize(
@@ -84,8 +96,7 @@ def test_doctor_says_whose_free_memory_is_unknown(
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a Unix: nothing is told on Windows")
 def test_doctor_under_mimalloc() -> None:
     """What mimalloc holds free is not known, and what another allocator tells is not taken for it."""
-    done = run("doctor", "--json", PYTHONMALLOC="mimalloc")
-    checks = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
+    checks = checks_of_this_machine(PYTHONMALLOC="mimalloc", PATH="")
     assert not checks["reusable"]["ok"]
     assert checks["reusable"]["value"].startswith("this Python's allocator does not report")
 
@@ -96,7 +107,7 @@ def test_doctor_tries_every_event_for_real() -> None:
     """Page faults are counted on the doctor's own process: 256 or more for a MiB that is filled; by the
     kernel, and by perf too.
     """
-    checks = {check["name"]: check for check in json.loads(run("doctor", "--json").stdout)["checks"]}
+    checks = checks_of_this_machine()
     for name in ("page-faults", "perf page-faults"):
         assert checks[name]["ok"]
         assert int(checks[name]["value"].split()[0]) >= 256
@@ -165,7 +176,7 @@ def test_nobody_reads_on(arguments: list[str]) -> None:
 @pytest.mark.needs_valgrind
 def test_doctor_simulates_for_real() -> None:
     """Where valgrind is installed the doctor counts the misses of reading 1 MiB: 16,384 and some."""
-    checks = {check["name"]: check for check in json.loads(run("doctor", "--json").stdout)["checks"]}
+    checks = checks_of_this_machine()
     assert checks["valgrind"]["ok"]
     simulated = checks["simulated cache-misses"]
     assert simulated["ok"]
@@ -304,11 +315,12 @@ def test_trial_that_counts_nothing_is_a_fault() -> None:
         ["perf", "--pid", "one"],
     ],
 )
-def test_bad_argument_is_named(arguments: list[str]) -> None:
+def test_bad_argument_is_named(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """A value that makes no sense ends with 2 and is named with what is accepted."""
-    done = run(*arguments)
-    assert 2 == done.returncode
-    assert f"invalid value {arguments[-1]!r}: expected " in done.stderr
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert 2 == ended.value.code
+    assert f"invalid value {arguments[-1]!r}: expected " in capsys.readouterr().err
 
 
 def test_no_command_is_an_error_that_lists_them() -> None:

@@ -609,7 +609,11 @@ def test_blocked(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> 
     """
     # Found as users have it, by its entry point; the others that are slow to load stay out.
     monkeypatch.delenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD")
-    out = [f"-pno:{name}" for name in ("anyio", "asyncio", "hypothesispytest", "pytest_cov", "xdist")]
+    slow = (
+        *("allure_pytest", "anyio", "asyncio", "benchmark", "fakefs", "html", "hypothesispytest"),
+        *("pytest_cov", "xdist", "xdist.looponfail"),
+    )
+    out = [f"-pno:{name}" for name in slow]
     pytester.makepyfile(
         """
         import pytest

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from running import run_here
+
 Run = Callable[..., pytest.RunResult]
 
 LIMIT = "a number of MiB, 0 or more, or None"
@@ -51,7 +53,7 @@ needs_typed_ini = pytest.mark.skipif(
 def run(pytester: pytest.Pytester) -> Run:
     """Return a function that runs pytest with this plugin and no other, on a test that leaves a file."""
     pytester.makepyfile(test_runs=RUNS)
-    return functools.partial(pytester.runpytest_inprocess, "-p", "imu")
+    return functools.partial(run_here, pytester)
 
 
 def errors_of(result: pytest.RunResult, folder: Path) -> list[str]:

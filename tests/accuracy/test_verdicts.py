@@ -37,7 +37,7 @@ SUITE = """
         bytes(31 * 2**20)
 
     def test_puts_off_full_collections():
-        kept.append([[] for _ in range(1_500_000)])
+        kept.append([[] for _ in range(500_000)])
 
     def test_leaves_holes_in_arenas():
         objects = [bytes(64) for _ in range(500_000)]

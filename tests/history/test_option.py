@@ -13,6 +13,7 @@ import pytest
 
 from pytest_imu.core.memory.source import peak_source
 from pytest_imu.report.compared import NOTHING_COMPARED
+from running import run_here
 from suites import SUITE
 
 if TYPE_CHECKING:
@@ -189,7 +190,7 @@ def test_what_makes_no_sense_is_a_usage_error(
 ) -> None:
     """One line, before any test runs."""
     pytester.makepyfile(test_it=SUITE)
-    result = pytester.runpytest_inprocess("-p", "imu", *flags)
+    result = run_here(pytester, *flags)
     assert pytest.ExitCode.USAGE_ERROR == result.ret
     result.stderr.fnmatch_lines([f"ERROR: {line}"])
     assert 1 == len([line for line in result.errlines if line])

@@ -13,7 +13,7 @@ import pytest
 
 from pytest_imu.__main__ import main
 from pytest_imu.core.model import Measurement, Start
-from running import run
+from running import run, run_here
 
 if TYPE_CHECKING:
     from tests.history.conftest import Documents
@@ -204,15 +204,15 @@ def test_mprof_lines(documents: Documents, tmp_path: Path) -> None:
 
 @pytest.mark.needs_matplotlib
 def test_mprof_plots_it(documents: Documents, tmp_path: Path) -> None:
-    """memory_profiler's own program draws the file."""
+    """memory_profiler's own program draws the file of one process, and that of two."""
     both = [timed(documents, name, worker=name) for name in ("gw0", "gw1")]
+    outputs, picture = [], tmp_path / "picture.png"
     for number, tests in enumerate((both[:1], both)):
-        path = documents.write(f"{number}.json", *tests)
-        output, picture = tmp_path / f"{number}.dat", tmp_path / f"{number}.png"
-        main(["trace", path, "-o", str(output)])
-        command = [sys.executable, "-m", "mprof", "plot", "-o", str(picture), str(output)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
-        assert (0, b"\x89PNG") == (done.returncode, picture.read_bytes()[:4]), done.stderr
+        outputs.append(str(tmp_path / f"{number}.dat"))
+        main(["trace", documents.write(f"{number}.json", *tests), "-o", outputs[-1]])
+    command = [sys.executable, "-m", "mprof", "plot", "-o", str(picture), *outputs]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert (0, b"\x89PNG") == (done.returncode, picture.read_bytes()[:4]), done.stderr
 
 
 TIMED_SUITE = """
@@ -280,6 +280,6 @@ def test_timeline(
 def test_interval_at_fault(pytester: pytest.Pytester, value: str) -> None:
     """What is no interval is refused."""
     pytester.makepyfile(test_it=TIMED_SUITE)
-    result = pytester.runpytest_inprocess("-p", "imu", f"--imu-timeline={value}")
+    result = run_here(pytester, f"--imu-timeline={value}")
     expected = "expected an interval from 1ms to 3600s, such as 10ms or 0.5s"
     result.stderr.fnmatch_lines([f"ERROR: invalid value '{value}' for --imu-timeline: {expected}*"])

@@ -7,14 +7,15 @@ import sys
 
 import pytest
 
+from running import run
+
 pytestmark = pytest.mark.needs_fork
 
 
 def run_as_group(pytester: pytest.Pytester, *args: str, isolate: str = "budgets") -> pytest.RunResult:
     """Run pytest with this plugin, isolated, as a group of its own: tests signal the whole of it."""
-    command = (sys.executable, "-m", "pytest", "-p", "imu", f"--imu-isolate={isolate}", *args)
-    own_group = "import os, sys; os.setpgid(0, 0); os.execv(sys.argv[1], sys.argv[1:])"
-    return pytester.run(sys.executable, "-c", own_group, *command, timeout=120)
+    pytester.makeconftest("import os; os.setpgid(0, 0)")
+    return run(pytester, f"--imu-isolate={isolate}", *args)
 
 
 @pytest.mark.parametrize("isolate", ["budgets", "all"])

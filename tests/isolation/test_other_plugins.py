@@ -152,19 +152,19 @@ def covered_files(folder: Path) -> Any:
 
 @needs_cov
 @pytest.mark.parametrize(
-    "command",
+    ("command", "isolated"),
     [
-        pytest.param(["--cov=.", "--cov-branch"], id="pytest-cov"),
-        pytest.param(["--cov=.", "--cov-branch", "-n", "2"], id="workers", marks=needs_xdist),
-        pytest.param([], id="coverage run"),
+        pytest.param(["--cov=.", "--cov-branch"], ["budgets", "all"], id="pytest-cov"),
+        pytest.param(["--cov=.", "--cov-branch", "-n", "2"], ["all"], id="workers", marks=needs_xdist),
+        pytest.param([], ["all"], id="coverage run"),
     ],
 )
-def test_coverage(pytester: pytest.Pytester, command: list[str]) -> None:
+def test_coverage(pytester: pytest.Pytester, command: list[str], isolated: list[str]) -> None:
     """Lines and branches are those that were covered without, and no other file lies about."""
     pytester.makepyfile(covered=COVERED, test_it=COVERING)
 
     covered = []
-    for which in ("off", "budgets", "all"):
+    for which in ("off", *isolated):
         imu = ["-p", "imu", f"--imu-isolate={which}", "-p", "no:cacheprovider"]
         plugins = ["-p", "pytest_cov", *(["-p", "xdist"] if "-n" in command else [])] if command else []
         begin = ["-m"] if command else ["-m", "coverage", "run", "--branch", "--source=.", "-m"]
@@ -174,8 +174,9 @@ def test_coverage(pytester: pytest.Pytester, command: list[str]) -> None:
         covered.append(covered_files(pytester.path))
         pytester.path.joinpath(".coverage").unlink()
 
-    assert covered[0] == covered[1] == covered[2]
-    assert 1 == len(covered[0]["covered.py"]["missing_lines"])
+    without, *within = covered
+    assert [without] * len(isolated) == within
+    assert 1 == len(without["covered.py"]["missing_lines"])
 
 
 @needs_cov
@@ -329,7 +330,10 @@ def test_plugin_that_loses_its_state(pytester: pytest.Pytester, monkeypatch: pyt
             pass
         """
     )
-    plugin = ("-p", "pytest_benchmark.plugin", "--benchmark-json=benchmarks.json")
+    plugin = (
+        *("-p", "pytest_benchmark.plugin", "--benchmark-json=benchmarks.json"),
+        *("--benchmark-max-time=0.001", "--benchmark-min-time=0.000001", "--benchmark-min-rounds=1"),
+    )
     warning = "*imu: pytest-benchmark loses the results of isolated tests: *"
 
     in_children = run_isolated(pytester, *plugin)

@@ -31,7 +31,6 @@ def map_files_again() -> None:
 @contextlib.contextmanager
 def collecting_only_new() -> Iterator[None]:
     """Let garbage collections leave out what is here now: with numpy and pandas it is much."""
-    gc.collect()
     gc.freeze()
     yield
     gc.unfreeze()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import functools
 import gc
 import importlib
 import io
@@ -22,8 +23,11 @@ import sys
 import types
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
+
+from spares import keep_spares
 
 AUTOLOAD = "PYTEST_DISABLE_PLUGIN_AUTOLOAD"
 READ_AT_START = ("PYTHON", "LD_", "GLIBC_", "MALLOC_", "MIMALLOC_", "OPENBLAS_", "OMP_", AUTOLOAD)
@@ -175,11 +179,20 @@ def become(order: Mapping[str, Any]) -> None:
     map_files_again()
 
 
+def remember_what_is_installed() -> None:
+    """Read once what pytest reads for every -p: the entry points of all that is installed."""
+    found, every = [*metadata.distributions()], metadata.distributions
+    distribution: Any = metadata.Distribution  # Any: a property is read and replaced
+    distribution.entry_points = property(functools.cache(distribution.entry_points.fget))
+    metadata.distributions = lambda **context: every(**context) if context else iter(found)
+
+
 def import_pytest() -> None:
     """Import pytest, and this plugin through its rewriting of assertions; nothing is configured yet."""
     import pytest
     from _pytest.config import default_plugins
 
+    remember_what_is_installed()
     with contextlib.redirect_stdout(io.StringIO()):
         pytest.main(["--version", "--version", "-p", "imu", "-p", "no:cacheprovider"])
     for name in default_plugins:
@@ -191,7 +204,8 @@ def import_pytest() -> None:
 
 
 def run_pytest(arguments: Sequence[str]) -> None:
-    """Be `python -m pytest`."""
+    """Be `python -m pytest`; xdist's workers are forks as well."""
+    keep_spares(arguments, become_worker)
     sys.argv = ["", *arguments]
     sys.orig_argv = [sys.executable, "-mpytest", *arguments]
     runpy.run_module("pytest", run_name="__main__", alter_sys=True)
@@ -202,12 +216,23 @@ def import_ipython() -> None:
     importlib.import_module("IPython.core.interactiveshell")
 
 
+def become_worker(order: Mapping[str, Any]) -> None:
+    """Be `python -u -c PROGRAM`, as execnet starts it."""
+    become(order)
+    execute(order["arguments"], "-u")
+
+
 def run_program(arguments: Sequence[str]) -> None:
     """Be `python -W error -c PROGRAM`."""
+    warnings.simplefilter("error")
+    execute(arguments, "-W", "error")
+
+
+def execute(arguments: Sequence[str], *options: str) -> None:
+    """Be `python OPTIONS -c PROGRAM`."""
     program, *others = arguments
     sys.argv = ["-c", *others]
-    sys.orig_argv = [sys.executable, "-W", "error", "-c", *arguments]
-    warnings.simplefilter("error")
+    sys.orig_argv = [sys.executable, *options, "-c", *arguments]
     main_module = sys.modules["__main__"] = types.ModuleType("__main__")
     exec(program, vars(main_module))  # noqa: S102 - as -c does
 
