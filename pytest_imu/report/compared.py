@@ -105,7 +105,7 @@ def _entry(row: Row, counted_by: str | None) -> Entry:
 def compared_lines(comparison: Comparison, *, whole: bool) -> list[str]:
     """Return what the section says of the comparison."""
     return [
-        counts_line(comparison, gone="gone" if whole else "not run here"),
+        counts_line(comparison, whole=whole),
         *grown_lines(comparison),
         *doubt_lines(comparison),
         *difference_lines(comparison),
