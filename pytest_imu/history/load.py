@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Generic, NoReturn, TypeVar
 
+from pytest_imu.core.document import plain_test
 from pytest_imu.core.invalid import invalid, shown
 from pytest_imu.core.outfile import STDOUT
 from pytest_imu.history.form import UnusableError
@@ -209,21 +210,11 @@ class _Reader:
             else:
                 running.pop(key, None)
                 yield {name: event[name] for name in TEST.types if name in event}, None
-        for key in running:
-            phases = dict.fromkeys(("setup", "call", "teardown"))
-            lost = {
-                **dict(zip(("nodeid", "attempt", "worker"), key, strict=True)),
-                "outcome": LOST,
-                **dict.fromkeys(("started_at", "started_ns", "ended_ns")),
-                "failed_by_budget": False,
-                "isolated": False,
-                "phases": phases,
-                "teardown_kept_bytes": None,
-                "blocks": [],
-                "budgets": [],
-                **dict.fromkeys(("why", "growth", "timeline")),
-            }
-            yield lost, None
+        for nodeid, attempt, worker in running:
+            yield (
+                plain_test(nodeid=nodeid, attempt=attempt, worker=worker, outcome=LOST, phases={}),
+                None,
+            )
 
     def _next_line(self, limit: int) -> str:
         self.line += 1

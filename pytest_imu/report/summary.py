@@ -12,6 +12,7 @@ from pytest_imu.history.wording import change_text, counts_line, difference_line
 from pytest_imu.report.budget_lines import broken_budgets, unchecked_budgets
 from pytest_imu.report.kept import kept_lines
 from pytest_imu.report.rows import Row
+from pytest_imu.report.table import peak_text
 
 LARGEST = 10
 MAX_BYTES = 2**20
@@ -77,8 +78,7 @@ def _largest(rows: Sequence[Row]) -> Iterator[str]:
         "| --: | --: | --: | --- |",
     )
     for row, call in itertools.islice(known, LARGEST):
-        sampled = "~" if call.source == "sampled" else ""
-        numbers = f"{sampled}{format_mib(call.peak_bytes)} | {format_mib(call.delta_bytes)}"
+        numbers = f"{peak_text(call)} | {format_mib(call.delta_bytes)}"
         time = format_seconds(call.duration_ns)
         yield f"| {numbers} | {time} | {code(row.nodeid, in_table=True)} |"
 
