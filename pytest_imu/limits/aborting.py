@@ -2,24 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-
 import pytest
 
 from pytest_imu.core.budgets import Budget
 from pytest_imu.markers import BUDGETS
 
-ABORTING = ("daft", "datafusion", "deltalake", "lance", "lancedb", "polars", "pyarrow", "tokenizers")
-"""Written in Rust, or with pools of their own that know no refusal."""
 ABORTED = "SIGABRT"
-
-
-def loaded_that_abort() -> str | None:
-    """Return which of them are loaded, as the end of a sentence; None where none is."""
-    loaded = [name for name in ABORTING if name in sys.modules]
-    if not loaded:
-        return None
-    return f"{' and '.join(loaded)} would end the whole run where memory is refused"
 
 
 def aborted_by(item: pytest.Item, phase: str, ended: str) -> tuple[Budget, str] | None:

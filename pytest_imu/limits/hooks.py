@@ -11,11 +11,10 @@ import pytest
 
 from pytest_imu.core.budgets import Budget
 from pytest_imu.core.memory import platforms
-from pytest_imu.core.memory.data_limit import DataLimit, stacks_bytes
+from pytest_imu.core.memory.data_limit import DataLimit, loaded_that_abort, stacks_bytes
 from pytest_imu.core.model import Phase
 from pytest_imu.core.tolerance import EXACT
 from pytest_imu.core.units import MIB, format_bytes, format_mib
-from pytest_imu.limits.aborting import loaded_that_abort
 from pytest_imu.markers import BUDGETS
 from pytest_imu.recording.recorder import Recorder
 from pytest_imu.recording.warning import record_warning
@@ -123,7 +122,8 @@ class HardLimits:
             limit = min(limits, key=lambda one: one.room_bytes)
             recorder: Recorder | None = self._config.pluginmanager.get_plugin("imu-recorder")
             record = None if recorder is None else recorder.record_of(item)
-            if (why_not := loaded_that_abort()) and not (record is not None and record.isolated):
+            if (loaded := loaded_that_abort()) and not (record is not None and record.isolated):
+                why_not = f"{' and '.join(loaded)} would end the whole run where memory is refused"
                 self._warn(f"{limit.name} needs --imu-isolate and sets no limit here: {why_not}")
                 return None
             self._limit.set(limit.room_bytes)
