@@ -124,9 +124,7 @@ class IsolatedTest:
             self._patience.end()
             return self._take_in_until_end()
         except BaseException:
-            self._server.kill()
-            while not isinstance(self._server.next_event(), str):
-                continue
+            self._server.kill_and_wait()
             raise
 
     def _take_in(self, message: Message) -> None:
