@@ -11,11 +11,10 @@ from typing import Any
 
 from pytest_imu.core.counters.callgrind import command as valgrind
 from pytest_imu.core.counters.choice import source_of_counts
-from pytest_imu.core.counters.fixes import FIX_NO_PMU, FIX_REFUSED
 from pytest_imu.core.counters.perf import command as perf_command
 from pytest_imu.core.counters.perf.command import PerfCommand
 from pytest_imu.core.counters.perf.stat import PerfStat
-from pytest_imu.core.counters.source import CannotCountError, CounterSource
+from pytest_imu.core.counters.source import FIX_NO_PMU, FIX_REFUSED, CannotCountError, CounterSource
 from pytest_imu.core.memory import platforms, reusable
 from pytest_imu.core.memory import source as memory
 from pytest_imu.core.memory.kernel import KernelPeak
