@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import array
-import contextlib
 import functools
 import gc
 import itertools
@@ -37,18 +36,6 @@ SEQUENCES: tuple[Any, ...] = (list, tuple, deque)
 MODULES_OWN = ("__builtins__", "__spec__")
 """What a module's names have among them: they are its own."""
 CACHE = type(functools.lru_cache(lambda: None))
-
-
-@contextlib.contextmanager
-def without_collecting() -> Iterator[None]:
-    """Keep the collector of garbage from running meanwhile: beside millions of objects it takes long."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 class TimeIsUpError(Exception):
@@ -94,9 +81,7 @@ class Walk:
         try:
             for value in values:
                 self._look_at(value, held)
-        except TimeIsUpError:
-            held.is_partial = True
-        except Exception:  # noqa: BLE001 - what changes meanwhile, or is broken, is seen in part
+        except Exception:  # noqa: BLE001 - the time is up, or what changes or is broken is seen in part
             held.is_partial = True
         return held
 
