@@ -11,7 +11,8 @@ import pytest
 
 from pytest_imu.core.budgets import Budget
 from pytest_imu.core.memory import platforms
-from pytest_imu.core.memory.data_limit import DataLimit, loaded_that_abort, stacks_bytes
+from pytest_imu.core.memory.container import whole_bytes
+from pytest_imu.core.memory.data_limit import DataLimit, loaded_that_abort, process_limit, stacks_bytes
 from pytest_imu.core.model import Phase
 from pytest_imu.core.tolerance import EXACT
 from pytest_imu.core.units import MIB, format_bytes, format_mib
@@ -22,6 +23,9 @@ from pytest_imu.settings import OPTIONS, Settings
 
 STOPPED: pytest.StashKey[str] = pytest.StashKey()
 """Where the line about a limit that has stopped a test is kept, on the item."""
+NOT_HERE = (
+    "hard budgets are checked after the test: only Linux can refuse memory so that Python survives"
+)
 NO_THREAD = "can't start new thread"
 Hook = Generator[None, object, object]
 
@@ -51,6 +55,26 @@ class _Limit:
             else f", {format_mib(rss_bytes - self.start_bytes)} MiB above its start"
         )
         return f"stopped by {self.name}{grown}: {what} would have gone past it"
+
+
+def limit_tests(config: pytest.Config, settings: Settings) -> None:
+    """Register what limits tests; where the platform cannot, say so."""
+    limit = process_limit()
+    if limit is None:
+        record_warning(config.hook, NOT_HERE, when="config")
+        return
+    run_bytes = _run_bytes(config, settings)
+    # Behind the recorder: what comes later lies inside, and the limit is lifted before it measures.
+    config.pluginmanager.register(HardLimits(config, settings, limit, run_bytes), "imu-limits")
+
+
+def _run_bytes(config: pytest.Config, settings: Settings) -> int | None:
+    """Return what this process may have: of several workers each has its share."""
+    cap = settings.limit
+    if cap is None:
+        return None
+    workerinput: dict[str, Any] = getattr(config, "workerinput", {})
+    return cap.of(whole_bytes()) // int(workerinput.get("workercount", 1))
 
 
 class HardLimits:
