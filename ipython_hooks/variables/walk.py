@@ -6,6 +6,7 @@ import array
 import functools
 import gc
 import itertools
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import CodeType, FrameType, FunctionType, ModuleType, TracebackType
@@ -209,12 +210,9 @@ def _look_at_cache(value: Any, held: Held, left: list[Any]) -> None:
 
 def _look_at_traceback(value: TracebackType, held: Held, left: list[Any]) -> None:  # noqa: ARG001 - others'
     """Look at the variables of the functions that an error has left."""
-    step: TracebackType | None = value
-    while step is not None:
-        frame = step.tb_frame
+    for frame, _ in traceback.walk_tb(value):
         if frame.f_locals is not frame.f_globals:
             left.extend(frame.f_locals.values())
-        step = step.tb_next
 
 
 def _look_at_object(value: object, held: Held, left: list[Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from pytest_imu.core.budgets import Budget, Metric
@@ -48,23 +48,10 @@ class Column:
 def columns_of(run: PageRun) -> list[Column]:
     """Return the columns behind the test's name."""
     rows = run.rows
-    columns = [
-        Column(
-            title="outcome",
-            width=84,
-            about="the test's outcome",
-            cells=[_text(row.outcome or "interrupted") for row in rows],
-            is_number=False,
-            is_wide=True,
-        )
-    ]
+    outcomes = [row.outcome or "interrupted" for row in rows]
+    columns = [_text_column("outcome", "the test's outcome", outcomes, width=84)]
     if any(row.verdicts for row in rows):
-        cells = [_text(verdict_of(row)) for row in rows]
-        columns.append(
-            Column(
-                title="budget", about="its budgets", cells=cells, width=98, is_number=False, is_wide=True
-            )
-        )
+        columns.append(_text_column("budget", "its budgets", map(verdict_of, rows), width=98))
     columns.append(_bar_column("peak", "highest RSS, above the start", rows, "peak"))
     if run.comparison is not None:
         columns += _changes(rows, run.comparison)
@@ -77,12 +64,8 @@ def columns_of(run: PageRun) -> list[Column]:
         *_event_columns(rows),
     ]
     if any(row.worker for row in rows):
-        cells = [_text(row.worker or "") for row in rows]
-        columns.append(
-            Column(
-                title="worker", about="who ran it", cells=cells, width=68, is_number=False, is_wide=True
-            )
-        )
+        workers = [row.worker or "" for row in rows]
+        columns.append(_text_column("worker", "who ran it", workers, width=68))
     return columns
 
 
@@ -93,8 +76,9 @@ def verdict_of(row: Row) -> str:
     return VERDICT_WORDS.get(worst, worst)
 
 
-def _text(text: str) -> Cell:
-    return Cell(text=text, key=text)
+def _text_column(title: str, about: str, texts: Iterable[str], *, width: int) -> Column:
+    cells = [Cell(text=text, key=text) for text in texts]
+    return Column(title=title, about=about, cells=cells, width=width, is_number=False, is_wide=True)
 
 
 def _bar_column(title: str, about: str, rows: Sequence[Row], metric: Metric) -> Column:

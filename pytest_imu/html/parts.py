@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pytest_imu.core.budgets import LeakBudget, Verdict
-from pytest_imu.core.memory.reusable import likely_reused
+from pytest_imu.core.memory.reusable import reused_in
 from pytest_imu.core.model import CounterReading, Measurement
 from pytest_imu.core.units import (
     format_bytes,
@@ -189,7 +189,7 @@ def _reuse(one: Measurement) -> Iterator[str]:
         yield "how much freed memory it used again is not known: it may need more than its peak"
     elif one.reusable_bytes:
         free, most = format_mib(one.reusable_bytes), format_mib(one.peak_bytes + one.reusable_bytes)
-        likely = likely_reused(one.reusable_bytes, one.duration_ns, one.peak_bytes)
+        likely = reused_in(one)
         advice = "; --imu-isolate tells" if likely else ", and likely not more"
         yield (
             f"{free} MiB were free as it began, which it may have used again: "

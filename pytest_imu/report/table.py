@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pytest_imu.core.checks import FULLY_RUNNING_PERCENT
-from pytest_imu.core.memory.reusable import NOTEWORTHY_BYTES, likely_reused
+from pytest_imu.core.memory.reusable import NOTEWORTHY_BYTES, reused_in
 from pytest_imu.core.model import ChildrenMemory, CounterReading, Measurement, Phase
 from pytest_imu.core.units import (
     MIB,
@@ -212,7 +212,7 @@ def _peak_column(measured: Sequence[Measurement]) -> list[str]:
     peaks, reused = ["peak"], [""]
     for one in measured:
         peaks.append(peak_text(one))
-        reused_bytes = likely_reused(one.reusable_bytes, one.duration_ns, one.peak_bytes)
+        reused_bytes = reused_in(one)
         reused.append(f" (+{reused_bytes / MIB:.0f} reusable)" if reused_bytes else "")
     room = max(map(len, reused))
     numbers = align_right([[peak] for peak in peaks])

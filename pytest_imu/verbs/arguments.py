@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, get_args
 
-from pytest_imu.core.invalid import InvalidValueError
+from pytest_imu.core.invalid import InvalidValueError, parse_number
 from pytest_imu.verbs.run import run_approve, run_compare, run_merge, run_report, run_summary
 
 if TYPE_CHECKING:
@@ -93,12 +92,9 @@ def _mib(text: str) -> float:
 
 def _number(text: str, expected: str) -> float:
     try:
-        number = float(text)
+        return parse_number(text)
     except ValueError:
-        number = math.nan
-    if not 0 <= number < math.inf:
-        raise argparse.ArgumentTypeError(str(InvalidValueError(text, expected)))
-    return number
+        raise argparse.ArgumentTypeError(str(InvalidValueError(text, expected))) from None
 
 
 def _count(text: str) -> int:

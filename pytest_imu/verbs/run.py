@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_imu.core.invalid import RefusedError
 from pytest_imu.core.outfile import STDOUT, check_writable
+from pytest_imu.core.system import without_collector
 from pytest_imu.core.units import plural
-from pytest_imu.history.load import without_collector
 
 if TYPE_CHECKING:
     from pytest_imu.history.compare import Comparison
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
     from pytest_imu.report.rows import Row
     from pytest_imu.settings import Settings
 
-FAILED, UNUSABLE = 1, 2
-"""What a verb exits with where a comparison failed, and where it cannot do what was asked."""
+FAILED = 1
+"""What a verb exits with where a comparison failed."""
 Options = argparse.Namespace
 
 
@@ -147,8 +148,8 @@ def run_merge(options: Options) -> int:
 
     names, output = named_files(options.files), Path(options.output)
     if options.expect is not None and len(names) != options.expect:
-        print(f"pytest-imu: found {len(names)} files, expected {options.expect}", file=sys.stderr)
-        return UNUSABLE
+        message = f"found {len(names)} files, expected {options.expect}"
+        raise RefusedError(message)
     if output != STDOUT and any(is_same(output, name) for name in names):
         raise UnusableFileError(options.output, "a file that is not read as well")
     check_writable(output)
@@ -180,13 +181,7 @@ def run_approve(options: Options) -> int:
         only=options.only,
         min_mib=options.min_mib,
     )
-    try:
-        planned = approve.plan(
-            tests, joined_environment(runs), wished, lambda name: Path(name).read_bytes()
-        )
-    except wishes.ChangedError as error:
-        print(f"pytest-imu: {error}", file=sys.stderr)
-        return UNUSABLE
+    planned = approve.plan(tests, joined_environment(runs), wished, lambda name: Path(name).read_bytes())
     edited = {path: file.edited(edits) for path, (file, edits) in planned.files.items()}
     if options.write:
         replace_all(edited)

@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pytest_imu.core.invalid import InvalidValueError
+from pytest_imu.core.invalid import InvalidValueError, RefusedError
+from pytest_imu.core.system import without_collector
 from pytest_imu.core.units import plural
-from pytest_imu.history.load import without_collector
-from pytest_imu.verbs.run import UNUSABLE, is_same
+from pytest_imu.verbs.run import is_same
 
 MPROF, TRACE = ".dat", ".json"
 EXPECTED = f"a file whose name ends in {TRACE} (for Perfetto) or {MPROF} (for mprof plot)"
@@ -50,8 +50,8 @@ def run_trace(options: argparse.Namespace) -> int:
         left_out = plural(len(found) - len(tests), "test")
         print(f"pytest-imu: {left_out} left out: when it began is not known", file=sys.stderr)
     if not tests:
-        print("pytest-imu: there is no test to draw", file=sys.stderr)
-        return UNUSABLE
+        message = "there is no test to draw"
+        raise RefusedError(message)
     with writing(output) as file:
         if output.suffix == MPROF:
             file.writelines(f"{line}\n" for line in mprof_lines(tests))
