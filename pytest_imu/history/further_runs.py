@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from pytest_imu.core.leaks.growth import Counts, Growth
 from pytest_imu.history.form import (
-    FLAG,
     LIMIT,
     LIST,
     NONE,
@@ -15,20 +15,12 @@ from pytest_imu.history.form import (
     Plain,
     check_values,
     refuse,
+    types_of,
 )
+from pytest_imu.why.profile import CountProfile, LineCost, LineCount, LineProfile
 
-SERIES = ("blocks", "block_bytes", "c_bytes", "descriptors", "threads")
 GROWTH_A_CALL = Form(
-    {
-        "warmup": WHOLE,
-        "calls": WHOLE,
-        "bytes_a_call": NUMBER,
-        "reason": TEXT | NONE,
-        "blocks": LIST,
-        "threads": LIST,
-        **dict.fromkeys(("block_bytes", "c_bytes", "descriptors"), LIST | NONE),
-        "why": OBJECT | NONE,
-    }
+    types_of(Growth) | {"calls": WHOLE, "bytes_a_call": NUMBER, "reason": TEXT | NONE},
 )
 WHY = Form(
     {
@@ -39,43 +31,8 @@ WHY = Form(
         "profile": OBJECT | NONE,
     }
 )
-PROFILE = Form(
-    {
-        "label": TEXT,
-        "is_exact": FLAG,
-        "start_bytes": WHOLE,
-        "peak_bytes": WHOLE,
-        "kept_bytes": WHOLE,
-        "chain": LIST,
-        "is_chain_at_peak": FLAG,
-        "lines": LIST,
-        "fault": TEXT | NONE,
-        "held": OBJECT | NONE,
-    }
-)
-LINE = Form(
-    {
-        "file": TEXT,
-        "line": WHOLE,
-        "text": TEXT,
-        **dict.fromkeys(("hits", "kept_bytes", "most_kept_bytes", "shared_bytes"), WHOLE),
-        **dict.fromkeys(("peak_bytes", "total_bytes"), WHOLE),
-        "has_more_hits": FLAG,
-    }
-)
-COUNTED = Form(
-    {"event": TEXT, "label": TEXT, "count": NUMBER, "fault": TEXT | NONE, "lines": LIST},
-)
-COUNTED_LINE = Form(
-    {
-        "file": TEXT,
-        "line": WHOLE,
-        "text": TEXT,
-        "hits": WHOLE,
-        "has_more_hits": FLAG,
-        **dict.fromkeys(("count", "most", "shared"), NUMBER),
-    }
-)
+PROFILE, COUNTED = Form(types_of(LineProfile)), Form(types_of(CountProfile))
+LINE, COUNTED_LINE = Form(types_of(LineCost)), Form(types_of(LineCount))
 HELD = Form({"reason": TEXT | NONE, "asked_bytes": WHOLE | NONE, "lines": LIST})
 HELD_LINE = Form({"file": TEXT | NONE, "line": WHOLE | NONE, "held_bytes": WHOLE})
 
@@ -83,7 +40,7 @@ HELD_LINE = Form({"file": TEXT | NONE, "line": WHOLE | NONE, "held_bytes": WHOLE
 def check_growth(growth: Plain) -> None:
     """Raise UnusableError where what further calls grew is of another form."""
     GROWTH_A_CALL.check(growth)
-    for name in SERIES:
+    for name in Counts._fields:
         changes = growth[name]
         if changes is not None and (not changes or len(changes) != len(growth["blocks"])):
             refuse(name, growth)

@@ -9,7 +9,16 @@ from pytest_imu.core.budgets import BUDGET_PHASES, LEAK_NAME, DecidedBy, Outcome
 from pytest_imu.core.document import SCHEMA
 from pytest_imu.core.growth import LIMIT_NAME, parse_increase
 from pytest_imu.core.invalid import shown
-from pytest_imu.core.model import LABELS, PHASES, SOURCES, CountedBy, Start
+from pytest_imu.core.model import (
+    LABELS,
+    PHASES,
+    SOURCES,
+    ChildrenMemory,
+    CountedBy,
+    CounterReading,
+    Measurement,
+    Start,
+)
 from pytest_imu.history.form import (
     FLAG,
     LIST,
@@ -24,6 +33,7 @@ from pytest_imu.history.form import (
     UnusableError,
     check_values,
     refuse,
+    types_of,
 )
 from pytest_imu.history.further_runs import check_growth, check_timeline, check_why
 
@@ -50,45 +60,10 @@ TEST = Form(
 ADDED_TO_TEST = ("started_at", "started_ns", "ended_ns", "growth", "timeline")
 PHASES_OF_TEST = Form(dict.fromkeys(PHASES, OBJECT | NONE))
 BLOCK = Form({"name": TEXT})
-MEASUREMENT = Form(
-    {
-        "before_bytes": WHOLE | NONE,
-        "after_bytes": WHOLE | NONE,
-        "rss_peak_bytes": WHOLE | NONE,
-        "peak_bytes": WHOLE | NONE,
-        "delta_bytes": WHOLE | NONE,
-        "duration_ns": WHOLE,
-        "started_ns": WHOLE | NONE,
-        "source": TEXT,
-        "reason": TEXT | NONE,
-        "reusable_bytes": WHOLE | NONE,
-        "tracer": TEXT | NONE,
-        "had_children": FLAG | NONE,
-        "children_memory": OBJECT | NONE,
-        "imports": LIST,
-        "counters": OBJECT,
-    }
-)
-CHILDREN = Form(
-    {
-        "peak_bytes": WHOLE | NONE,
-        "most": WHOLE | NONE,
-        "samples": WHOLE,
-        "unit": TEXT,
-        "reason": TEXT | NONE,
-    }
-)
-COUNTER = Form(
-    {
-        "value": NUMBER | NONE,
-        "per_second": NUMBER | NONE,
-        "running_percent": NUMBER | NONE,
-        "reason": TEXT | NONE,
-        "samples": LIST,
-        "source": TEXT,
-        "user_only": FLAG,
-    }
-)
+DERIVED = dict.fromkeys(("peak_bytes", "delta_bytes"), WHOLE | NONE)
+MEASUREMENT = Form(types_of(Measurement) | DERIVED | {"counters": OBJECT})
+CHILDREN = Form(types_of(ChildrenMemory))
+COUNTER = Form({key: types for key, types in types_of(CounterReading).items() if key != "event"})
 BUDGET = Form(
     {
         "name": TEXT,
