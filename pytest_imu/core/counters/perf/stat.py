@@ -30,32 +30,25 @@ class PerfBackEnd:
     """What one perf counts of this process; a boundary inside an open window costs a tick."""
 
     name: CountedBy = "perf"
+    process: PerfProcess
+    """The perf that runs."""
 
     def __init__(self, events: Sequence[str], find: Callable[[], PerfCommand]) -> None:
         self._events = tuple(events)
         self._find = find
         self._refused: dict[str, str] = {}
-        self._process: PerfProcess | None = None
-
-    @property
-    def process(self) -> PerfProcess:
-        """The perf that runs."""
-        if self._process is None:
-            message = "perf has not been started"
-            raise CannotCountError(message)
-        return self._process
 
     def start(self) -> None:
         """Start perf, and wait until it ticks."""
         command = self._find()
         try:
-            self._process = PerfProcess.started(command, self._events)
+            self.process = PerfProcess.started(command, self._events)
         except HungError:
             raise
         except CannotCountError:
             if len(self._events) == 1:
                 raise
-            self._process = PerfProcess.started(command, self._accepted(command))
+            self.process = PerfProcess.started(command, self._accepted(command))
 
     def _accepted(self, command: PerfCommand) -> list[str]:
         """Return the events that perf takes: one that it refuses makes it refuse all."""
@@ -87,9 +80,7 @@ class PerfBackEnd:
 
     def stop(self) -> None:
         """End perf."""
-        process, self._process = self._process, None
-        if process is not None:
-            process.stop()
+        self.process.stop()
 
     def read(self, event: str, pieces: Sequence[Samples], duration_ns: int) -> CounterReading:
         """Return what was counted of an event."""
