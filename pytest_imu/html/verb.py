@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pytest_imu.core.outfile import STDOUT
+from pytest_imu.core.outfile import STDOUT, check_writable, writing
 from pytest_imu.core.system import without_collector
 from pytest_imu.core.units import plural
+from pytest_imu.history.load import UnusableFileError, named_files
+from pytest_imu.history.merge import joined_environment
 from pytest_imu.verbs.arguments import FILES, add_increase
 from pytest_imu.verbs.run import Options, compared_with, is_same, read_rows, status
 
@@ -29,9 +31,6 @@ def add_verb(commands: Any) -> None:  # Any: argparse has no public type for it
 @without_collector()
 def run_html(options: Options) -> int:
     """Write the page."""
-    from pytest_imu.core.outfile import check_writable, writing
-    from pytest_imu.history.load import UnusableFileError, named_files
-    from pytest_imu.history.merge import joined_environment
     from pytest_imu.html.page import page, templates
     from pytest_imu.html.run import PageRun
     from pytest_imu.settings import Settings

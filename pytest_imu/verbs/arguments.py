@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
+from pytest_imu.core.growth import Increase, parse_increase
 from pytest_imu.core.invalid import InvalidValueError, parse_number
 from pytest_imu.verbs.run import run_approve, run_compare, run_merge, run_report, run_summary
-
-if TYPE_CHECKING:
-    from pytest_imu.core.growth import Increase
 
 FILES = "files of --imu-json, patterns, or - for standard input"
 TOP = "show the first N rows; 0 shows all (default: 10)"
@@ -74,8 +72,6 @@ def add_increase(parser: argparse.ArgumentParser) -> None:
 
 
 def _increases(text: str) -> list[Increase]:
-    from pytest_imu.core.growth import parse_increase
-
     try:
         return [parse_increase(part) for part in text.split(",")]
     except InvalidValueError as error:

@@ -8,9 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pytest_imu.core.document import encode
 from pytest_imu.core.invalid import InvalidValueError, RefusedError
+from pytest_imu.core.outfile import check_writable, writing
 from pytest_imu.core.system import without_collector
 from pytest_imu.core.units import plural
+from pytest_imu.history.load import UnusableFileError, named_files, read
+from pytest_imu.history.trace import mprof_lines, placed, trace_events
 from pytest_imu.verbs.run import is_same
 
 MPROF, TRACE = ".dat", ".json"
@@ -30,11 +34,6 @@ def add_trace(commands: Any) -> None:  # Any: argparse has no public type for it
 @without_collector()
 def run_trace(options: argparse.Namespace) -> int:
     """Write what Perfetto or `mprof plot` shows."""
-    from pytest_imu.core.document import encode
-    from pytest_imu.core.outfile import check_writable, writing
-    from pytest_imu.history.load import UnusableFileError, named_files, read
-    from pytest_imu.history.trace import mprof_lines, placed, trace_events
-
     names, output = named_files(options.files), options.output
     if any(is_same(output, name) for name in names):
         raise UnusableFileError(str(output), "another file to write than those to read")
