@@ -94,7 +94,6 @@ def lines(
     if verbosity >= 0:
         shown += [Line(text) for text in why_lines(rows, of_failed=not failures_shown)]
         shown += [Line(text, "yellow") for text in unreliable_lines(rows, noise_bytes)]
-    if verbosity >= 0:
         shown += [Line(text) for text in called_again_lines(rows, settings)]
     if settings.suggest and not settings.off:
         shown += [Line(text) for text in suggestion_lines(rows, settings, noise_bytes)]
