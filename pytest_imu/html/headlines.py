@@ -11,7 +11,6 @@ from pytest_imu.core.checks import event_reason
 from pytest_imu.core.growth import grown_line
 from pytest_imu.core.memory.source import SIMULATED
 from pytest_imu.core.units import format_mib, plural
-from pytest_imu.history.compare import Comparison
 from pytest_imu.history.load import LOST
 from pytest_imu.history.wording import counts_line, difference_lines, doubts
 from pytest_imu.html.picture import Picture
@@ -77,14 +76,8 @@ def sentence(run: PageRun, picture: Picture | None) -> str:
 
 def groups_of(run: PageRun) -> list[Group]:
     """Return what has to be looked at, worst first."""
-    comparison = run.comparison
-    groups = [*_broken(run), *_endless(run)]
-    if comparison is not None:
-        groups += _grown(run, comparison)
-    groups += [*_not_checked(run), *_not_measured(run)]
-    if comparison is not None:
-        groups += _doubts(run, comparison)
-    return groups
+    finders = (_broken, _endless, _grown, _not_checked, _not_measured, _doubts)
+    return [group for find in finders for group in find(run)]
 
 
 def remarks_of(run: PageRun, settings: Settings) -> list[str]:
@@ -133,10 +126,11 @@ def _endless(run: PageRun) -> Iterator[Group]:
     yield from _group("bad", f"{plural(len(items), 'test')} did not come to an end", items)
 
 
-def _grown(run: PageRun, comparison: Comparison) -> Iterator[Group]:
-    by_nodeid = {row.nodeid: row for row in run.rows}
+def _grown(run: PageRun) -> Iterator[Group]:
+    if (comparison := run.comparison) is None:
+        return
     items = [
-        _item(run, by_nodeid[nodeid], grown_line(change, comparison.base))
+        _item(run, run.by_nodeid[nodeid], grown_line(change, comparison.base))
         for nodeid, change in comparison.grown
     ]
     yield from _group("bad", f"{plural(comparison.counts['grew'], 'test')} grew", items)
@@ -165,8 +159,7 @@ def _not_measured(run: PageRun) -> Iterator[Group]:
         yield from _group("warn", f"{plural(len(items), 'test')} {reason}", items)
 
 
-def _doubts(run: PageRun, comparison: Comparison) -> Iterator[Group]:
-    by_nodeid = {row.nodeid: row for row in run.rows}
-    for why, nodeids in doubts(comparison):
-        items = [_item(run, by_nodeid[nodeid], "") for nodeid in nodeids]
+def _doubts(run: PageRun) -> Iterator[Group]:
+    for why, nodeids in () if run.comparison is None else doubts(run.comparison):
+        items = [_item(run, run.by_nodeid[nodeid], "") for nodeid in nodeids]
         yield from _group("warn", f"{plural(len(items), 'test')} {why}", items)

@@ -71,7 +71,7 @@ def run_report(options: Options) -> int:
     rows = last_attempts([row for run in runs for row in run.tests])
     lines = section.lines(
         rows,
-        _settings(environment, options),
+        settings_of(environment, top=options.top, sort=options.sort),
         width=_width(),
         verbosity=0,
         encoding=sys.stdout.encoding,
@@ -117,11 +117,12 @@ def read_rows(names: Sequence[str]) -> list[Run[Row]]:
     ]
 
 
-def _settings(environment: dict[str, Any], options: Options) -> Settings:
+def settings_of(environment: dict[str, Any], **asked: Any) -> Settings:
+    """Return the settings under which a run is shown again."""
     from pytest_imu.settings import Settings
 
     _, _, caches = (environment["counter_source"] or "").partition("simulated caches ")
-    return Settings(report=True, top=options.top, sort=options.sort, caches=caches or None)
+    return Settings(report=True, caches=caches or None, **asked)
 
 
 @without_collector()
