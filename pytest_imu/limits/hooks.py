@@ -46,15 +46,12 @@ class _Limit:
         """Return what is said of an error that it has caused."""
         rss_bytes = platforms.rss_bytes_or_none()
         what = "a new thread" if NO_THREAD in str(error) else "the next allocation"
-        if self.budget is None:
-            held = "" if rss_bytes is None else f", while this process held {format_bytes(rss_bytes)}"
-            return f"stopped by {self.name}{held}: {what} would have gone past it"
-        grown = (
-            ""
-            if rss_bytes is None
-            else f", {format_mib(rss_bytes - self.start_bytes)} MiB above its start"
-        )
-        return f"stopped by {self.name}{grown}: {what} would have gone past it"
+        where = ""
+        if rss_bytes is not None and self.budget is None:
+            where = f", while this process held {format_bytes(rss_bytes)}"
+        elif rss_bytes is not None:
+            where = f", {format_mib(rss_bytes - self.start_bytes)} MiB above its start"
+        return f"stopped by {self.name}{where}: {what} would have gone past it"
 
 
 def limit_tests(config: pytest.Config, settings: Settings) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
+from pytest_imu.core.counters.kernel.samples import SAMPLE_S
 from pytest_imu.core.counters.perf.command import HungError, PerfCommand, find_perf
 from pytest_imu.core.counters.perf.output import (
     NOT_BELIEVED,
@@ -21,8 +22,6 @@ from pytest_imu.core.units import NANOSECONDS_PER_SECOND
 if sys.platform == "linux":  # elsewhere there is no perf to find, and it cannot be imported
     from pytest_imu.core.counters.perf.process import PerfProcess
 
-SAMPLE_S = 0.1
-"""How long one of the samples that are shown is: as in the ancestor's reports."""
 Samples = list[EventSample]
 
 
