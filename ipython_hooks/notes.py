@@ -7,8 +7,7 @@ from typing import NamedTuple
 
 from ipython_hooks.records import CommandRecord
 from pytest_imu.core.children.sampler import Memory, choose_reader
-from pytest_imu.core.memory.reusable import NOTEWORTHY_BYTES, likely_reused
-from pytest_imu.core.model import Measurement
+from pytest_imu.core.memory.reusable import NOTEWORTHY_BYTES, reused_in
 from pytest_imu.core.units import format_mib
 
 SHELLS_OWN_NS = 2_000_000
@@ -45,11 +44,6 @@ def notes_on(
     if children is not None:
         notes.append(children)
     return tuple(notes)
-
-
-def reused_in(measurement: Measurement, time_ns: int) -> int:
-    """Return how much a block may have reused in this time, in bytes; 0 where it is worth no word."""
-    return likely_reused(measurement.reusable_bytes, time_ns, measurement.peak_bytes)
 
 
 class ChildrenNotes:

@@ -15,7 +15,7 @@ from pytest_imu.core.units import (
     format_mib,
     format_seconds,
     format_signed_mib,
-    mib,
+    mib_or_none,
     printable,
 )
 
@@ -77,11 +77,11 @@ class CommandRecord:
             "cell_id": self.cell_id,
             "command": self.command,
             "began": began.isoformat(timespec="milliseconds"),
-            "used_mib": _mib(measurement.delta_bytes),
-            "peak_mib": _mib(measurement.peak_bytes),
-            "above_current_mib": _mib(self.above_current_bytes),
-            "since_last_mib": _mib(self.since_last_bytes),
-            "total_mib": _mib(measurement.after_bytes),
+            "used_mib": mib_or_none(measurement.delta_bytes),
+            "peak_mib": mib_or_none(measurement.peak_bytes),
+            "above_current_mib": mib_or_none(self.above_current_bytes),
+            "since_last_mib": mib_or_none(self.since_last_bytes),
+            "total_mib": mib_or_none(measurement.after_bytes),
             "seconds": measurement.duration_ns / NANOSECONDS_PER_SECOND,
             "source": measurement.source,
             "raised": self.raised,
@@ -181,7 +181,3 @@ def _short_time(duration_ns: int) -> str:
     if seconds >= 1:
         return f"{seconds:.1f} s"
     return f"{seconds * 1000:.0f} ms" if seconds >= 0.001 else "<1 ms"  # noqa: PLR2004 - a millisecond
-
-
-def _mib(size_bytes: int | None) -> float | None:
-    return None if size_bytes is None else mib(size_bytes)

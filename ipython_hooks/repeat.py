@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from ipython_hooks.notes import reused_in
+from pytest_imu.core.memory.reusable import reused_in
 from pytest_imu.core.meter import Meter
 from pytest_imu.core.model import Measurement
 from pytest_imu.core.units import NANOSECONDS_PER_SECOND, format_count, format_mib, mib
@@ -45,7 +45,7 @@ class Repeated:
             ("peak", _sizes([one.peak_bytes for one in self.measurements])),
             ("time", _times([one.duration_ns for one in self.measurements])),
         ]
-        reused_bytes = max(reused_in(one, one.duration_ns) for one in self.measurements)
+        reused_bytes = max(map(reused_in, self.measurements))
         if reused_bytes:
             rows.append(("reused", f"up to {format_mib(reused_bytes)} MiB kept from before"))
         for event in dict.fromkeys(r.event for one in self.measurements for r in one.counters):

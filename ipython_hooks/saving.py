@@ -31,7 +31,5 @@ def test_of(record: CommandRecord) -> dict[str, Any]:
         worker=None,
         outcome="failed" if record.raised else "passed",
         phases={"call": record.measurement},
-        blocks=(),
-        verdicts=(),
     )
     return {**test, "cell_id": record.cell_id, "notes": list(record.notes)}

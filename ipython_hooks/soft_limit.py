@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import sys
 import threading
 from collections.abc import Callable
 from types import FrameType
@@ -12,18 +11,12 @@ from typing import Any
 
 from ipython_hooks.limit import MemoryLimit
 from ipython_hooks.watcher import CellInfo, CellResult
+from pytest_imu.core.memory.data_limit import loaded_that_abort
 from pytest_imu.core.memory.platforms import rss_bytes_or_none
 from pytest_imu.core.units import format_bytes
 
 SOFT_PERCENT = 95
 INTERVAL_S = 0.02
-ABORTING = ("polars", "pyarrow")
-"""Where an allocation fails, these end the process: at a hard limit too."""
-
-
-def aborting_library() -> str | None:
-    """Return the loaded library that would end the process at a hard limit; usually None."""
-    return next((name for name in ABORTING if name in sys.modules), None)
 
 
 class SoftLimit:
@@ -55,8 +48,7 @@ class SoftLimit:
     def set(self, total_bytes: int) -> None:
         """Limit the process; raises ValueError where that makes no sense, and nothing changes then."""
         self._hard.set(total_bytes)
-        if aborting_library() is not None:
-            self._hard.lift()
+        self._leave_the_hard_one_where_it_would_kill()
         self.total_bytes = total_bytes
         if self._thread is None:
             self._stopped.clear()
@@ -86,7 +78,9 @@ class SoftLimit:
         where = f"{format_bytes(self.total_bytes)}, MemoryError at {format_bytes(self.soft_bytes)}"
         if self._hard.total_bytes is not None:
             return where
-        return f"{where}; no hard limit, at which {aborting_library()} would end the process"
+        return (
+            f"{where}; no hard limit, at which {' and '.join(loaded_that_abort())} would end the process"
+        )
 
     def _begin(self, info: CellInfo, *_: object) -> None:
         if self._info is not None or threading.current_thread() is not threading.main_thread():
@@ -124,7 +118,6 @@ class SoftLimit:
         while not self._stopped.is_set():
             self._command_runs.wait()
             self._stopped.wait(INTERVAL_S)
-            self._hard.spare_children()
             self._leave_the_hard_one_where_it_would_kill()
             with self._lock:
                 rss_bytes = rss_bytes_or_none()
@@ -134,7 +127,7 @@ class SoftLimit:
                 signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
     def _leave_the_hard_one_where_it_would_kill(self) -> None:
-        if self._hard.total_bytes is not None and aborting_library() is not None:
+        if self._hard.total_bytes is not None and loaded_that_abort():
             self._hard.lift()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
-from types import FrameType
+from collections.abc import Mapping
 from typing import Any
 
 PLAIN_TYPES = frozenset({bytes, bytearray, str, list, tuple, dict, set, frozenset})
@@ -23,7 +22,7 @@ def held_bytes(error: BaseException | None, namespace: Mapping[str, Any]) -> int
         return 0
     known = set(map(id, namespace.values()))
     sizes_bytes: dict[int, int] = {}
-    for frame in frames_of(error):
+    for frame, _ in traceback.walk_tb(error.__traceback__):
         if frame.f_locals is namespace:  # the command's own
             continue
         for value in frame.f_locals.values():
@@ -33,14 +32,6 @@ def held_bytes(error: BaseException | None, namespace: Mapping[str, Any]) -> int
             if known.isdisjoint((id(value), id(owner))):
                 sizes_bytes[id(owner)] = _size_bytes(owner)
     return sum(sizes_bytes.values())
-
-
-def frames_of(error: BaseException) -> Iterator[FrameType]:
-    """Give the frames that an error went through."""
-    step = error.__traceback__
-    while step is not None:
-        yield step.tb_frame
-        step = step.tb_next
 
 
 def forget(shell: Any) -> None:

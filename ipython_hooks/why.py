@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
-from ipython_hooks.notes import SHELLS_OWN_NS, reused_in
+from ipython_hooks.notes import SHELLS_OWN_NS
 from ipython_hooks.records import CommandRecord, command_text
 from ipython_hooks.variables.holders import is_installed, is_program
+from pytest_imu.core.memory.reusable import reused_in
 from pytest_imu.core.units import MIB, format_mib, format_seconds, printable
 
 if TYPE_CHECKING:

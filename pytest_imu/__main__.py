@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import io
-import math
 import os
 import sys
 from collections.abc import Sequence
 
-from pytest_imu.core.invalid import InvalidValueError, shown
-from pytest_imu.history.load import UnusableFileError
+from pytest_imu.core.invalid import InvalidValueError, RefusedError, parse_number, shown
 from pytest_imu.html.verb import add_verb
 from pytest_imu.verbs.arguments import add_verbs
-from pytest_imu.verbs.run import UNUSABLE
 from pytest_imu.verbs.trace import add_trace
 
+UNUSABLE = 2
+"""What a verb exits with where it cannot do what was asked."""
 BROKEN_PIPE = 141
 """What a shell says of a program that was ended by SIGPIPE."""
 
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Who reads this has read enough; Python's own flush, at the end, shall not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
-    except UnusableFileError as error:
+    except RefusedError as error:
         print(f"pytest-imu: {error}", file=sys.stderr)
         return UNUSABLE
     except OSError as error:
@@ -74,15 +74,10 @@ def _event(text: str) -> str:
 
 
 def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0 < seconds < math.inf:
-        raise argparse.ArgumentTypeError(
-            str(InvalidValueError(text, "a number of seconds, more than 0"))
-        )
-    return seconds
+    with contextlib.suppress(ValueError):
+        if (seconds := parse_number(text)) > 0:
+            return seconds
+    raise argparse.ArgumentTypeError(str(InvalidValueError(text, "a number of seconds, more than 0")))
 
 
 def _pid(text: str) -> int:

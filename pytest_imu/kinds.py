@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 from dataclasses import replace
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pytest_imu.core.counters.source import CounterChoice, check_event
-from pytest_imu.core.invalid import InvalidValueError
+from pytest_imu.core.invalid import InvalidValueError, parse_number
 from pytest_imu.core.units import NANOSECONDS_PER_SECOND
 from pytest_imu.options import Kind
 
@@ -34,10 +33,9 @@ def _parse_count(value: object) -> int:
 
 
 def _parse_mib(value: object) -> float:
-    number = float(str(value))
-    if isinstance(value, bool) or not (math.isfinite(number) and number >= 0):
-        raise ValueError
-    return number
+    if isinstance(value, bool):
+        raise ValueError  # noqa: TRY004 - as for all other values
+    return parse_number(str(value))
 
 
 def _parse_path(value: str) -> Path:
@@ -86,9 +84,8 @@ def _parse_cap(value: str) -> Cap:
 
 def _parse_leaks(value: str) -> tuple[int, int]:
     warmup, colon, calls = value.partition(":")
-    if not (
-        colon and warmup.isdecimal() and calls.isdecimal() and max(len(warmup), len(calls)) < LONGEST
-    ):
+    is_form = colon and warmup.isdecimal() and calls.isdecimal()
+    if not is_form or max(len(warmup), len(calls)) >= LONGEST:
         raise ValueError
     if int(warmup) < 1 or int(calls) < LEAST_CALLS:
         raise ValueError
@@ -97,9 +94,7 @@ def _parse_leaks(value: str) -> tuple[int, int]:
 
 def _parse_summary(value: str) -> Path:
     path = _parse_path(value)
-    if (
-        value == "-" or path.suffix == ".py" or path.is_dir()
-    ):  # the word behind a bare flag, which are the tests
+    if value == "-" or path.suffix == ".py" or path.is_dir():  # what stands behind a bare flag: tests
         raise ValueError
     return path
 

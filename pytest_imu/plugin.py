@@ -122,7 +122,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         _record(session, settings, budgets, run_again)
     is_hard = any(getattr(budget, "hard", False) for own in budgets.values() for budget in own)
     if is_hard or settings.limit is not None:
-        from pytest_imu.limits.start import limit_tests
+        from pytest_imu.limits.hooks import limit_tests
 
         limit_tests(config, settings)
 

@@ -11,7 +11,7 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from ipython_hooks.arguments import CommandError
 from ipython_hooks.lines.table import LineTable, Row
@@ -47,13 +47,6 @@ class FollowedFunctions:
         self._profiler = LineProfiler()
         for function in functions:
             self._profiler.add_function(function)
-
-    def __enter__(self) -> Self:
-        self.begin()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.end()
 
     @classmethod
     def named(cls, session: Session, names: list[str]) -> FollowedFunctions:
@@ -98,21 +91,19 @@ class FollowedFunctions:
 
 def follow(session: Session, rest: str) -> LineTable:
     """Carry out `%imu lines -f FUNCTION STATEMENT`."""
-    names, statement = split_options(rest)
-    run = statement_at_once(session.shell, statement, SOURCE, instead="; %%imu lines can")
-    with FollowedFunctions.named(session, names) as followed:
-        run()
-    table = followed.table()
-    session.keep_last(table)
-    return table
-
-
-def split_options(rest: str) -> tuple[list[str], str]:
-    """Return the functions that are named, and the statement behind them; raises CommandError."""
     names, statement = _split(rest)
     if not names or not statement:
         raise CommandError(InvalidValueError(rest, f"{EXPECTED} STATEMENT").of(SOURCE))
-    return names, statement
+    run = statement_at_once(session.shell, statement, SOURCE, instead="; %%imu lines can")
+    followed = FollowedFunctions.named(session, names)
+    followed.begin()
+    try:
+        run()
+    finally:
+        followed.end()
+    table = followed.table()
+    session.keep_last(table)
+    return table
 
 
 def functions_of(options: str) -> list[str]:
@@ -124,6 +115,7 @@ def functions_of(options: str) -> list[str]:
 
 
 def _split(text: str) -> tuple[list[str], str]:
+    """Return the functions that are named, and what stands behind them."""
     names, rest = [], text.strip()
     while option := OPTION.match(rest):
         names.append(option[1])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ipython_hooks.lines.table import LineTable, Row
 from pytest_imu.core.model import Measurement
-from pytest_imu.core.units import NANOSECONDS_PER_SECOND, mib
+from pytest_imu.core.units import NANOSECONDS_PER_SECOND, mib_or_none
 
 if TYPE_CHECKING:
     from ipython_hooks.session import Session
@@ -75,9 +75,9 @@ class Statements:
 def _row(one: Measurement, line: int | None, text: str, *, raised: bool) -> Row:
     return {
         "line": line,
-        "used_mib": _mib(one.delta_bytes),
-        "peak_mib": _mib(one.peak_bytes),
-        "total_mib": _mib(one.after_bytes),
+        "used_mib": mib_or_none(one.delta_bytes),
+        "peak_mib": mib_or_none(one.peak_bytes),
+        "total_mib": mib_or_none(one.after_bytes),
         "seconds": one.duration_ns / NANOSECONDS_PER_SECOND,
         "source": one.source,
         "raised": raised,
@@ -112,7 +112,3 @@ def _texts(raw_cell: str, cell: str, nodes: Sequence[ast.stmt]) -> list[str]:
             text = typed[node.lineno - 1]
         texts.append(text.strip())
     return texts
-
-
-def _mib(size_bytes: int | None) -> float | None:
-    return None if size_bytes is None else mib(size_bytes)

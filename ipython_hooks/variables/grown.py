@@ -7,7 +7,8 @@ from typing import Any
 
 from ipython_hooks.variables.holders import LAST_OUTPUTS, names_of
 from ipython_hooks.variables.rows import likely_bytes
-from ipython_hooks.variables.walk import Walk, without_collecting
+from ipython_hooks.variables.walk import Walk
+from pytest_imu.core.system import without_collector
 from pytest_imu.core.units import MIB
 
 LIMIT_NS = 10_000_000
@@ -31,7 +32,7 @@ class GrowingNames:
         """Of those that are worth a name: their value's id, and the number of commands before it."""
         self._commands = 0
 
-    @without_collecting()
+    @without_collector()
     def look(self) -> dict[str, int]:
         """See what names hold now; return how much more or less that is than when last looked."""
         before, self._sizes = self._sizes, {}

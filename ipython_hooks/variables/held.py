@@ -26,6 +26,12 @@ class Held:
         """All of it."""
         return sum(self.pieces.values())
 
+    def take(self, other: Held) -> None:
+        """Take in what another value holds; what both hold is counted once."""
+        self.pieces.update(other.pieces)
+        self.is_estimate |= other.is_estimate
+        self.is_partial |= other.is_partial
+
     def add_many(self, key: Hashable, count: int, samples: Sequence[Held], ids: Iterable[int]) -> None:
         """Add what many objects hold together, of which some were looked at.
 

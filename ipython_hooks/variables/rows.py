@@ -9,7 +9,8 @@ from typing import Any
 from ipython_hooks.variables.held import Held
 from ipython_hooks.variables.holders import Holder, is_of_library, names_of, others_of
 from ipython_hooks.variables.kinds import describe
-from ipython_hooks.variables.walk import Walk, own_bytes, without_collecting
+from ipython_hooks.variables.walk import Walk, own_bytes
+from pytest_imu.core.system import without_collector
 from pytest_imu.core.units import MIB, align_right, cut_middle, format_mib, plural, printable
 
 NAMES_NS, OTHERS_NS = 22_000_000, 8_000_000
@@ -31,22 +32,19 @@ class Row:
 
     names: list[str] = field(default_factory=list)
     values: list[object] = field(default_factory=list)
-    pieces: dict[Hashable, int] = field(default_factory=dict)
-    is_estimate: bool = False
-    is_partial: bool = False
+    held: Held = field(default_factory=Held)
+    """What they hold together."""
 
     @property
     def size_bytes(self) -> int:
-        """What they hold together."""
-        return sum(self.pieces.values())
+        """How much that is."""
+        return self.held.size_bytes
 
     def take(self, other: Row) -> None:
         """Take in the names of another row, which hold some of the same."""
         self.names += other.names
         self.values += other.values
-        self.pieces.update(other.pieces)
-        self.is_estimate |= other.is_estimate
-        self.is_partial |= other.is_partial
+        self.held.take(other.held)
 
 
 @dataclass(slots=True)
@@ -60,13 +58,13 @@ class Look:
     @property
     def size_bytes(self) -> int:
         """What all names hold; what two rows share is counted once."""
-        pieces: dict[Hashable, int] = {}
+        whole = Held()
         for row in self.rows:
-            pieces.update(row.pieces)
-        return sum(pieces.values())
+            whole.take(row.held)
+        return whole.size_bytes
 
 
-@without_collecting()
+@without_collector()
 def look_at(shell: Any) -> Look:  # Any: shells have no common type
     """Return which names hold what, and what else does."""
     look = Look()
@@ -89,7 +87,7 @@ def likely_bytes(holder: Holder) -> int:
 def _take(look: Look, walk: Walk, holders: Iterable[Holder], *, least_bytes: int = 0) -> None:
     known: dict[int, Held] = {}
     places: dict[Hashable, Row] = {
-        key: row for row in look.rows for key, size in row.pieces.items() if size >= SHARED_BYTES
+        key: row for row in look.rows for key, size in row.held.pieces.items() if size >= SHARED_BYTES
     }
     for name, value in holders:
         held = known.get(id(value))
@@ -115,8 +113,8 @@ def _place(look: Look, places: dict[Hashable, Row], name: str, value: object, he
     for other in others:
         row.take(other)
         look.rows.remove(other)
-        places.update(dict.fromkeys(other.pieces.keys() & places.keys(), row))
-    row.take(Row([name], [value], held.pieces, held.is_estimate, held.is_partial))
+        places.update(dict.fromkeys(other.held.pieces.keys() & places.keys(), row))
+    row.take(Row([name], [value], held))
     places.update(dict.fromkeys(large, row))
 
 
@@ -139,7 +137,8 @@ def _names(row: Row) -> str:
 
 def _size(row: Row) -> str:
     """Return a row's size, with ~ where it is reckoned from samples, and + where it was seen in part."""
-    return f"{'~' * row.is_estimate}{format_mib(row.size_bytes)}{'+' * row.is_partial}"
+    held = row.held
+    return f"{'~' * held.is_estimate}{format_mib(held.size_bytes)}{'+' * held.is_partial}"
 
 
 def _about(look: Look, shown: Sequence[Row], total_bytes: int | None) -> list[str]:
@@ -154,9 +153,9 @@ def _about(look: Look, shown: Sequence[Row], total_bytes: int | None) -> list[st
             len(look.unseen) > MOST_UNSEEN
         )
         lines.append(f"there was no time to look at {names}")
-    if any(row.is_estimate for row in shown):
+    if any(row.held.is_estimate for row in shown):
         lines.append("~ reckoned from some of the elements")
-    if any(row.is_partial for row in shown):
+    if any(row.held.is_partial for row in shown):
         lines.append("+ at least: there was no time to see all of it")
     held_bytes = look.size_bytes
     held = f"all of these hold {format_mib(held_bytes)}"

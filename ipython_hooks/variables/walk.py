@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import array
-import contextlib
 import functools
 import gc
 import itertools
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import CodeType, FrameType, FunctionType, ModuleType, TracebackType
@@ -37,18 +37,6 @@ SEQUENCES: tuple[Any, ...] = (list, tuple, deque)
 MODULES_OWN = ("__builtins__", "__spec__")
 """What a module's names have among them: they are its own."""
 CACHE = type(functools.lru_cache(lambda: None))
-
-
-@contextlib.contextmanager
-def without_collecting() -> Iterator[None]:
-    """Keep the collector of garbage from running meanwhile: beside millions of objects it takes long."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 class TimeIsUpError(Exception):
@@ -94,9 +82,7 @@ class Walk:
         try:
             for value in values:
                 self._look_at(value, held)
-        except TimeIsUpError:
-            held.is_partial = True
-        except Exception:  # noqa: BLE001 - what changes meanwhile, or is broken, is seen in part
+        except Exception:  # noqa: BLE001 - the time is up, or what changes or is broken is seen in part
             held.is_partial = True
         return held
 
@@ -224,12 +210,9 @@ def _look_at_cache(value: Any, held: Held, left: list[Any]) -> None:
 
 def _look_at_traceback(value: TracebackType, held: Held, left: list[Any]) -> None:  # noqa: ARG001 - others'
     """Look at the variables of the functions that an error has left."""
-    step: TracebackType | None = value
-    while step is not None:
-        frame = step.tb_frame
+    for frame, _ in traceback.walk_tb(value):
         if frame.f_locals is not frame.f_globals:
             left.extend(frame.f_locals.values())
-        step = step.tb_next
 
 
 def _look_at_object(value: object, held: Held, left: list[Any]) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pytest_imu.core.counters.source import CACHE_MISSES
 from pytest_imu.core.growth import LIMIT_NAME, GrowthLimit
 from pytest_imu.core.leaks.growth import KIB, Growth
-from pytest_imu.core.units import MIB, format_limit, mib
+from pytest_imu.core.units import MIB, format_limit, mib_or_none
 
 Metric = Literal["peak", "delta"]
 BudgetPhase = Literal["call", "setup", "all"]
@@ -136,7 +136,7 @@ class Verdict:
             plain |= {
                 "event": None,
                 "limit": budget.limit_mib,
-                "actual": _mib_or_none(self.actual_bytes),
+                "actual": mib_or_none(self.actual_bytes),
                 "hard": budget.hard,
             }
         return plain | {
@@ -147,7 +147,7 @@ class Verdict:
             "reason": self.reason,
             "unreliable": self.unreliable,
             "decided_by": self.decided_by,
-            "first": _mib_or_none(self.first_bytes),
+            "first": mib_or_none(self.first_bytes),
             "not_alone": self.not_alone,
         }
 
@@ -188,10 +188,6 @@ class Verdict:
             first_bytes=_bytes_or_none(plain["first"]),
             not_alone=plain["not_alone"],
         )
-
-
-def _mib_or_none(size_bytes: int | None) -> float | None:
-    return None if size_bytes is None else mib(size_bytes)
 
 
 def _bytes_or_none(size_mib: float | None) -> int | None:

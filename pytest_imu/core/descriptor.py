@@ -21,20 +21,29 @@ class Descriptor:
         self._number = number
         self._identity = self._identity_now()
 
-    def number(self) -> int:
-        """Return the number, which is still ours; ClosedError where it is not."""
+    @property
+    def is_ours(self) -> bool:
+        """Whether nobody has closed it, or opened another file under its number."""
         try:
-            if self._identity_now() == self._identity:
-                return self._number
+            return self._identity_now() == self._identity
         except OSError:
-            pass
-        message = f"descriptor {self._number} was closed by somebody else"
-        raise ClosedError(message)
+            return False
+
+    def number(self) -> int:
+        """Return the number, which is still ours; `closed_error()` where it is not."""
+        if self.is_ours:
+            return self._number
+        raise self.closed_error()
+
+    def closed_error(self) -> Exception:
+        """Return what is raised where somebody else has closed it."""
+        return ClosedError(f"descriptor {self._number} was closed by somebody else")
 
     def close(self) -> None:
         """Close it, if it is still ours."""
-        with contextlib.suppress(ClosedError, OSError):
-            self._close(self.number())
+        if self.is_ours:
+            with contextlib.suppress(OSError):
+                self._close(self._number)
 
     def _identity_now(self) -> tuple[int, int]:
         status = self._fstat(self._number)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from pytest_imu.core.comparable import PEAK, SIZES, Numbers
 from pytest_imu.core.counters.source import is_event
-from pytest_imu.core.invalid import InvalidValueError
+from pytest_imu.core.invalid import InvalidValueError, parse_number
 from pytest_imu.core.units import MIB, format_limit
 
 Status = Literal["grew", "shrank", "same", "unsure", "not compared"]
@@ -54,23 +53,15 @@ def parse_increase(text: str) -> Increase:
     """Return what "10%", "2", "10%+2" or "delta:10%+2" allows; raises InvalidValueError."""
     subject, _, rest = text.strip().rpartition(":")
     subject = subject or PEAK
-    values: dict[str, float] = {}
-    for part in rest.split("+"):
-        name = "percent" if part.strip().endswith("%") else "amount"
-        number = _number_or_nan(part.strip().removesuffix("%"))
-        if name in values or not (math.isfinite(number) and number >= 0):
-            raise InvalidValueError(text, EXPECTED)
-        values[name] = number
-    if subject not in SIZES and not is_event(subject):
-        raise InvalidValueError(text, EXPECTED)
-    return Increase(subject=subject, **values)
-
-
-def _number_or_nan(text: str) -> float:
+    parts = [part.strip() for part in rest.split("+")]
+    names = ["percent" if part.endswith("%") else "amount" for part in parts]
     try:
-        return float(text)
+        numbers = [parse_number(part.removesuffix("%")) for part in parts]
     except ValueError:
-        return math.nan
+        raise InvalidValueError(text, EXPECTED) from None
+    if len(set(names)) < len(names) or not (subject in SIZES or is_event(subject)):
+        raise InvalidValueError(text, EXPECTED)
+    return Increase(subject=subject, **dict(zip(names, numbers, strict=True)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

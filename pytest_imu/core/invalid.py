@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 from pytest_imu.core.units import cut_middle, printable
 
 SHOWN_WIDTH = 200
+
+
+class RefusedError(Exception):
+    """What was asked for cannot be done; the text is the whole line that says why."""
 
 
 class InvalidValueError(ValueError):
@@ -18,6 +24,14 @@ class InvalidValueError(ValueError):
     def of(self, source: str) -> str:
         """Return the text with the place where the value was typed."""
         return invalid(f"value {shown(self.value)} for {source}", self.expected)
+
+
+def parse_number(text: str) -> float:
+    """Return a number, 0 or more; raises ValueError."""
+    number = float(text)
+    if not 0 <= number < math.inf:
+        raise ValueError(text)
+    return number
 
 
 def invalid(what: str, expected: str) -> str:

@@ -6,12 +6,13 @@ the names of every module, and replace there what they find.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 try:
@@ -48,6 +49,18 @@ class System:
     getrusage: Callable[[int], Any] = getattr(resource, "getrusage", _missing)
     RUSAGE_SELF: int = getattr(resource, "RUSAGE_SELF", 0)
     RUSAGE_CHILDREN: int = getattr(resource, "RUSAGE_CHILDREN", -1)
+
+
+@contextlib.contextmanager
+def without_collector() -> Iterator[None]:
+    """Keep the garbage collector away meanwhile: beside millions of objects it takes long."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 class OwnProcess:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
+from pytest_imu.core.invalid import parse_number
 from pytest_imu.core.units import format_limit
 
 
@@ -36,11 +36,8 @@ EXACT = Tolerance()
 def parse_tolerance(value: object) -> Tolerance:
     """Return the tolerance that "5%" or "0.5" stands for; raises ValueError."""
     text = str(value).strip()
-    is_share = text.endswith("%")
     try:
-        number = float(text.removesuffix("%"))
+        number = parse_number(text.removesuffix("%"))
     except ValueError:
-        number = math.nan
-    if not (math.isfinite(number) and number >= 0):
-        raise ValueError(value)
-    return Tolerance(percent=number) if is_share else Tolerance(mib=number)
+        raise ValueError(value) from None
+    return Tolerance(percent=number) if text.endswith("%") else Tolerance(mib=number)

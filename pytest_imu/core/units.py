@@ -13,6 +13,11 @@ def mib(size_bytes: int) -> float:
     return size_bytes / MIB
 
 
+def mib_or_none(size_bytes: int | None) -> float | None:
+    """Return the same; None for what could not be read."""
+    return None if size_bytes is None else mib(size_bytes)
+
+
 def format_mib(size_bytes: int | None, *, decimals: int = 1) -> str:
     """Return a size in MiB as text, without its unit; "n/a" for what could not be read.
 

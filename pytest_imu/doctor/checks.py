@@ -11,11 +11,10 @@ from typing import Any
 
 from pytest_imu.core.counters.callgrind import command as valgrind
 from pytest_imu.core.counters.choice import source_of_counts
-from pytest_imu.core.counters.fixes import FIX_NO_PMU, FIX_REFUSED
 from pytest_imu.core.counters.perf import command as perf_command
 from pytest_imu.core.counters.perf.command import PerfCommand
 from pytest_imu.core.counters.perf.stat import PerfStat
-from pytest_imu.core.counters.source import CannotCountError, CounterSource
+from pytest_imu.core.counters.source import FIX_NO_PMU, FIX_REFUSED, CannotCountError, CounterSource
 from pytest_imu.core.memory import platforms, reusable
 from pytest_imu.core.memory import source as memory
 from pytest_imu.core.memory.kernel import KernelPeak
@@ -90,14 +89,12 @@ def _memory_checks() -> Iterator[Check]:
     yield reusable_check()
 
 
-def trim_check(
-    *, available: bool | None = None, other: Callable[[], str | None] = reusable.other_allocator
-) -> Check:
+def trim_check() -> Check:
     """Return whether freed memory is given back before a window: another allocator keeps it."""
-    if allocator := other():
+    if allocator := reusable.other_allocator():
         value = f"malloc_trim does not return memory that {allocator} keeps"
         return Check(name="trim", ok=False, value=value, fix=FIX_ALLOCATOR)
-    trims = process_trimmer().available if available is None else available
+    trims = process_trimmer().available
     return Check(name="trim", ok=trims, value="malloc_trim" if trims else "only glibc has malloc_trim")
 
 
@@ -105,11 +102,10 @@ def reusable_check(
     *,
     in_python: Callable[[], int | None] = reusable.free_in_pymalloc,
     in_thread_heaps: Callable[[], int | None] = reusable.free_in_thread_heaps,
-    preloaded: Callable[[], str | None] = reusable.preloaded_allocator,
     build: Callable[[str], object] = sysconfig.get_config_var,
 ) -> Check:
     """Return whether the allocators report their free memory: a test may use that without any peak."""
-    if allocator := preloaded():
+    if allocator := reusable.preloaded_allocator():
         value = f"{allocator} does not report its free memory: tests may reuse it without a peak"
         return Check(name="reusable", ok=False, value=value, fix=FIX_ALLOCATOR)
     if in_python() is None:

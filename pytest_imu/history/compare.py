@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -102,15 +102,19 @@ class Comparison:
         """How many tests could be compared."""
         return len(self.tests) - self.counts["not compared"]
 
+    @property
+    def grown(self) -> list[tuple[str, Change]]:
+        """What grew, with the test's id, largest first."""
+        return sorted(self._grew(), key=lambda pair: -(pair[1].by or 0))
+
     @functools.cached_property
     def failed(self) -> list[tuple[str, Change]]:
         """What grew past an increase that somebody set."""
-        return [
-            (test.nodeid, change)
-            for test in self.tests
-            for change in test.changes
-            if change.status == "grew" and change.increase in self.fails_on
-        ]
+        return [pair for pair in self._grew() if pair[1].increase in self.fails_on]
+
+    def _grew(self) -> Iterator[tuple[str, Change]]:
+        for test in self.tests:
+            yield from ((test.nodeid, one) for one in test.changes if one.status == "grew")
 
 
 def compare_runs(

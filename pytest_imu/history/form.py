@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn
+from types import UnionType
+from typing import Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
 
 from pytest_imu.core.invalid import shown
 
@@ -12,6 +13,15 @@ Plain = Any  # Any: what comes out of JSON
 Types = frozenset[type]
 TEXT, FLAG, OBJECT, LIST = (frozenset({kind}) for kind in (str, bool, dict, list))
 WHOLE, NUMBER, NONE = frozenset({int}), frozenset({int, float}), frozenset({type(None)})
+PLAIN: Mapping[object, Types] = {
+    int: WHOLE,
+    float: NUMBER,
+    str: TEXT,
+    Literal: TEXT,
+    bool: FLAG,
+    tuple: LIST,
+    type(None): NONE,
+}
 LIMIT = 2**63
 """No number is as large as this: what follows may calculate with it."""
 
@@ -45,6 +55,18 @@ class Form:
                 return
         check_values(part, self.types)
         self._numbers[types] = _getter([place for place, kind in enumerate(types) if kind in NUMBER])
+
+
+def types_of(record: type) -> dict[str, Types]:
+    """Return of which types the fields of a record are in its plain form, by its own annotations."""
+    return {name: _types(hint) for name, hint in get_type_hints(record).items()}
+
+
+def _types(hint: Any) -> Types:
+    origin = get_origin(hint) or hint
+    if origin in (Union, UnionType):
+        return frozenset().union(*map(_types, get_args(hint)))
+    return PLAIN.get(origin, OBJECT)
 
 
 def _getter(keys: Sequence[Any]) -> Callable[[Any], tuple[Any, ...]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import glob
 import itertools
 import json
@@ -14,8 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Generic, NoReturn, TypeVar
 
-from pytest_imu.core.invalid import invalid, shown
+from pytest_imu.core.document import plain_test
+from pytest_imu.core.invalid import RefusedError, invalid, shown
 from pytest_imu.core.outfile import STDOUT
+from pytest_imu.core.system import without_collector
 from pytest_imu.history.form import UnusableError
 from pytest_imu.history.schema import TEST, check_head, check_test
 
@@ -31,7 +32,7 @@ LOST = "killed"
 """The outcome of a test that a run log has the start of, and not the end."""
 
 
-class UnusableFileError(Exception):
+class UnusableFileError(RefusedError):
     """A file that cannot be used; the text is the whole line that says so."""
 
     def __init__(self, name: str, expected: str) -> None:
@@ -116,19 +117,7 @@ def _is_large(name: str) -> bool:
         return False
 
 
-@contextlib.contextmanager
-def without_collector() -> Iterator[None]:
-    """Keep the garbage collector away while a million objects are made, none of which is in a circle."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
-
-
-@without_collector()
+@without_collector()  # a million objects are made, and none of them is in a circle
 def _read(name: str, file: IO[str], make: Make[T]) -> Run[T]:
     reader = _Reader(file)
     try:
@@ -209,21 +198,11 @@ class _Reader:
             else:
                 running.pop(key, None)
                 yield {name: event[name] for name in TEST.types if name in event}, None
-        for key in running:
-            phases = dict.fromkeys(("setup", "call", "teardown"))
-            lost = {
-                **dict(zip(("nodeid", "attempt", "worker"), key, strict=True)),
-                "outcome": LOST,
-                **dict.fromkeys(("started_at", "started_ns", "ended_ns")),
-                "failed_by_budget": False,
-                "isolated": False,
-                "phases": phases,
-                "teardown_kept_bytes": None,
-                "blocks": [],
-                "budgets": [],
-                **dict.fromkeys(("why", "growth", "timeline")),
-            }
-            yield lost, None
+        for nodeid, attempt, worker in running:
+            yield (
+                plain_test(nodeid=nodeid, attempt=attempt, worker=worker, outcome=LOST, phases={}),
+                None,
+            )
 
     def _next_line(self, limit: int) -> str:
         self.line += 1

@@ -9,9 +9,20 @@ from pytest_imu.core.budgets import BUDGET_PHASES, LEAK_NAME, DecidedBy, Outcome
 from pytest_imu.core.document import SCHEMA
 from pytest_imu.core.growth import LIMIT_NAME, parse_increase
 from pytest_imu.core.invalid import shown
-from pytest_imu.core.model import LABELS, PHASES, SOURCES, CountedBy, Start
+from pytest_imu.core.leaks.growth import Counts, Growth
+from pytest_imu.core.model import (
+    LABELS,
+    PHASES,
+    SOURCES,
+    ChildrenMemory,
+    CountedBy,
+    CounterReading,
+    Measurement,
+    Start,
+)
 from pytest_imu.history.form import (
     FLAG,
+    LIMIT,
     LIST,
     NONE,
     NUMBER,
@@ -24,8 +35,9 @@ from pytest_imu.history.form import (
     UnusableError,
     check_values,
     refuse,
+    types_of,
 )
-from pytest_imu.history.further_runs import check_growth, check_timeline, check_why
+from pytest_imu.why.profile import CountProfile, LineCost, LineCount, LineProfile
 
 TEST = Form(
     {
@@ -50,45 +62,10 @@ TEST = Form(
 ADDED_TO_TEST = ("started_at", "started_ns", "ended_ns", "growth", "timeline")
 PHASES_OF_TEST = Form(dict.fromkeys(PHASES, OBJECT | NONE))
 BLOCK = Form({"name": TEXT})
-MEASUREMENT = Form(
-    {
-        "before_bytes": WHOLE | NONE,
-        "after_bytes": WHOLE | NONE,
-        "rss_peak_bytes": WHOLE | NONE,
-        "peak_bytes": WHOLE | NONE,
-        "delta_bytes": WHOLE | NONE,
-        "duration_ns": WHOLE,
-        "started_ns": WHOLE | NONE,
-        "source": TEXT,
-        "reason": TEXT | NONE,
-        "reusable_bytes": WHOLE | NONE,
-        "tracer": TEXT | NONE,
-        "had_children": FLAG | NONE,
-        "children_memory": OBJECT | NONE,
-        "imports": LIST,
-        "counters": OBJECT,
-    }
-)
-CHILDREN = Form(
-    {
-        "peak_bytes": WHOLE | NONE,
-        "most": WHOLE | NONE,
-        "samples": WHOLE,
-        "unit": TEXT,
-        "reason": TEXT | NONE,
-    }
-)
-COUNTER = Form(
-    {
-        "value": NUMBER | NONE,
-        "per_second": NUMBER | NONE,
-        "running_percent": NUMBER | NONE,
-        "reason": TEXT | NONE,
-        "samples": LIST,
-        "source": TEXT,
-        "user_only": FLAG,
-    }
-)
+DERIVED = dict.fromkeys(("peak_bytes", "delta_bytes"), WHOLE | NONE)
+MEASUREMENT = Form(types_of(Measurement) | DERIVED | {"counters": OBJECT})
+CHILDREN = Form(types_of(ChildrenMemory))
+COUNTER = Form({key: types for key, types in types_of(CounterReading).items() if key != "event"})
 BUDGET = Form(
     {
         "name": TEXT,
@@ -107,6 +84,22 @@ BUDGET = Form(
     }
 )
 GROWTH = Form({"was": NUMBER, "increase": TEXT, "origin": TEXT})
+GROWTH_A_CALL = Form(
+    types_of(Growth) | {"calls": WHOLE, "bytes_a_call": NUMBER, "reason": TEXT | NONE},
+)
+WHY = Form(
+    {
+        "metric": TEXT,
+        "phase": TEXT,
+        "reason": TEXT | NONE,
+        "text": TEXT,
+        "profile": OBJECT | NONE,
+    }
+)
+PROFILE, COUNTED = Form(types_of(LineProfile)), Form(types_of(CountProfile))
+LINE, COUNTED_LINE = Form(types_of(LineCost)), Form(types_of(LineCount))
+HELD = Form({"reason": TEXT | NONE, "asked_bytes": WHOLE | NONE, "lines": LIST})
+HELD_LINE = Form({"file": TEXT | NONE, "line": WHOLE | NONE, "held_bytes": WHOLE})
 ENVIRONMENT: Mapping[str, Types] = {
     "noise_floor_bytes": WHOLE | NONE,
     "peak_resolution_bytes": WHOLE | NONE,
@@ -152,11 +145,11 @@ def check_test(test: Plain) -> dict[str, Any]:
     for budget in test["budgets"]:
         _check_budget(budget)
     if test["why"] is not None:
-        check_why(test["why"])
+        _check_why(test["why"])
     if test["growth"] is not None:
-        check_growth(test["growth"])
+        _check_growth(test["growth"])
     if test["timeline"] is not None:
-        check_timeline(test["timeline"])
+        _check_timeline(test["timeline"])
     checked: dict[str, Any] = test
     return checked
 
@@ -195,6 +188,47 @@ def _check_budget(budget: Plain) -> None:
             parse_increase(budget["increase"])
         except ValueError:
             refuse("increase", budget)
+
+
+def _check_growth(growth: Plain) -> None:
+    GROWTH_A_CALL.check(growth)
+    for name in Counts._fields:
+        changes = growth[name]
+        if changes is not None and (not changes or len(changes) != len(growth["blocks"])):
+            refuse(name, growth)
+        for change in changes or ():
+            check_values({name: change}, {name: WHOLE})
+
+
+def _check_why(why: Plain) -> None:
+    WHY.check(why)
+    profile = why["profile"]
+    if profile is None:
+        return
+    if "event" in profile:
+        COUNTED.check(profile)
+        for line in profile["lines"]:
+            COUNTED_LINE.check(line)
+        return
+    PROFILE.check(profile)
+    for line in (*profile["chain"], *profile["lines"]):
+        LINE.check(line)
+    if (held := profile["held"]) is not None:
+        HELD.check(held)
+        for line in held["lines"]:
+            HELD_LINE.check(line)
+
+
+def _check_timeline(timeline: Plain) -> None:
+    check_values(timeline, {"interval_ns": WHOLE, "rss": LIST, "children": LIST})
+    for name in ("rss", "children"):
+        for sample in timeline[name]:
+            if (
+                type(sample) is not list
+                or [*map(type, sample)] != [int, int]
+                or max(map(abs, sample)) >= LIMIT
+            ):
+                refuse(name, timeline)
 
 
 def _fill_in(part: Plain, *keys: str) -> None:

@@ -10,12 +10,13 @@ from typing import Any
 
 from pytest_imu.core.budgets import LEAK_NAME
 from pytest_imu.core.growth import LIMIT_NAME
+from pytest_imu.core.invalid import RefusedError
 from pytest_imu.core.units import printable
 from pytest_imu.history.headroom import HEADROOM_PERCENT
 from pytest_imu.history.source import Edit, SourceFile
 
 
-class ChangedError(Exception):
+class ChangedError(RefusedError):
     """A file that is not what it was in the run; the text is the whole line."""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from pytest_imu.core.growth import Change, grown_line
@@ -24,10 +24,16 @@ COUNTED = ("grew", "shrank", "same", "unsure", "not compared")
 WAY_OUT = "--imu-isolate=all in both runs makes them comparable"
 
 
-def counts_line(comparison: Comparison, *, gone: str = "gone") -> str:
-    """Return the line that tells all: "compared 3 tests: 1 grew, 2 same"."""
+def counts_line(comparison: Comparison, *, whole: bool = True) -> str:
+    """Return the line that tells all: "compared 3 tests: 1 grew, 2 same".
+
+    Of a run that is not the *whole* suite, tests that are not in it need not be gone.
+    """
     numbers = [(comparison.counts[word], word) for word in COUNTED]
-    numbers += [(len(comparison.new), "new"), (len(comparison.gone), gone)]
+    numbers += [
+        (len(comparison.new), "new"),
+        (len(comparison.gone), "gone" if whole else "not run here"),
+    ]
     told = ", ".join(f"{count} {word}" for count, word in numbers if count)
     tests = len(comparison.tests) + len(comparison.new)
     return f"compared {plural(tests, 'test')}: {told or 'nothing'}"
@@ -36,15 +42,13 @@ def counts_line(comparison: Comparison, *, gone: str = "gone") -> str:
 def grown_lines(comparison: Comparison) -> list[str]:
     """Return what grew, largest first, where no failure has told it."""
     told = {(nodeid, change.increase) for nodeid, change in comparison.failed}
-    grown = [
-        (test.nodeid, change)
-        for test in comparison.tests
-        for change in test.changes
-        if change.status == "grew" and (test.nodeid, change.increase) not in told
-    ]
-    grown.sort(key=lambda pair: -(pair[1].by or 0))
-    lines = [f"  {printable(nodeid)}: {grown_line(change, comparison.base)}" for nodeid, change in grown]
-    return _some(lines)
+    return _some(
+        [
+            f"  {printable(nodeid)}: {grown_line(change, comparison.base)}"
+            for nodeid, change in comparison.grown
+            if (nodeid, change.increase) not in told
+        ]
+    )
 
 
 def failed_lines(comparison: Comparison) -> list[str]:
@@ -55,17 +59,23 @@ def failed_lines(comparison: Comparison) -> list[str]:
     ]
 
 
+def doubts(comparison: Comparison) -> Iterator[tuple[str, list[str]]]:
+    """Give what is unsure and what was not compared: each reason in words, and the tests' ids."""
+    for status, way_out in (("unsure", f"; {WAY_OUT}"), ("not compared", "")):
+        by_reason: dict[str, list[str]] = {}
+        for test in comparison.tests:
+            if test.status == status:
+                by_reason.setdefault(test.worst.reason or "", []).append(test.nodeid)
+        for reason, nodeids in by_reason.items():
+            yield f"{status}: {reason}{way_out}", nodeids
+
+
 def doubt_lines(comparison: Comparison) -> list[str]:
     """Return what is unsure and what was not compared, by reason."""
     lines = []
-    for status in ("unsure", "not compared"):
-        named: dict[str, list[str]] = {}
-        for test in comparison.tests:
-            if test.status == status:
-                named.setdefault(test.worst.reason or "", []).append(f"  {printable(test.nodeid)}")
-        for reason, names in named.items():
-            way_out = f"; {WAY_OUT}" if status == "unsure" else ""
-            lines += [f"{len(names)} {status}: {printable(reason)}{way_out}", *_some(names)]
+    for why, nodeids in doubts(comparison):
+        names = _some([f"  {printable(nodeid)}" for nodeid in nodeids])
+        lines += [f"{len(nodeids)} {printable(why)}", *names]
     return lines
 
 

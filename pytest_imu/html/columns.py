@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from pytest_imu.core.budgets import Budget, Metric
-from pytest_imu.core.model import CounterReading, Measurement
-from pytest_imu.core.units import MIB, format_count, format_mib, format_seconds
+from pytest_imu.core.model import Measurement
+from pytest_imu.core.units import MIB, format_mib, format_seconds
 from pytest_imu.history.compare import Comparison
 from pytest_imu.history.wording import change_text, shown_change, was_text
 from pytest_imu.html.run import PageRun
 from pytest_imu.report.rows import Row
-from pytest_imu.report.table import is_scaled
+from pytest_imu.report.table import count_text, peak_text, readings_by_event
 
 Key = float | str | None
 BAR_WIDTH = 118
@@ -48,23 +48,10 @@ class Column:
 def columns_of(run: PageRun) -> list[Column]:
     """Return the columns behind the test's name."""
     rows = run.rows
-    columns = [
-        Column(
-            title="outcome",
-            width=84,
-            about="the test's outcome",
-            cells=[_text(row.outcome or "interrupted") for row in rows],
-            is_number=False,
-            is_wide=True,
-        )
-    ]
+    outcomes = [row.outcome or "interrupted" for row in rows]
+    columns = [_text_column("outcome", "the test's outcome", outcomes, width=84)]
     if any(row.verdicts for row in rows):
-        cells = [_text(verdict_of(row)) for row in rows]
-        columns.append(
-            Column(
-                title="budget", about="its budgets", cells=cells, width=98, is_number=False, is_wide=True
-            )
-        )
+        columns.append(_text_column("budget", "its budgets", map(verdict_of, rows), width=98))
     columns.append(_bar_column("peak", "highest RSS, above the start", rows, "peak"))
     if run.comparison is not None:
         columns += _changes(rows, run.comparison)
@@ -77,12 +64,8 @@ def columns_of(run: PageRun) -> list[Column]:
         *_event_columns(rows),
     ]
     if any(row.worker for row in rows):
-        cells = [_text(row.worker or "") for row in rows]
-        columns.append(
-            Column(
-                title="worker", about="who ran it", cells=cells, width=68, is_number=False, is_wide=True
-            )
-        )
+        workers = [row.worker or "" for row in rows]
+        columns.append(_text_column("worker", "who ran it", workers, width=68))
     return columns
 
 
@@ -93,8 +76,9 @@ def verdict_of(row: Row) -> str:
     return VERDICT_WORDS.get(worst, worst)
 
 
-def _text(text: str) -> Cell:
-    return Cell(text=text, key=text)
+def _text_column(title: str, about: str, texts: Iterable[str], *, width: int) -> Column:
+    cells = [Cell(text=text, key=text) for text in texts]
+    return Column(title=title, about=about, cells=cells, width=width, is_number=False, is_wide=True)
 
 
 def _bar_column(title: str, about: str, rows: Sequence[Row], metric: Metric) -> Column:
@@ -107,7 +91,7 @@ def _bar_column(title: str, about: str, rows: Sequence[Row], metric: Metric) -> 
         width=BAR_WIDTH,
         cells=[
             Cell(
-                text="" if row.call is None else size_text(row.call, size, metric),
+                text="" if row.call is None else _size_text(row.call, metric),
                 key=size,
                 bar=_percent(size, scale_bytes),
                 mark=_percent(_limit_bytes(row, metric), scale_bytes),
@@ -131,10 +115,8 @@ def _limit_bytes(row: Row, metric: Metric) -> float | None:
     return min(limits, default=None)
 
 
-def size_text(measurement: Measurement, size_bytes: int | None, metric: Metric = "peak") -> str:
-    """Return a size in MiB; a peak that is a lower bound has a sign."""
-    is_bound = metric == "peak" and measurement.source == "sampled" and size_bytes is not None
-    return ("~" if is_bound else "") + format_mib(size_bytes)
+def _size_text(call: Measurement, metric: Metric) -> str:
+    return peak_text(call) if metric == "peak" else format_mib(call.delta_bytes)
 
 
 def _percent(value: float | None, whole: float) -> float | None:
@@ -178,22 +160,6 @@ def _changes(rows: Sequence[Row], comparison: Comparison) -> list[Column]:
 
 def _event_columns(rows: Sequence[Row]) -> Iterator[Column]:
     """Give a column for each event that was counted anywhere."""
-    counted = [{} if row.call is None else {one.event: one for one in row.call.counters} for row in rows]
-    for event in dict.fromkeys(event for own in counted for event in own):
-        readings = [own.get(event) for own in counted]
-        name = max((one.name for one in readings if one is not None), key=len)
-        yield Column(
-            title=name,
-            width=88,
-            about="how often it happened",
-            cells=[_count(one) for one in readings],
-            is_wide=True,
-        )
-
-
-def _count(reading: CounterReading | None) -> Cell:
-    if reading is None or reading.value is None:
-        return Cell(text="" if reading is None else "n/a", key=None)
-    return Cell(
-        text=format_count(reading.value) + ("*" if is_scaled(reading) else ""), key=reading.value
-    )
+    for name, readings in readings_by_event([row.call for row in rows]):
+        cells = [Cell(text=count_text(one), key=None if one is None else one.value) for one in readings]
+        yield Column(title=name, width=88, about="how often it happened", cells=cells, is_wide=True)

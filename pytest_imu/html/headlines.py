@@ -8,15 +8,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pytest_imu.core.checks import event_reason
-from pytest_imu.core.growth import GrowthLimit, grown_line
+from pytest_imu.core.growth import grown_line
 from pytest_imu.core.memory.source import SIMULATED
 from pytest_imu.core.units import format_mib, plural
-from pytest_imu.history.compare import Comparison
 from pytest_imu.history.load import LOST
-from pytest_imu.history.wording import WAY_OUT, counts_line, difference_lines
+from pytest_imu.history.wording import counts_line, difference_lines, doubts
 from pytest_imu.html.picture import Picture
 from pytest_imu.html.run import PageRun
-from pytest_imu.report.budget_lines import WAYS_OUT
+from pytest_imu.report.budget_lines import broken_budgets, unchecked_budgets
 from pytest_imu.report.rows import Row, last_attempts
 from pytest_imu.report.section import legend_lines, remark_lines
 from pytest_imu.report.table import entries_of
@@ -24,7 +23,6 @@ from pytest_imu.settings import Settings
 
 NAMED = 100
 """How many tests a list names; the table's filters show the rest."""
-PASSED = ("passed", "xpassed")
 ENDLESS = (LOST, "crashed", "interrupted")
 
 
@@ -59,7 +57,7 @@ def sentence(run: PageRun, picture: Picture | None) -> str:
     on = f" on {plural(len(workers), 'worker')}" if workers else ""
     told = [f"{plural(len(measured), 'test')} measured{took}{on}"]
     outcomes = Counter(verdict.outcome for row in rows for verdict in row.verdicts)
-    unchecked = len(_unchecked(rows))
+    unchecked = len(unchecked_budgets(rows))
     if outcomes["broken"]:
         told.append(f"{plural(outcomes['broken'], 'budget')} broken")
     elif outcomes["kept"]:
@@ -78,14 +76,8 @@ def sentence(run: PageRun, picture: Picture | None) -> str:
 
 def groups_of(run: PageRun) -> list[Group]:
     """Return what has to be looked at, worst first."""
-    comparison = run.comparison
-    groups = [*_broken(run), *_endless(run)]
-    if comparison is not None:
-        groups += _grown(run, comparison)
-    groups += [*_not_checked(run), *_not_measured(run)]
-    if comparison is not None:
-        groups += _doubts(run, comparison)
-    return groups
+    finders = (_broken, _endless, _grown, _not_checked, _not_measured, _doubts)
+    return [group for find in finders for group in find(run)]
 
 
 def remarks_of(run: PageRun, settings: Settings) -> list[str]:
@@ -97,8 +89,8 @@ def remarks_of(run: PageRun, settings: Settings) -> list[str]:
         width = sys.maxsize  # the browser folds it
         remarks[:0] = legend_lines(entries, run.noise_bytes, run.resolution_bytes, width=width)
     if run.comparison is not None:
-        gone = "gone" if run.whole else "not run here"
-        remarks += [counts_line(run.comparison, gone=gone), *difference_lines(run.comparison)]
+        remarks.append(counts_line(run.comparison, whole=run.whole))
+        remarks += difference_lines(run.comparison)
     return remarks
 
 
@@ -124,12 +116,7 @@ def _item(run: PageRun, row: Row, text: str) -> Item:
 
 
 def _broken(run: PageRun) -> Iterator[Group]:
-    items = [
-        _item(run, row, verdict.reason or "")
-        for row in run.rows
-        for verdict in row.verdicts
-        if verdict.outcome == "broken"
-    ]
+    items = [_item(run, row, verdict.reason or "") for row, verdict in broken_budgets(run.rows)]
     yield from _group("bad", f"{plural(len(items), 'budget')} broken", items)
 
 
@@ -139,44 +126,20 @@ def _endless(run: PageRun) -> Iterator[Group]:
     yield from _group("bad", f"{plural(len(items), 'test')} did not come to an end", items)
 
 
-def _grown(run: PageRun, comparison: Comparison) -> Iterator[Group]:
-    grown = [
-        (test.nodeid, change)
-        for test in comparison.tests
-        for change in test.changes
-        if change.status == "grew"
-    ]
-    grown.sort(key=lambda pair: -(pair[1].by or 0))
-    by_nodeid = {row.nodeid: row for row in run.rows}
+def _grown(run: PageRun) -> Iterator[Group]:
+    if (comparison := run.comparison) is None:
+        return
     items = [
-        _item(run, by_nodeid[nodeid], grown_line(change, comparison.base))
-        for nodeid, change in grown
-        if nodeid in by_nodeid
+        _item(run, run.by_nodeid[nodeid], grown_line(change, comparison.base))
+        for nodeid, change in comparison.grown
     ]
     yield from _group("bad", f"{plural(comparison.counts['grew'], 'test')} grew", items)
 
 
-def _unchecked(rows: Sequence[Row]) -> list[tuple[Row, str, str]]:
-    """Return the budgets that nothing could be held against although their tests passed, and why."""
-    return [
-        (row, str(verdict.budget), _with_way_out(row, verdict.reason or ""))
-        for row in rows
-        for verdict in row.verdicts
-        # What is unsure beside an earlier run is told there.
-        if verdict.outcome == "unchecked"
-        and row.outcome in PASSED
-        and not isinstance(verdict.budget, GrowthLimit)
-    ]
-
-
-def _with_way_out(row: Row, reason: str) -> str:
-    return reason + ("" if row.isolated else WAYS_OUT.get(reason, ""))
-
-
 def _not_checked(run: PageRun) -> Iterator[Group]:
     by_reason: dict[str, list[Item]] = {}
-    for row, budget, reason in _unchecked(run.rows):
-        by_reason.setdefault(reason, []).append(_item(run, row, budget))
+    for row, verdict, why in unchecked_budgets(run.rows):
+        by_reason.setdefault(why, []).append(_item(run, row, str(verdict.budget)))
     for reason, items in by_reason.items():
         yield from _group("warn", f"{plural(len(items), 'budget')} not checked: {reason}", items)
 
@@ -196,14 +159,7 @@ def _not_measured(run: PageRun) -> Iterator[Group]:
         yield from _group("warn", f"{plural(len(items), 'test')} {reason}", items)
 
 
-def _doubts(run: PageRun, comparison: Comparison) -> Iterator[Group]:
-    by_nodeid = {row.nodeid: row for row in run.rows}
-    for status in ("unsure", "not compared"):
-        by_reason: dict[str, list[Item]] = {}
-        for test in comparison.tests:
-            if test.status == status and test.nodeid in by_nodeid:
-                item = _item(run, by_nodeid[test.nodeid], "")
-                by_reason.setdefault(test.worst.reason or "", []).append(item)
-        for reason, items in by_reason.items():
-            way_out = f"; {WAY_OUT}" if status == "unsure" else ""
-            yield from _group("warn", f"{plural(len(items), 'test')} {status}: {reason}{way_out}", items)
+def _doubts(run: PageRun) -> Iterator[Group]:
+    for why, nodeids in () if run.comparison is None else doubts(run.comparison):
+        items = [_item(run, run.by_nodeid[nodeid], "") for nodeid in nodeids]
+        yield from _group("warn", f"{plural(len(items), 'test')} {why}", items)

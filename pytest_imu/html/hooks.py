@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from pytest_imu.core.invalid import RefusedError
 from pytest_imu.core.outfile import writing
 from pytest_imu.core.system import OwnProcess
-from pytest_imu.html.page import NoJinjaError, page, templates
+from pytest_imu.html.page import page, templates
 from pytest_imu.html.run import PageRun
 from pytest_imu.recording.warning import FaultsAsWarnings
 from pytest_imu.report.reporter import Reporter
@@ -28,7 +29,7 @@ class PageWriter:
         self._process = OwnProcess()
         try:
             templates()
-        except NoJinjaError as error:
+        except RefusedError as error:
             message = f"--imu-html: {error}"
             raise pytest.UsageError(message) from None
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
 from pytest_imu.core.units import format_count, format_mib
+from pytest_imu.why.table import WORTH_BYTES
 
 SHOWN = 10
-WORTH_BYTES = 2**19
-"""What is under this is not worth a word: the kernel's mark is not exact to less."""
+SIZES = {"kept": "kept_bytes", "peak": "peak_bytes"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,48 +64,38 @@ def lines_of(why: Mapping[str, Any]) -> Lines:
     return Lines(tables=tables, notes=notes)
 
 
-def _table(title: str, costs: Sequence[Mapping[str, Any]]) -> Table:
-    rows = [
-        (
-            (format_mib(cost["kept_bytes"]), format_mib(cost["peak_bytes"])),
-            _place(cost["file"], cost["line"]),
-            cost["text"],
-        )
-        for cost in costs
-    ]
-    return Table(title=title, heads=("kept", "peak"), rows=rows)
-
-
 def _counted(profile: Mapping[str, Any]) -> Table:
     costs = sorted(profile["lines"], key=lambda cost: -cost["count"])
-    rows = [
-        (
-            (format_count(cost["count"]), format_count(cost["most"])),
-            _place(cost["file"], cost["line"]),
-            cost["text"],
-        )
-        for cost in costs
-        if cost["count"] > 0
-    ][:SHOWN]
     title = f"{profile['event']} by line, in a second run ({format_count(profile['count'])})"
-    return Table(title=title, heads=("count", "largest"), rows=rows)
+    shown = [cost for cost in costs if cost["count"] > 0][:SHOWN]
+    return _table(title, shown, {"count": "count", "largest": "most"}, format_count)
 
 
 def _held(held: Mapping[str, Any], texts: Mapping[tuple[str, int], str]) -> Table:
-    rows = [
-        (
-            (format_mib(one["held_bytes"]),),
-            "elsewhere" if one["file"] is None else _place(one["file"], one["line"]),
-            texts.get((one["file"], one["line"]), ""),
-        )
+    shown = [
+        {**one, "text": texts.get((one["file"], one["line"]), "")}
         for one in held["lines"]
         if one["held_bytes"] >= WORTH_BYTES
     ][:SHOWN]
-    asked = format_mib(held["asked_bytes"])
-    return Table(
-        title=f"Held at the peak, by memray ({asked} MiB asked for)", heads=("held",), rows=rows
-    )
+    title = f"Held at the peak, by memray ({format_mib(held['asked_bytes'])} MiB asked for)"
+    return _table(title, shown, {"held": "held_bytes"})
 
 
-def _place(file: str, line: int) -> str:
+def _table(
+    title: str,
+    lines: Sequence[Mapping[str, Any]],
+    columns: Mapping[str, str] = SIZES,
+    form: Callable[[Any], str] = format_mib,
+) -> Table:
+    """Return a table of lines; *columns* are headings, and the keys of the numbers below them."""
+    rows = [
+        ([form(one[key]) for key in columns.values()], _place(one["file"], one["line"]), one["text"])
+        for one in lines
+    ]
+    return Table(title=title, heads=[*columns], rows=rows)
+
+
+def _place(file: str | None, line: int) -> str:
+    if file is None:
+        return "elsewhere"
     return f"{'/'.join(PurePath(file.replace(chr(92), '/')).parts[-2:])}:{line}"

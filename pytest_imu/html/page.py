@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_imu.core.invalid import RefusedError
 from pytest_imu.core.units import printable
 from pytest_imu.html.columns import Column, columns_of
 from pytest_imu.html.headlines import groups_of, remarks_of, sentence
@@ -31,20 +32,13 @@ _encode = json.JSONEncoder(separators=(",", ":")).encode  # bound here: a test m
 DANGEROUS = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"}
 
 
-class NoJinjaError(ImportError):
-    """Jinja2 is not installed; the text says what to do."""
-
-    def __init__(self) -> None:
-        super().__init__(NEEDS_JINJA)
-
-
 @functools.cache
 def templates() -> dict[str, jinja2.Template]:
-    """Return the page's templates, read and compiled once; raises NoJinjaError."""
+    """Return the page's templates, read and compiled once; raises RefusedError."""
     try:
         import jinja2
     except ImportError:
-        raise NoJinjaError from None
+        raise RefusedError(NEEDS_JINJA) from None
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -61,7 +55,7 @@ def templates() -> dict[str, jinja2.Template]:
 
 
 def page(run: PageRun, settings: Settings) -> str:
-    """Return the page of a run; raises NoJinjaError."""
+    """Return the page of a run; raises RefusedError."""
     known = templates()
     columns, picture = columns_of(run), picture_of(run)
     tests = [

@@ -6,9 +6,8 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from pytest_imu.core.budgets import Budget, LeakBudget, Verdict
-from pytest_imu.core.growth import GrowthLimit
-from pytest_imu.core.memory.reusable import likely_reused
+from pytest_imu.core.budgets import LeakBudget, Verdict
+from pytest_imu.core.memory.reusable import reused_in
 from pytest_imu.core.model import CounterReading, Measurement
 from pytest_imu.core.units import (
     format_bytes,
@@ -16,16 +15,15 @@ from pytest_imu.core.units import (
     format_limit,
     format_mib,
     format_seconds,
-    mib,
 )
 from pytest_imu.history.headroom import suggested_mib
 from pytest_imu.history.wording import change_text, was_text
-from pytest_imu.html.columns import VERDICT_WORDS, size_text
+from pytest_imu.html.columns import VERDICT_WORDS
 from pytest_imu.html.lines import Lines, lines_of
 from pytest_imu.html.run import PageRun
 from pytest_imu.report.rows import Row
 from pytest_imu.report.suggestions import calls_by_function, function_of
-from pytest_imu.report.table import is_scaled
+from pytest_imu.report.table import is_scaled, peak_text
 
 LONGEST_TYPED = 1000
 """A longer id nobody types, nor do shells take a line of any length."""
@@ -151,7 +149,7 @@ def _about(row: Row, earlier: Sequence[Row]) -> Iterator[str]:
 def _step(name: str, one: Measurement) -> Step:
     numbers = (
         format_mib(one.before_bytes),
-        size_text(one, one.peak_bytes),
+        peak_text(one),
         format_mib(one.delta_bytes),
         format_mib(one.after_bytes),
         format_seconds(one.duration_ns),
@@ -191,7 +189,7 @@ def _reuse(one: Measurement) -> Iterator[str]:
         yield "how much freed memory it used again is not known: it may need more than its peak"
     elif one.reusable_bytes:
         free, most = format_mib(one.reusable_bytes), format_mib(one.peak_bytes + one.reusable_bytes)
-        likely = likely_reused(one.reusable_bytes, one.duration_ns, one.peak_bytes)
+        likely = reused_in(one)
         advice = "; --imu-isolate tells" if likely else ", and likely not more"
         yield (
             f"{free} MiB were free as it began, which it may have used again: "
@@ -200,22 +198,13 @@ def _reuse(one: Measurement) -> Iterator[str]:
 
 
 def _budget(verdict: Verdict) -> BudgetShown:
-    budget = verdict.budget
-    if verdict.actual_bytes is not None:
-        is_leak = isinstance(budget, LeakBudget)
-        actual, used, limit = (
-            format_bytes(verdict.actual_bytes) if is_leak else format_mib(verdict.actual_bytes),
-            mib(verdict.actual_bytes),
-            _limit_of(verdict),
-        )
-    elif verdict.actual_count is not None:
-        actual, used, limit = (
-            format_count(verdict.actual_count),
-            verdict.actual_count,
-            _limit_of(verdict),
-        )
-    else:
-        actual, used, limit = "n/a", 0.0, 0.0
+    budget, plain = verdict.budget, verdict.to_dict()
+    actual = format_mib(verdict.actual_bytes)
+    if verdict.actual_count is not None:
+        actual = format_count(verdict.actual_count)
+    elif isinstance(budget, LeakBudget) and verdict.actual_bytes is not None:
+        actual = format_bytes(verdict.actual_bytes)
+    used, limit = plain["actual"], plain["limit"]
     notes = [] if verdict.reason is None else [verdict.reason]
     if verdict.decided_by == "alone":
         notes.append(f"decided by a run alone; the first run had {format_mib(verdict.first_bytes)}")
@@ -229,19 +218,9 @@ def _budget(verdict: Verdict) -> BudgetShown:
         text=str(budget),
         actual=actual,
         verdict=VERDICT_WORDS.get(verdict.outcome, verdict.outcome),
-        percent=round(min(max(used / limit, 0), 1) * 100, 1) if limit > 0 else None,
+        percent=None if used is None or not limit else round(min(max(used / limit, 0), 1) * 100, 1),
         notes=notes,
     )
-
-
-def _limit_of(verdict: Verdict) -> float:
-    budget = verdict.budget
-    if isinstance(budget, Budget):
-        return budget.limit_mib
-    if isinstance(budget, GrowthLimit):
-        limit: float = budget.plain(None)["limit"]
-        return limit
-    return budget.limit_kib / 1024 if isinstance(budget, LeakBudget) else budget.limit
 
 
 def _counter(reading: CounterReading) -> CounterShown:

@@ -30,6 +30,11 @@ class PageRun:
         return rows
 
     @functools.cached_property
+    def by_nodeid(self) -> Mapping[str, Row]:
+        """The rows by their tests' ids."""
+        return {row.nodeid: row for row in self.rows}
+
+    @functools.cached_property
     def places(self) -> Mapping[int, int]:
         """The place of each row among the rows, by the row's own number."""
         return {id(row): place for place, row in enumerate(self.rows)}

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
-from pytest_imu.core.outfile import STDOUT
+from pytest_imu.core.outfile import STDOUT, check_writable, writing
+from pytest_imu.core.system import without_collector
 from pytest_imu.core.units import plural
-from pytest_imu.history.load import without_collector
+from pytest_imu.history.load import UnusableFileError, named_files
+from pytest_imu.history.merge import joined_environment
 from pytest_imu.verbs.arguments import FILES, add_increase
-from pytest_imu.verbs.run import UNUSABLE, Options, compared_with, is_same, read_rows, status
+from pytest_imu.verbs.run import Options, compared_with, is_same, read_rows, settings_of, status
 
 USUAL_PATH = "imu.html"
 
@@ -30,18 +31,10 @@ def add_verb(commands: Any) -> None:  # Any: argparse has no public type for it
 @without_collector()
 def run_html(options: Options) -> int:
     """Write the page."""
-    from pytest_imu.core.outfile import check_writable, writing
-    from pytest_imu.history.load import UnusableFileError, named_files
-    from pytest_imu.history.merge import joined_environment
-    from pytest_imu.html.page import NoJinjaError, page, templates
+    from pytest_imu.html.page import page, templates
     from pytest_imu.html.run import PageRun
-    from pytest_imu.settings import Settings
 
-    try:
-        templates()
-    except NoJinjaError as error:
-        print(f"pytest-imu: {error}", file=sys.stderr)
-        return UNUSABLE
+    templates()
     names, output = named_files(options.files), Path(options.output)
     read = [*names, *(named_files([options.base]) if options.base else [])]
     if output != STDOUT and any(is_same(output, one) for one in read):
@@ -49,14 +42,13 @@ def run_html(options: Options) -> int:
     check_writable(output)
     runs = read_rows(names)
     environment, comparison = joined_environment(runs), compared_with(options, names)
-    _, _, caches = (environment["counter_source"] or "").partition("simulated caches ")
     run = PageRun(
         attempts=[row for one in runs for row in one.tests],
         environment=environment,
         comparison=comparison,
     )
     with writing(output) as file:
-        file.write(page(run, Settings(report=True, caches=caches or None)))
+        file.write(page(run, settings_of(environment)))
     if output != STDOUT:
         print(f"{output}: {plural(len(run.rows), 'test')}")
     return 0 if comparison is None else status(comparison)

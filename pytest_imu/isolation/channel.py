@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pytest_imu.core import system
+from pytest_imu.core.descriptor import Descriptor
 
 Message = Any
 """What marshal knows: None, numbers, text, bytes, and tuples, lists and dicts of them."""
@@ -56,7 +57,6 @@ class System(system.System):
     exit_now = staticmethod(posix._exit)  # noqa: SLF001 - its name is the system's
     fcntl = staticmethod(fcntl.fcntl)
     fork = staticmethod(posix.fork)
-    fstat = staticmethod(posix.fstat)
     kill = staticmethod(posix.kill)
     poll = staticmethod(_unpatched_poll())
     set_handler = staticmethod(_signal.signal)
@@ -83,7 +83,7 @@ class Channel:
     def __init__(self, descriptor: int) -> None:
         """Take over a descriptor, under a high number."""
         self.descriptor = moved_high(descriptor)
-        self._identity = _identity(self.descriptor)
+        self._file = Descriptor(self.descriptor)
         self._unread = bytearray()
         self.adopt()
 
@@ -99,7 +99,7 @@ class Channel:
     @property
     def is_open(self) -> bool:
         """Whether nobody has closed the descriptor, or opened another file under its number."""
-        return _identity(self.descriptor) == self._identity
+        return self._file.is_ours
 
     @property
     def has_input(self) -> bool:
@@ -135,8 +135,7 @@ class Channel:
 
     def close(self) -> None:
         """Close the descriptor, unless a test has."""
-        if self.is_open:
-            System.close(self.descriptor)
+        self._file.close()
 
     def _completed(self) -> Iterator[Message]:
         while len(self._unread) >= HEADER_BYTES:
@@ -166,11 +165,3 @@ def moved_high(descriptor: int) -> int:
         return descriptor
     System.close(descriptor)
     return high
-
-
-def _identity(descriptor: int) -> tuple[int, int] | None:
-    try:
-        found = System.fstat(descriptor)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino

@@ -12,19 +12,16 @@ from typing import Any
 import pytest
 
 from pytest_imu.core.model import Measurement, Phase
-from pytest_imu.core.units import cut_middle, printable
 from pytest_imu.isolation import coverage_data as child_coverage
 from pytest_imu.isolation.channel import Channel, Message
 from pytest_imu.isolation.clean import CleanMemory, import_modules
 from pytest_imu.isolation.file_pages import FilePages
+from pytest_imu.isolation.messages import failure_text
 from pytest_imu.isolation.native_threads import unsafe_threads
 from pytest_imu.isolation.protocol import run_protocol, take_over
 from pytest_imu.isolation.quiet import go_quiet
 from pytest_imu.recording.record import PhaseRecord
 from pytest_imu.recording.recorder import Recorder
-
-SHOWN_WIDTH = 80
-"""How much is said of why such a run failed."""
 
 
 class CleanChild:
@@ -104,10 +101,8 @@ class CleanChild:
         """Notice what fails, before anybody makes something else of it."""
         report = yield
         if call.excinfo is not None and self._failure is None:
-            what = str(call.excinfo.value).strip() or call.excinfo.typename
-            text = cut_middle(printable(what.splitlines()[0]), SHOWN_WIDTH)
             verb = "was skipped" if report.skipped else "failed"
-            self._failure = f"{verb} in its {call.when}: {text}"
+            self._failure = f"{verb} in its {call.when}: {failure_text(call.excinfo.value)}"
         return report
 
     @pytest.hookimpl

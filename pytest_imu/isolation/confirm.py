@@ -8,14 +8,13 @@ from collections.abc import Callable, Iterable
 import pytest
 
 from pytest_imu.core.alone import Alone
-from pytest_imu.core.children.census import helper_pids
 from pytest_imu.core.counters.callgrind.command import running_tool
 from pytest_imu.core.model import Measurement
 from pytest_imu.core.units import NANOSECONDS_PER_SECOND
 from pytest_imu.isolation.channel import Message
 from pytest_imu.isolation.clean_child import CleanChild
 from pytest_imu.isolation.file_pages import resident_file_pages
-from pytest_imu.isolation.forkserver import ForkServer
+from pytest_imu.isolation.forkserver import EndsForkServer, ForkServer
 from pytest_imu.isolation.messages import flush_output
 from pytest_imu.isolation.native_threads import in_words, unsafe_threads
 from pytest_imu.isolation.same_process import run_here
@@ -43,12 +42,11 @@ def run_alone_for(session: pytest.Session) -> Callable[..., Alone]:
     return runs.run
 
 
-class CleanRuns:
+class CleanRuns(EndsForkServer):
     """The hooks around the process that forks, and the one more run of a test."""
 
     def __init__(self, session: pytest.Session) -> None:
         self._session = session
-        self._server: ForkServer | None = None
         self._known: frozenset[str] = frozenset()
         self._given: dict[str, None] = {}
         self.why_not: str | None = "no clean process was started"
@@ -68,18 +66,6 @@ class CleanRuns:
         self._known = frozenset(sys.modules)
         self.why_not = None
         self._server = ForkServer(CleanChild(session, resident_file_pages()))
-        if self._server.pid is not None:
-            helper_pids().add(self._server.pid)
-
-    @pytest.hookimpl(trylast=True)
-    def pytest_sessionfinish(self) -> None:
-        """End the process that forks."""
-        self._close()
-
-    @pytest.hookimpl
-    def pytest_unconfigure(self) -> None:
-        """End the process that forks, where the session did not come to its own end."""
-        self._close()
 
     def run(
         self,
@@ -133,10 +119,10 @@ class CleanRuns:
             while not isinstance(event := server.next_event(looks), str):
                 told = event
         except TimeoutError:
-            _kill(server)
+            server.kill_and_wait()
             return Alone(reason=f"it had not ended after {looks} s")
         except BaseException:
-            _kill(server)
+            server.kill_and_wait()
             raise
         if told is None:
             return Alone(reason=LOST if server.pid is None else f"the child process {event}")
@@ -150,12 +136,6 @@ class CleanRuns:
             imports_start_threads=told["starts_threads"],
         )
 
-    def _close(self) -> None:
-        server, self._server = self._server, None
-        if server is not None:
-            server.close()
-            helper_pids().difference_update((server.pid,))
-
 
 def _was_imported(module: object) -> bool:
     """Whether a module came by an import, and was not put there by a test."""
@@ -163,9 +143,3 @@ def _was_imported(module: object) -> bool:
         return getattr(module, "__spec__", None) is not None
     except Exception:  # noqa: BLE001 - a lazy module raises what it likes
         return False
-
-
-def _kill(server: ForkServer) -> None:
-    server.kill()
-    while not isinstance(server.next_event(), str):
-        continue

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pytest_imu.core.memory.memstream import c_function
 from pytest_imu.core.units import MIB
 
 MADV_POPULATE_READ = 22
@@ -126,14 +127,11 @@ def _runs(start: int, entries: bytes) -> Iterable[tuple[int, int]]:
 
 def find_madvise() -> Callable[[int, int], object] | None:
     """Return a function that maps the pages from an address on; None where the kernel has none."""
-    if sys.platform != "linux":
+    madvise = c_function("madvise") if sys.platform == "linux" else None
+    if madvise is None:
         return None
-    try:
-        import ctypes
+    import ctypes
 
-        madvise = ctypes.pythonapi["madvise"]
-    except (ImportError, OSError, AttributeError, TypeError):
-        return None
     madvise.argtypes = [ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int]
     # With no pages it does nothing, and says whether the kernel knows this advice.
     is_known = madvise(0, 0, MADV_POPULATE_READ) == 0

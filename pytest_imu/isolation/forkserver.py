@@ -14,6 +14,9 @@ import warnings
 from collections import deque
 from collections.abc import Sequence
 
+import pytest
+
+from pytest_imu.core.children.census import helper_pids
 from pytest_imu.isolation.channel import Message, System, channel, signals_held
 from pytest_imu.isolation.forkserver_process import LOOK_S, Workshop, serve
 
@@ -57,6 +60,7 @@ class ForkServer:
                 orders.close()
                 lines.close()
             self.pid = self._hear_pid()
+            helper_pids().add(self.pid)
 
     @property
     def is_mine(self) -> bool:
@@ -98,6 +102,12 @@ class ForkServer:
         """Kill the child."""
         self._order({"do": "kill"})
 
+    def kill_and_wait(self) -> None:
+        """Kill the child, and wait until it has ended."""
+        self.kill()
+        while not isinstance(self.next_event(), str):
+            continue
+
     def next_event(self, looks: int | None = None) -> Message:
         """Return the child's next message, a dict, or how it ended, in words about the child process.
 
@@ -135,6 +145,7 @@ class ForkServer:
             self._order({"do": "close"})  # what a test has forked may hold the channel open
             self._orders.close()
             self._lines.close()
+        helper_pids().difference_update((self.pid,))
 
     def _hear_pid(self) -> int:
         poll = System.poll()
@@ -170,3 +181,24 @@ class ForkServer:
             with contextlib.suppress(OSError):
                 System.kill(self.child, signal.SIGKILL)
         self._events.append("was lost: the process that forks isolated tests has ended")
+
+
+class EndsForkServer:
+    """The hooks that end the process that forks."""
+
+    _server: ForkServer | None = None
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self) -> None:
+        """End it with the session."""
+        self._close()
+
+    @pytest.hookimpl
+    def pytest_unconfigure(self) -> None:
+        """End it where the session did not come to its own end."""
+        self._close()
+
+    def _close(self) -> None:
+        server, self._server = self._server, None
+        if server is not None:
+            server.close()

@@ -11,11 +11,10 @@ from typing import Any
 import pytest
 
 from pytest_imu.core.alone import Alone
-from pytest_imu.core.children.census import helper_pids
 from pytest_imu.isolation.child import Child
 from pytest_imu.isolation.file_pages import resident_file_pages
 from pytest_imu.isolation.first_imports import Imports
-from pytest_imu.isolation.forkserver import ForkServer
+from pytest_imu.isolation.forkserver import EndsForkServer, ForkServer
 from pytest_imu.isolation.messages import flush_output
 from pytest_imu.isolation.native_threads import in_words, unsafe_threads
 from pytest_imu.isolation.parent import IsolatedTest, is_debugging
@@ -37,7 +36,7 @@ MARKED = {"dependency": "pytest-dependency", "incremental": "the hooks that skip
 """Markers of what decides about a test by how others ended, as it was noted in their own processes."""
 
 
-class Isolation:
+class Isolation(EndsForkServer):
     """The hooks that send a test to a child instead of running it here."""
 
     def __init__(
@@ -51,7 +50,6 @@ class Isolation:
             for number, item in enumerate(session.items)
             if settings.isolate == "all" or BUDGETS in item.stash
         }
-        self._server: ForkServer | None = None
         self._stacks = Stacks()
         self._imports = Imports(run_again)
 
@@ -96,15 +94,10 @@ class Isolation:
         is_here = self._server is not None and self._server.is_mine and item in self._numbers
         return True if is_here and settings.method == "thread" else None
 
-    @pytest.hookimpl(trylast=True)
-    def pytest_sessionfinish(self) -> None:
-        """End the process that forks."""
-        self._close()
-
     @pytest.hookimpl
     def pytest_unconfigure(self) -> None:
-        """End the process that forks, where the session did not come to its own end."""
-        self._close()
+        """End what is left."""
+        super().pytest_unconfigure()
         self._stacks.close()
 
     @property
@@ -136,16 +129,7 @@ class Isolation:
         flush_output(config)
         # A debugger needs the terminal; a server that has none cannot give it to its children.
         workshop = Child(self._session, resident_file_pages(), self._stacks)
-        server = ForkServer(workshop, detached=not is_debugging(config))
-        if server.pid is not None:
-            helper_pids().add(server.pid)
-        return server
-
-    def _close(self) -> None:
-        server, self._server = self._server, None
-        if server is not None:
-            server.close()
-            helper_pids().difference_update((server.pid,))
+        return ForkServer(workshop, detached=not is_debugging(config))
 
     def _finalise_what_is_left_here(self, item: pytest.Item, nextitem: pytest.Item | None) -> None:
         """Finalise the fixtures of tests that ran in this process and that the next one does not need.

@@ -8,7 +8,11 @@ from typing import Any
 
 import pytest
 
+from pytest_imu.core.units import cut_middle, printable
+
 PLAIN = (bool, int, float, str, bytes)
+SHOWN_WIDTH = 80
+"""How much is said of why another run of a test failed."""
 
 
 def plain(value: Any) -> Any:  # Any: plugins put anything into reports
@@ -55,6 +59,12 @@ def rebuilt_warning(plain: dict[str, Any]) -> warnings.WarningMessage:
         lineno=plain["lineno"],
         line=plain["line"],
     )
+
+
+def failure_text(error: BaseException) -> str:
+    """Return the first line of what an error says, or its name where it says nothing."""
+    what = str(error).strip() or type(error).__name__
+    return cut_middle(printable(what.splitlines()[0]), SHOWN_WIDTH)
 
 
 def flush_output(config: pytest.Config) -> None:

@@ -47,12 +47,7 @@ def unsafe_threads() -> dict[str, int]:
         return {}
     code = Code(Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace"))
     owners = Counter(library for task in tasks if (library := _library_of(task, code)) is not None)
-    return {library: count for library, count in owners.items() if not begins_anew(library)}
-
-
-def begins_anew(library: str) -> bool:
-    """Whether a library is known to start its threads again in a forked child."""
-    return library.startswith(BEGIN_ANEW)
+    return {library: count for library, count in owners.items() if not library.startswith(BEGIN_ANEW)}
 
 
 def in_words(threads: Mapping[str, int]) -> str:

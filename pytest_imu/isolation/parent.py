@@ -10,14 +10,13 @@ from typing import Any
 import pytest
 
 from pytest_imu.core.alone import Alone
-from pytest_imu.core.budgets import AnyBudget, Verdict
+from pytest_imu.core.budgets import AnyBudget, Budget, Verdict
 from pytest_imu.core.checks import NOT_TO_ITS_END, unchecked
 from pytest_imu.isolation import coverage_data as child_coverage
 from pytest_imu.isolation.channel import Message
 from pytest_imu.isolation.forkserver import ForkServer
 from pytest_imu.isolation.messages import flush_output, rebuilt_warning
 from pytest_imu.isolation.patience import Patience, TooLongError
-from pytest_imu.limits.aborting import aborted_by
 from pytest_imu.markers import BUDGETS
 from pytest_imu.recording.record import PhaseRecord
 from pytest_imu.recording.warning import record_warning
@@ -25,6 +24,7 @@ from pytest_imu.recording.warning import record_warning
 OWN_END_LOOKS = 1
 """For how many seconds a child may end by itself where a timeout has ended the wait for it: it has the
 same timeout."""
+ABORTED = "SIGABRT"
 
 
 def is_debugging(config: pytest.Config) -> bool:
@@ -124,9 +124,7 @@ class IsolatedTest:
             self._patience.end()
             return self._take_in_until_end()
         except BaseException:
-            self._server.kill()
-            while not isinstance(self._server.next_event(), str):
-                continue
+            self._server.kill_and_wait()
             raise
 
     def _take_in(self, message: Message) -> None:
@@ -201,7 +199,7 @@ class IsolatedTest:
     def _fail(self, text: str, ended: str = "") -> None:
         """Report the test as failed in the phase that was under way, and end its log."""
         item = self._item
-        aborted = aborted_by(item, self._phase, ended)
+        aborted = _aborted_by(item, self._phase, ended)
         text = text if aborted is None else aborted[1]
         where: Any = {"nodeid": item.nodeid, "location": item.location}  # Any: what hooks take
         if self._attempt == 0:
@@ -236,3 +234,20 @@ class IsolatedTest:
             return []
         streams = zip(("stdout", "stderr"), capture.read_global_capture(), strict=True)
         return [(f"Captured {name} {self._phase}", text) for name, text in streams if text]
+
+
+def _aborted_by(item: pytest.Item, phase: str, ended: str) -> tuple[Budget, str] | None:
+    """Return the hard budget that has made an isolated test's process abort, and the line about it.
+
+    *ended* says how the process has ended.
+    """
+    if phase != "call" or ABORTED not in ended:
+        return None
+    for budget in item.stash.get(BUDGETS, ()):
+        if isinstance(budget, Budget) and budget.hard:
+            line = (
+                f"stopped by {budget}: the child process that ran this test {ended}, as allocators do "
+                "that cannot refuse memory"
+            )
+            return budget, line
+    return None

@@ -17,11 +17,9 @@ import pytest
 
 from pytest_imu.core.alone import Alone
 from pytest_imu.core.counters.callgrind.command import running_tool
-from pytest_imu.core.units import cut_middle, printable
 from pytest_imu.isolation.channel import Message
+from pytest_imu.isolation.messages import failure_text
 from pytest_imu.isolation.timeouts import timeouts_paused
-
-SHOWN_WIDTH = 80
 
 
 def run_here(item: pytest.Item, why_here: str, lines: Message) -> Alone:
@@ -48,9 +46,8 @@ def run_here(item: pytest.Item, why_here: str, lines: Message) -> Alone:
         except (KeyboardInterrupt, pytest.exit.Exception):
             raise
         except BaseException as error:  # noqa: BLE001 - a test may raise what it likes
-            what = str(error).strip() or type(error).__name__
             verb = "was skipped" if isinstance(error, pytest.skip.Exception) else "failed"
-            reason = f"it {verb}: {cut_middle(printable(what.splitlines()[0]), SHOWN_WIDTH)}"
+            reason = f"it {verb}: {failure_text(error)}"
         finally:
             follower.end()
     told = follower.plain()

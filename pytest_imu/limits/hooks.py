@@ -11,11 +11,11 @@ import pytest
 
 from pytest_imu.core.budgets import Budget
 from pytest_imu.core.memory import platforms
-from pytest_imu.core.memory.data_limit import DataLimit, stacks_bytes
+from pytest_imu.core.memory.container import whole_bytes
+from pytest_imu.core.memory.data_limit import DataLimit, loaded_that_abort, process_limit, stacks_bytes
 from pytest_imu.core.model import Phase
 from pytest_imu.core.tolerance import EXACT
 from pytest_imu.core.units import MIB, format_bytes, format_mib
-from pytest_imu.limits.aborting import loaded_that_abort
 from pytest_imu.markers import BUDGETS
 from pytest_imu.recording.recorder import Recorder
 from pytest_imu.recording.warning import record_warning
@@ -23,6 +23,9 @@ from pytest_imu.settings import OPTIONS, Settings
 
 STOPPED: pytest.StashKey[str] = pytest.StashKey()
 """Where the line about a limit that has stopped a test is kept, on the item."""
+NOT_HERE = (
+    "hard budgets are checked after the test: only Linux can refuse memory so that Python survives"
+)
 NO_THREAD = "can't start new thread"
 Hook = Generator[None, object, object]
 
@@ -43,15 +46,32 @@ class _Limit:
         """Return what is said of an error that it has caused."""
         rss_bytes = platforms.rss_bytes_or_none()
         what = "a new thread" if NO_THREAD in str(error) else "the next allocation"
-        if self.budget is None:
-            held = "" if rss_bytes is None else f", while this process held {format_bytes(rss_bytes)}"
-            return f"stopped by {self.name}{held}: {what} would have gone past it"
-        grown = (
-            ""
-            if rss_bytes is None
-            else f", {format_mib(rss_bytes - self.start_bytes)} MiB above its start"
-        )
-        return f"stopped by {self.name}{grown}: {what} would have gone past it"
+        where = ""
+        if rss_bytes is not None and self.budget is None:
+            where = f", while this process held {format_bytes(rss_bytes)}"
+        elif rss_bytes is not None:
+            where = f", {format_mib(rss_bytes - self.start_bytes)} MiB above its start"
+        return f"stopped by {self.name}{where}: {what} would have gone past it"
+
+
+def limit_tests(config: pytest.Config, settings: Settings) -> None:
+    """Register what limits tests; where the platform cannot, say so."""
+    limit = process_limit()
+    if limit is None:
+        record_warning(config.hook, NOT_HERE, when="config")
+        return
+    run_bytes = _run_bytes(config, settings)
+    # Behind the recorder: what comes later lies inside, and the limit is lifted before it measures.
+    config.pluginmanager.register(HardLimits(config, settings, limit, run_bytes), "imu-limits")
+
+
+def _run_bytes(config: pytest.Config, settings: Settings) -> int | None:
+    """Return what this process may have: of several workers each has its share."""
+    cap = settings.limit
+    if cap is None:
+        return None
+    workerinput: dict[str, Any] = getattr(config, "workerinput", {})
+    return cap.of(whole_bytes()) // int(workerinput.get("workercount", 1))
 
 
 class HardLimits:
@@ -123,7 +143,8 @@ class HardLimits:
             limit = min(limits, key=lambda one: one.room_bytes)
             recorder: Recorder | None = self._config.pluginmanager.get_plugin("imu-recorder")
             record = None if recorder is None else recorder.record_of(item)
-            if (why_not := loaded_that_abort()) and not (record is not None and record.isolated):
+            if (loaded := loaded_that_abort()) and not (record is not None and record.isolated):
+                why_not = f"{' and '.join(loaded)} would end the whole run where memory is refused"
                 self._warn(f"{limit.name} needs --imu-isolate and sets no limit here: {why_not}")
                 return None
             self._limit.set(limit.room_bytes)

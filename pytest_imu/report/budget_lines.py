@@ -10,29 +10,41 @@ from pytest_imu.core.growth import GrowthLimit
 from pytest_imu.core.units import format_mib, plural, printable
 from pytest_imu.report.rows import Row
 
+WAYS_OUT = {REUSED: "; --imu-isolate=budgets runs these tests where there is none"}
+
+
+def broken_budgets(rows: Sequence[Row]) -> list[tuple[Row, Verdict]]:
+    """Return every broken budget, with its test."""
+    return [(row, verdict) for row in rows for verdict in row.verdicts if verdict.outcome == "broken"]
+
 
 def broken_lines(rows: Sequence[Row]) -> list[str]:
     """Return every broken budget, a line each."""
+    return [f"{printable(row.nodeid)}: {verdict.reason}" for row, verdict in broken_budgets(rows)]
+
+
+def unchecked_budgets(rows: Sequence[Row]) -> list[tuple[Row, Verdict, str]]:
+    """Return every budget that nothing could be held against although its test passed, and why.
+
+    What is unsure beside an earlier run is told there.
+    """
     return [
-        f"{printable(row.nodeid)}: {verdict.reason}"
-        for row in rows
-        for verdict in row.verdicts
-        if verdict.outcome == "broken"
+        (row, verdict, _why_unchecked(row, verdict.reason or ""))
+        for row, verdict in _verdicts_of_passed(rows)
+        if verdict.outcome == "unchecked" and not isinstance(verdict.budget, GrowthLimit)
     ]
 
 
-WAYS_OUT = {REUSED: "; --imu-isolate=budgets runs these tests where there is none"}
+def _why_unchecked(row: Row, reason: str) -> str:
+    return reason + ("" if row.isolated else WAYS_OUT.get(reason, ""))
 
 
 def unchecked_lines(rows: Sequence[Row]) -> list[str]:
     """Return every budget that nothing could be held against although its test passed, by reason."""
     named: dict[str, list[str]] = {}
-    for row, verdict in _verdicts_of_passed(rows):
-        # What is unsure beside an earlier run is told there.
-        if verdict.outcome == "unchecked" and not isinstance(verdict.budget, GrowthLimit):
-            way_out = "" if row.isolated else WAYS_OUT.get(verdict.reason or "", "")
-            names = named.setdefault(f"{printable(verdict.reason or '')}{way_out}", [])
-            names.append(f"  {printable(row.nodeid)}: {verdict.budget}{_reached(verdict)}")
+    for row, verdict, why in unchecked_budgets(rows):
+        names = named.setdefault(printable(why), [])
+        names.append(f"  {printable(row.nodeid)}: {verdict.budget}{_reached(verdict)}")
     return [
         line
         for reason, names in named.items()

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
 
-from pytest_imu.core.budgets import Verdict
 from pytest_imu.core.comparable import Numbers
-from pytest_imu.core.growth import USUAL, GrowthLimit, compare
-from pytest_imu.core.model import Measurement
+from pytest_imu.core.growth import USUAL, compare
 from pytest_imu.history.compare import Comparison, compare_runs
-from pytest_imu.history.entries import Entry, Side, clean_sizes, counting
+from pytest_imu.history.entries import Side, clean_sizes, counting, entry_of
 from pytest_imu.history.wording import counts_line, difference_lines, doubt_lines, grown_lines
 from pytest_imu.recording.properties import rounded_mib
 from pytest_imu.recording.record import PhaseRecord
@@ -29,8 +27,7 @@ def comparison_of(
     rows: Sequence[Row], base: Side, settings: Settings, environment: Mapping[str, Any]
 ) -> Comparison:
     """Return this run beside the earlier one; *environment* is that of the JSON file."""
-    counted_by = environment.get("counter_source")
-    entries = counting(_entry(row, counted_by) for row in rows)
+    entries = counting(entry_of(row.to_dict(), environment) for row in rows)
     now = Side(name="this run", environment=environment, entries=entries)
     return compare_runs(base, now, settings.fail_increase, judged=True)
 
@@ -67,7 +64,8 @@ class EarlierPeaks:
         call = dict(record.phases).get("call")
         if entry is None or entry.numbers is None or call is None:
             return []
-        now = _numbers(call, record.verdicts, isolated=record.isolated)
+        clean = clean_sizes(verdict.to_dict() for verdict in record.verdicts)
+        now = Numbers.of(call, isolated=record.isolated, counted_by=None).with_clean(clean)
         change = compare(entry.numbers, now, USUAL, base=self._base.name)
         sizes = {"imu_was_mib": change.was, "imu_change_mib": change.by}
         return [
@@ -75,37 +73,10 @@ class EarlierPeaks:
         ]
 
 
-def _numbers(
-    call: Measurement, verdicts: Iterable[Verdict], *, isolated: bool, counted_by: str | None = None
-) -> Numbers:
-    alone = [verdict.to_dict() for verdict in verdicts if verdict.decided_by == "alone"]
-    counted = counted_by if call.counters else None
-    return Numbers.of(call, isolated=isolated, counted_by=counted).with_clean(clean_sizes(alone))
-
-
-def _entry(row: Row, counted_by: str | None) -> Entry:
-    ended = row.outcome in ("passed", "xpassed") or row.failed_by_budget
-    numbers = None
-    if row.call is not None and ended:
-        numbers = _numbers(row.call, row.verdicts, isolated=row.isolated, counted_by=counted_by)
-    return Entry(
-        nodeid=row.nodeid,
-        attempt=row.attempt,
-        worker=row.worker,
-        outcome=row.outcome or "interrupted",
-        numbers=numbers,
-        grown=frozenset(
-            str(verdict.budget.increase)
-            for verdict in row.verdicts
-            if verdict.outcome == "broken" and isinstance(verdict.budget, GrowthLimit)
-        ),
-    )
-
-
 def compared_lines(comparison: Comparison, *, whole: bool) -> list[str]:
     """Return what the section says of the comparison."""
     return [
-        counts_line(comparison, gone="gone" if whole else "not run here"),
+        counts_line(comparison, whole=whole),
         *grown_lines(comparison),
         *doubt_lines(comparison),
         *difference_lines(comparison),

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from pytest_imu.core.budgets import LeakBudget
-from pytest_imu.core.memory.reusable import likely_reused
+from pytest_imu.core.memory.reusable import reused_in
 from pytest_imu.core.model import Measurement
 from pytest_imu.core.units import MIB, format_bytes, format_mib, plural, printable
 from pytest_imu.report.rows import Row
@@ -40,12 +40,9 @@ def _is_noise(measurement: Measurement, noise_bytes: int) -> bool:
         return False
     if measurement.had_children or measurement.children_memory is not None:
         return False
-    reused_bytes = likely_reused(
-        measurement.reusable_bytes, measurement.duration_ns, measurement.peak_bytes
-    )
     highest_bytes = max(measurement.peak_bytes, abs(measurement.delta_bytes))
     as_shown = float(format_mib(highest_bytes)) <= float(format_mib(noise_bytes))
-    return as_shown and not reused_bytes
+    return as_shown and not reused_in(measurement)
 
 
 def growth_lines(rows: Sequence[Row], settings: Settings) -> list[str]:

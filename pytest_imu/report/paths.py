@@ -55,16 +55,12 @@ def begin_files(config: pytest.Config, settings: Settings, environment: dict[str
         if path is not None and path != STDOUT:
             with _naming(flag, path):
                 _refuse_shared(flag, path, {**ours, **_of_others(config)})
-    if settings.json_path is not None:
-        with _naming("--imu-json", settings.json_path):
-            check_writable(settings.json_path)
-    if summary is not None:
-        with _naming("--imu-summary", summary):
-            check_writable(summary)
-    if settings.html_path is not None:
-        _refuse_captured("--imu-html", settings.html_path)
-        with _naming("--imu-html", settings.html_path):
-            check_writable(settings.html_path)
+    for flag, path in ours.items():
+        if path is not None and flag != "--imu-log":  # which is tried as it begins
+            if flag == "--imu-html":
+                _refuse_captured(flag, path)
+            with _naming(flag, path):
+                check_writable(path)
     if settings.log_path is None:
         return None
     _refuse_captured("--imu-log", settings.log_path)

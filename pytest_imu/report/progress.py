@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from pytest_imu.core.units import format_mib
 from pytest_imu.recording.warning import FaultsAsWarnings
+from pytest_imu.report.table import peak_text
 
 
 class PeakBehindOutcome:
@@ -28,10 +28,8 @@ class PeakBehindOutcome:
             call = dict(record.phases).get("call") if record is not None else None
             if call is not None and status and status[2]:
                 category, letter, word = status
-                sampled = "~" if call.source == "sampled" else ""
                 unit = "" if call.peak_bytes is None else " MiB"
-                peak = f" (peak {sampled}{format_mib(call.peak_bytes)}{unit})"
-                status = category, letter, _with_ending(word, peak)
+                status = category, letter, _with_ending(word, f" (peak {peak_text(call)}{unit})")
         return status
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pytest_imu.core.checks import event_reason
-from pytest_imu.core.memory.reusable import likely_reused
+from pytest_imu.core.memory.reusable import reused_in
 from pytest_imu.core.memory.source import SIMULATED
 from pytest_imu.core.units import MIB, encodable, format_mib, plural, printable
 from pytest_imu.history.compare import Comparison
@@ -94,7 +94,6 @@ def lines(
     if verbosity >= 0:
         shown += [Line(text) for text in why_lines(rows, of_failed=not failures_shown)]
         shown += [Line(text, "yellow") for text in unreliable_lines(rows, noise_bytes)]
-    if verbosity >= 0:
         shown += [Line(text) for text in called_again_lines(rows, settings)]
     if settings.suggest and not settings.off:
         shown += [Line(text) for text in suggestion_lines(rows, settings, noise_bytes)]
@@ -191,8 +190,7 @@ def unmeasured_lines(entries: Sequence[Entry]) -> list[str]:
 
 def reused_lines(entries: Sequence[Entry]) -> list[str]:
     """Return how many rows may read low because of memory that earlier ones had freed."""
-    measured = [entry.measurement for entry in entries]
-    low = sum(likely_reused(one.reusable_bytes, one.duration_ns, one.peak_bytes) > 0 for one in measured)
+    low = sum(reused_in(entry.measurement) > 0 for entry in entries)
     return [f"{plural(low, 'row')} may read low: reusable memory was free as they began"] if low else []
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from pytest_imu.core.memory.reusable import likely_reused
+from pytest_imu.core.memory.reusable import reused_in
 from pytest_imu.core.memory.source import peak_source
 from pytest_imu.core.model import Measurement
 from pytest_imu.core.units import MIB, format_limit, plural, printable
@@ -72,9 +72,7 @@ def _line(function: str, calls: Sequence[Measurement], floor_bytes: int, *, way_
 
 
 def _doubt(calls: Sequence[Measurement], way_out: str) -> str:
-    reused_bytes = max(
-        likely_reused(call.reusable_bytes, call.duration_ns, call.peak_bytes) for call in calls
-    )
+    reused_bytes = max(map(reused_in, calls))
     if not reused_bytes:
         return ""
     return f"  (may need up to {reused_bytes / MIB:.0f} more: reused memory{way_out})"

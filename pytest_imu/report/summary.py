@@ -6,12 +6,13 @@ import itertools
 import re
 from collections.abc import Iterator, Sequence
 
-from pytest_imu.core.growth import GrowthLimit
 from pytest_imu.core.units import format_mib, format_seconds, plural, printable
 from pytest_imu.history.compare import Comparison
 from pytest_imu.history.wording import change_text, counts_line, difference_lines, was_text
+from pytest_imu.report.budget_lines import broken_budgets, unchecked_budgets
 from pytest_imu.report.kept import kept_lines
 from pytest_imu.report.rows import Row
+from pytest_imu.report.table import peak_text
 
 LARGEST = 10
 MAX_BYTES = 2**20
@@ -35,13 +36,7 @@ def cut(text: str, room: int) -> str:
 
 
 def _lines(rows: Sequence[Row], comparison: Comparison | None, *, whole: bool) -> Iterator[str]:
-    verdicts = [(row, verdict) for row in rows for verdict in row.verdicts]
-    broken = [(row, verdict) for row, verdict in verdicts if verdict.outcome == "broken"]
-    unchecked = sum(
-        verdict.outcome == "unchecked" and row.outcome in ("passed", "xpassed")
-        for row, verdict in verdicts
-        if not isinstance(verdict.budget, GrowthLimit)  # the comparison counts those
-    )
+    broken, unchecked = broken_budgets(rows), len(unchecked_budgets(rows))
     measured = sum(row.call is not None for row in rows)
     counts = [f"{plural(measured, 'test')} measured", f"{plural(len(broken), 'budget')} broken"]
     counts += [f"{unchecked} unchecked"] if unchecked else []
@@ -49,7 +44,7 @@ def _lines(rows: Sequence[Row], comparison: Comparison | None, *, whole: bool) -
     yield ""
     yield ", ".join(counts) + "."
     if comparison is not None:
-        yield counts_line(comparison, gone="gone" if whole else "not run here").capitalize() + "."
+        yield counts_line(comparison, whole=whole).capitalize() + "."
         yield from (code(line) for line in difference_lines(comparison))
     yield from ("", *(f"- {code(row.nodeid)}: {code(str(one.reason))}" for row, one in broken))
     if comparison is not None:
@@ -59,15 +54,9 @@ def _lines(rows: Sequence[Row], comparison: Comparison | None, *, whole: bool) -
 
 
 def _grown(comparison: Comparison) -> Iterator[str]:
-    grown = [
-        (test.nodeid, change)
-        for test in comparison.tests
-        for change in test.changes
-        if change.status == "grew"
-    ]
+    grown = comparison.grown
     if not grown:
         return
-    grown.sort(key=lambda pair: -(pair[1].by or 0))
     yield from ("", "### Grown", "", "| was | change | of | test |", "| --: | --: | --- | --- |")
     for nodeid, change in grown:
         subject = code(change.increase.subject, in_table=True)
@@ -89,8 +78,7 @@ def _largest(rows: Sequence[Row]) -> Iterator[str]:
         "| --: | --: | --: | --- |",
     )
     for row, call in itertools.islice(known, LARGEST):
-        sampled = "~" if call.source == "sampled" else ""
-        numbers = f"{sampled}{format_mib(call.peak_bytes)} | {format_mib(call.delta_bytes)}"
+        numbers = f"{peak_text(call)} | {format_mib(call.delta_bytes)}"
         time = format_seconds(call.duration_ns)
         yield f"| {numbers} | {time} | {code(row.nodeid, in_table=True)} |"
 

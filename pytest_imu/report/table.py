@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pytest_imu.core.checks import FULLY_RUNNING_PERCENT
-from pytest_imu.core.memory.reusable import NOTEWORTHY_BYTES, likely_reused
+from pytest_imu.core.memory.reusable import NOTEWORTHY_BYTES, reused_in
 from pytest_imu.core.model import ChildrenMemory, CounterReading, Measurement, Phase
 from pytest_imu.core.units import (
     MIB,
@@ -211,13 +211,18 @@ def _peak_column(measured: Sequence[Measurement]) -> list[str]:
     """Return the peaks under their heading, each with what may have been reused, the numbers aligned."""
     peaks, reused = ["peak"], [""]
     for one in measured:
-        sampled = "~" if one.source == "sampled" else ""
-        peaks.append(sampled + format_mib(one.peak_bytes))
-        reused_bytes = likely_reused(one.reusable_bytes, one.duration_ns, one.peak_bytes)
+        peaks.append(peak_text(one))
+        reused_bytes = reused_in(one)
         reused.append(f" (+{reused_bytes / MIB:.0f} reusable)" if reused_bytes else "")
     room = max(map(len, reused))
     numbers = align_right([[peak] for peak in peaks])
     return [number + more.ljust(room) for number, more in zip(numbers, reused, strict=True)]
+
+
+def peak_text(one: Measurement) -> str:
+    """Return a peak in MiB; one that is a lower bound has a sign."""
+    is_bound = one.source == "sampled" and one.peak_bytes is not None
+    return ("~" if is_bound else "") + format_mib(one.peak_bytes)
 
 
 def _children_columns(measured: Sequence[Measurement]) -> list[list[str]]:
@@ -235,12 +240,9 @@ def _sampled(memory: ChildrenMemory) -> str:
 
 def _event_columns(measured: Sequence[Measurement]) -> list[list[str]]:
     """Return a column for each event that was counted anywhere, with its rate behind the first."""
-    readings = [{reading.event: reading for reading in one.counters} for one in measured]
     columns = []
-    for event in dict.fromkeys(event for counted in readings for event in counted):
-        own = [counted.get(event) for counted in readings]
-        name = max((one.name for one in own if one is not None), key=len)
-        columns.append([name, *("" if one is None else _count(one) for one in own)])
+    for name, own in readings_by_event(measured):
+        columns.append([name, *map(count_text, own)])
         # A rate of what is simulated, fifty times slower, would say nothing.
         timed = any(one is not None and not one.is_simulated for one in own)
         if len(columns) == 1 and timed:
@@ -248,13 +250,25 @@ def _event_columns(measured: Sequence[Measurement]) -> list[list[str]]:
     return columns
 
 
+def readings_by_event(
+    measured: Sequence[Measurement | None],
+) -> Iterator[tuple[str, list[CounterReading | None]]]:
+    """Give the name of each event that was counted anywhere, and what each measurement has of it."""
+    counters = [() if one is None else one.counters for one in measured]
+    counted = [{reading.event: reading for reading in own} for own in counters]
+    for event in dict.fromkeys(event for own in counted for event in own):
+        readings = [own.get(event) for own in counted]
+        yield max((one.name for one in readings if one is not None), key=len), readings
+
+
 def _rate(reading: CounterReading) -> str:
     return "" if reading.per_second is None else f"{reading.per_second:,.0f}"
 
 
-def _count(reading: CounterReading) -> str:
-    if reading.value is None:
-        return "n/a"
+def count_text(reading: CounterReading | None) -> str:
+    """Return a count, with a sign where it was scaled up; nothing where none was asked for."""
+    if reading is None or reading.value is None:
+        return "" if reading is None else "n/a"
     return format_count(reading.value) + ("*" if is_scaled(reading) else "")
 
 

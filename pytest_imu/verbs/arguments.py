@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
-from pytest_imu.core.invalid import InvalidValueError
+from pytest_imu.core.growth import Increase, parse_increase
+from pytest_imu.core.invalid import InvalidValueError, parse_number
 from pytest_imu.verbs.run import run_approve, run_compare, run_merge, run_report, run_summary
-
-if TYPE_CHECKING:
-    from pytest_imu.core.growth import Increase
 
 FILES = "files of --imu-json, patterns, or - for standard input"
 TOP = "show the first N rows; 0 shows all (default: 10)"
@@ -75,8 +72,6 @@ def add_increase(parser: argparse.ArgumentParser) -> None:
 
 
 def _increases(text: str) -> list[Increase]:
-    from pytest_imu.core.growth import parse_increase
-
     try:
         return [parse_increase(part) for part in text.split(",")]
     except InvalidValueError as error:
@@ -93,12 +88,9 @@ def _mib(text: str) -> float:
 
 def _number(text: str, expected: str) -> float:
     try:
-        number = float(text)
+        return parse_number(text)
     except ValueError:
-        number = math.nan
-    if not 0 <= number < math.inf:
-        raise argparse.ArgumentTypeError(str(InvalidValueError(text, expected)))
-    return number
+        raise argparse.ArgumentTypeError(str(InvalidValueError(text, expected))) from None
 
 
 def _count(text: str) -> int:

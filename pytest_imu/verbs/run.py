@@ -3,50 +3,45 @@
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_imu.core.outfile import STDOUT, check_writable
+from pytest_imu.core import document
+from pytest_imu.core.invalid import RefusedError
+from pytest_imu.core.outfile import STDOUT, check_writable, replace_all
+from pytest_imu.core.system import without_collector
 from pytest_imu.core.units import plural
-from pytest_imu.history.load import without_collector
+from pytest_imu.history import merge, wording
+from pytest_imu.history.compare import Comparison, compare_runs
+from pytest_imu.history.entries import read_sides
+from pytest_imu.history.load import Run, UnusableFileError, named_files, read, read_all
 
 if TYPE_CHECKING:
-    from pytest_imu.history.compare import Comparison
-    from pytest_imu.history.load import Run
     from pytest_imu.report.rows import Row
     from pytest_imu.settings import Settings
 
-FAILED, UNUSABLE = 1, 2
-"""What a verb exits with where a comparison failed, and where it cannot do what was asked."""
+FAILED = 1
+"""What a verb exits with where a comparison failed."""
 Options = argparse.Namespace
 
 
 @without_collector()
 def run_compare(options: Options) -> int:
     """Print how a run differs from an earlier one; with --fail-increase, fail for what grew."""
-    from pytest_imu.history.compare import compare_runs
-    from pytest_imu.history.entries import read_sides
-    from pytest_imu.history.load import named_files
-
     base, now = read_sides(named_files([options.base]), named_files(options.files))
     comparison = compare_runs(base, now, options.fail_increase)
     if options.json:
-        import json
-
-        from pytest_imu.history.wording import plain_comparison
-
-        print(json.dumps(plain_comparison(comparison), indent=1))
+        print(json.dumps(wording.plain_comparison(comparison), indent=1))
     else:
         print("\n".join(_comparison_lines(comparison, top=options.top)))
     return status(comparison)
 
 
 def _comparison_lines(comparison: Comparison, *, top: int) -> list[str]:
-    from pytest_imu.history import wording
-
     return [
         *wording.table(comparison, width=_width(), top=top),
         wording.counts_line(comparison),
@@ -66,20 +61,17 @@ def status(comparison: Comparison) -> int:
 @without_collector()
 def run_report(options: Options) -> int:
     """Print the section "imu" of a run again, or that of a run log, as a killed run leaves it."""
-    from pytest_imu.history.load import named_files
-    from pytest_imu.history.merge import joined_environment
-    from pytest_imu.history.wording import failed_lines
     from pytest_imu.report import section
     from pytest_imu.report.rows import last_attempts
 
     names = named_files(options.files)
     runs = read_rows(names)
-    environment = joined_environment(runs)
+    environment = merge.joined_environment(runs)
     comparison = compared_with(options, names)
     rows = last_attempts([row for run in runs for row in run.tests])
     lines = section.lines(
         rows,
-        _settings(environment, options),
+        settings_of(environment, top=options.top, sort=options.sort),
         width=_width(),
         verbosity=0,
         encoding=sys.stdout.encoding,
@@ -90,7 +82,7 @@ def run_report(options: Options) -> int:
     )
     texts = [*(line.text for line in lines), *section.killed_lines(rows)]
     # A run that was compared as it ran has said some of it already.
-    grown = [] if comparison is None else failed_lines(comparison)
+    grown = [] if comparison is None else wording.failed_lines(comparison)
     print("\n".join([*texts, *(line for line in grown if line not in texts)]))
     return 0 if comparison is None else status(comparison)
 
@@ -98,7 +90,6 @@ def run_report(options: Options) -> int:
 @without_collector()
 def run_summary(options: Options) -> int:
     """Print a summary of a run in Markdown: broken budgets, what grew, the largest tests."""
-    from pytest_imu.history.load import named_files
     from pytest_imu.report.rows import last_attempts
     from pytest_imu.report.summary import MAX_BYTES, cut, markdown
 
@@ -111,10 +102,6 @@ def run_summary(options: Options) -> int:
 
 def compared_with(options: Options, names: Sequence[str]) -> Comparison | None:
     """Return the run beside the one of `--base`; None without."""
-    from pytest_imu.history.compare import compare_runs
-    from pytest_imu.history.entries import read_sides
-    from pytest_imu.history.load import named_files
-
     if options.base is None:
         return None
     base, now = read_sides(named_files([options.base]), names)
@@ -123,7 +110,6 @@ def compared_with(options: Options, names: Sequence[str]) -> Comparison | None:
 
 def read_rows(names: Sequence[str]) -> list[Run[Row]]:
     """Read files into rows; raises UnusableFileError."""
-    from pytest_imu.history.load import read
     from pytest_imu.report.rows import Row
 
     return [
@@ -131,24 +117,21 @@ def read_rows(names: Sequence[str]) -> list[Run[Row]]:
     ]
 
 
-def _settings(environment: dict[str, Any], options: Options) -> Settings:
+def settings_of(environment: dict[str, Any], **asked: Any) -> Settings:
+    """Return the settings under which a run is shown again."""
     from pytest_imu.settings import Settings
 
     _, _, caches = (environment["counter_source"] or "").partition("simulated caches ")
-    return Settings(report=True, top=options.top, sort=options.sort, caches=caches or None)
+    return Settings(report=True, caches=caches or None, **asked)
 
 
 @without_collector()
 def run_merge(options: Options) -> int:
     """Merge the files of several runs, such as shards, into one."""
-    from pytest_imu.core import document
-    from pytest_imu.history import merge
-    from pytest_imu.history.load import UnusableFileError, named_files, read_all
-
     names, output = named_files(options.files), Path(options.output)
     if options.expect is not None and len(names) != options.expect:
-        print(f"pytest-imu: found {len(names)} files, expected {options.expect}", file=sys.stderr)
-        return UNUSABLE
+        message = f"found {len(names)} files, expected {options.expect}"
+        raise RefusedError(message)
     if output != STDOUT and any(is_same(output, name) for name in names):
         raise UnusableFileError(options.output, "a file that is not read as well")
     check_writable(output)
@@ -166,10 +149,7 @@ def run_merge(options: Options) -> int:
 @without_collector()
 def run_approve(options: Options) -> int:
     """Raise the limits of markers that a run broke: print the diff, or with --write change the files."""
-    from pytest_imu.core.outfile import replace_all
     from pytest_imu.history import approve, wishes
-    from pytest_imu.history.load import named_files, read
-    from pytest_imu.history.merge import joined_environment
 
     runs = [read(name, wishes.measured_of) for name in named_files(options.files)]
     tests = (test for run in runs for test in run.tests)
@@ -180,13 +160,9 @@ def run_approve(options: Options) -> int:
         only=options.only,
         min_mib=options.min_mib,
     )
-    try:
-        planned = approve.plan(
-            tests, joined_environment(runs), wished, lambda name: Path(name).read_bytes()
-        )
-    except wishes.ChangedError as error:
-        print(f"pytest-imu: {error}", file=sys.stderr)
-        return UNUSABLE
+    planned = approve.plan(
+        tests, merge.joined_environment(runs), wished, lambda name: Path(name).read_bytes()
+    )
     edited = {path: file.edited(edits) for path, (file, edits) in planned.files.items()}
     if options.write:
         replace_all(edited)

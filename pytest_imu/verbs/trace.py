@@ -8,10 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pytest_imu.core.invalid import InvalidValueError
+from pytest_imu.core.document import encode
+from pytest_imu.core.invalid import InvalidValueError, RefusedError
+from pytest_imu.core.outfile import check_writable, writing
+from pytest_imu.core.system import without_collector
 from pytest_imu.core.units import plural
-from pytest_imu.history.load import without_collector
-from pytest_imu.verbs.run import UNUSABLE, is_same
+from pytest_imu.history.load import UnusableFileError, named_files, read
+from pytest_imu.history.trace import mprof_lines, placed, trace_events
+from pytest_imu.verbs.run import is_same
 
 MPROF, TRACE = ".dat", ".json"
 EXPECTED = f"a file whose name ends in {TRACE} (for Perfetto) or {MPROF} (for mprof plot)"
@@ -30,11 +34,6 @@ def add_trace(commands: Any) -> None:  # Any: argparse has no public type for it
 @without_collector()
 def run_trace(options: argparse.Namespace) -> int:
     """Write what Perfetto or `mprof plot` shows."""
-    from pytest_imu.core.document import encode
-    from pytest_imu.core.outfile import check_writable, writing
-    from pytest_imu.history.load import UnusableFileError, named_files, read
-    from pytest_imu.history.trace import mprof_lines, placed, trace_events
-
     names, output = named_files(options.files), options.output
     if any(is_same(output, name) for name in names):
         raise UnusableFileError(str(output), "another file to write than those to read")
@@ -50,8 +49,8 @@ def run_trace(options: argparse.Namespace) -> int:
         left_out = plural(len(found) - len(tests), "test")
         print(f"pytest-imu: {left_out} left out: when it began is not known", file=sys.stderr)
     if not tests:
-        print("pytest-imu: there is no test to draw", file=sys.stderr)
-        return UNUSABLE
+        message = "there is no test to draw"
+        raise RefusedError(message)
     with writing(output) as file:
         if output.suffix == MPROF:
             file.writelines(f"{line}\n" for line in mprof_lines(tests))

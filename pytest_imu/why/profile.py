@@ -30,11 +30,6 @@ class LineCost:
     text: str = ""
     """The line as it stands in its file."""
 
-    @classmethod
-    def from_dict(cls, plain: Mapping[str, Any]) -> LineCost:
-        """Rebuild from the plain form."""
-        return cls(**plain)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LineProfile:
@@ -66,7 +61,7 @@ class LineProfile:
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> LineProfile:
         """Rebuild from the plain form."""
-        lines = {name: tuple(map(LineCost.from_dict, plain[name])) for name in ("chain", "lines")}
+        lines = {name: tuple(LineCost(**one) for one in plain[name]) for name in ("chain", "lines")}
         return cls(**{**plain, **lines})
 
 

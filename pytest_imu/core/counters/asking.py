@@ -14,7 +14,7 @@ def ask(
 ) -> tuple[int, str]:
     """Return a program's exit status and all that it printed.
 
-    Raises OSError where it does not run, and subprocess.TimeoutExpired where it, or what it has
+    Raises OSError where it does not run, and TimeoutError, which is one, where it, or what it has
     started, does not end in time.
     """
     # Into a file: a pipe would be waited for as long as any grandchild holds it open.
@@ -29,8 +29,10 @@ def ask(
         ) as process:
             try:
                 status = process.wait(timeout_s)
-            except BaseException:
+            except BaseException as error:
                 os.killpg(process.pid, signal.SIGKILL)
+                if isinstance(error, subprocess.TimeoutExpired):
+                    raise TimeoutError(str(error)) from None
                 raise
         said.seek(0)
         return status, said.read().decode(errors="replace").strip()

@@ -47,20 +47,18 @@ class Growth:
     @classmethod
     def of(cls, counts: Sequence[Counts], *, warmup: int) -> Growth:
         """Return the growth between counts that were taken before the first and after each call."""
-        changes = {
-            name: None
-            if min(column) < 0
-            else tuple(after - before for before, after in pairwise(column))
-            for name, column in zip(Counts._fields, zip(*counts, strict=True), strict=True)
-        }
+        blocks, block_bytes, c_bytes, descriptors, threads = (
+            None if min(column) < 0 else tuple(after - before for before, after in pairwise(column))
+            for column in zip(*counts, strict=True)
+        )
         none = (0,) * (len(counts) - 1)
         return cls(
             warmup=warmup,
-            blocks=changes["blocks"] or none,
-            block_bytes=changes["block_bytes"],
-            c_bytes=changes["c_bytes"],
-            descriptors=changes["descriptors"],
-            threads=changes["threads"] or none,
+            blocks=blocks or none,
+            block_bytes=block_bytes,
+            c_bytes=c_bytes,
+            descriptors=descriptors,
+            threads=threads or none,
         )
 
     @property

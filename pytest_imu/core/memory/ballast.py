@@ -8,10 +8,9 @@ chunk by chunk in glibc's.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
-from pytest_imu.core.memory.memstream import written_by
+from pytest_imu.core.memory.memstream import c_function, written_by
 
 SMALLEST_BYTES_OBJECT = 48
 """From this size class on `bytes` fill a block of any class exactly."""
@@ -58,20 +57,13 @@ def free_chunks(text: bytes) -> dict[int, int]:
 class Ballast:
     """What fills the free blocks; it stands as long as this object, and glibc's for ever."""
 
-    def __init__(
-        self,
-        *,
-        python_stats: Callable[[], bytes | None] = lambda: written_by("_PyObject_DebugMallocStats"),
-        glibc_stats: Callable[[], bytes | None] = lambda: written_by("malloc_info", 0),
-    ) -> None:
-        self._python_stats = python_stats
-        self._glibc_stats = glibc_stats
+    def __init__(self) -> None:
         self._objects: list[list[object]] = []
 
     def fill(self) -> None:
         """Fill what is free now; nothing where the allocators do not tell."""
-        _fill_chunks(free_chunks(self._glibc_stats() or b""))
-        self._objects += objects_for(free_blocks(self._python_stats() or b""))
+        _fill_chunks(free_chunks(written_by("malloc_info", 0) or b""))
+        self._objects += objects_for(free_blocks(written_by("_PyObject_DebugMallocStats") or b""))
 
 
 def objects_for(blocks: Mapping[int, int]) -> list[list[object]]:
@@ -88,22 +80,14 @@ def _object_of(size_bytes: int, *, number: float = 0.5) -> object:
 
 
 def _fill_chunks(chunks: Mapping[int, int]) -> None:
-    malloc = _find_malloc() if chunks else None
+    malloc = c_function("malloc") if chunks else None
     if malloc is None:
         return
+    import ctypes
+
+    malloc.argtypes, malloc.restype = [ctypes.c_size_t], ctypes.c_void_p
     left = MOST_CHUNKS
     for size_bytes, count in sorted(chunks.items()):  # from small to large: a large one may be split
         for _ in range(min(count, left)):
             malloc(size_bytes - CHUNK_HEADER_BYTES)
         left -= min(count, left)
-
-
-def _find_malloc() -> Any:  # Any: a C function
-    try:
-        import ctypes
-
-        malloc = ctypes.CDLL(None).malloc
-    except (ImportError, OSError, AttributeError, TypeError):
-        return None
-    malloc.argtypes, malloc.restype = [ctypes.c_size_t], ctypes.c_void_p
-    return malloc

@@ -31,11 +31,14 @@ STARTERS = (
     ("os", "system"),
 )
 """What starts other programs: they would inherit the limit."""
+ABORTING = ("daft", "datafusion", "deltalake", "lance", "lancedb", "polars", "pyarrow", "tokenizers")
+"""Libraries that end the process where they are refused memory: written in Rust, or with pools of their
+own that know no refusal."""
 Limits = tuple[int, int]
 
 
 class DataLimit:
-    """The one limit of this process by RLIMIT_DATA; what it starts does not inherit it."""
+    """A limit of this process by RLIMIT_DATA; what it starts does not inherit it."""
 
     # Bound here, before any test runs.
     _get: Callable[[], Limits] = staticmethod(
@@ -57,12 +60,18 @@ class DataLimit:
             before=self._suspend, after_in_parent=self._resume, after_in_child=self._forget
         )
 
+    def allowed_bytes(self) -> int | None:
+        """Return the most that others allow this process; None where nobody limits it."""
+        limits = self._before or self._get()
+        return min((one for one in limits if one != resource.RLIM_INFINITY), default=None)
+
     def set(self, room_bytes: int) -> None:
         """Allow this process so much more than it has; raises OSError or ValueError where refused."""
-        before = self._get()
+        self.lift()
+        before, allowed_bytes = self._get(), self.allowed_bytes()
         counted_bytes = platforms.data_bytes(platforms.read_proc_file("/proc/self/status"))
-        allowed = [one for one in before if one != resource.RLIM_INFINITY]
-        soft = min([counted_bytes + max(0, room_bytes), *allowed])
+        soft = counted_bytes + max(0, room_bytes)
+        soft = soft if allowed_bytes is None else min(soft, allowed_bytes)
         self._before, self._wanted = before, (soft, before[1])
         self._wrap_starters()
         try:
@@ -116,10 +125,18 @@ class DataLimit:
         return started
 
 
-@functools.cache
-def process_limit() -> DataLimit | None:
-    """Return this process's limit; None where the platform has none that Python survives."""
+def new_limit() -> DataLimit | None:
+    """Return a limit to set; None where the platform has none that Python survives."""
     return DataLimit() if sys.platform == "linux" and resource is not None else None
+
+
+process_limit = functools.cache(new_limit)
+"""The one limit of tests in this process."""
+
+
+def loaded_that_abort() -> list[str]:
+    """Return which libraries are loaded that would end the process at a limit."""
+    return [name for name in ABORTING if name in sys.modules]
 
 
 def stacks_bytes() -> int:

@@ -1,4 +1,4 @@
-"""What a C function writes to a stream, caught in memory: no file, and nobody's stderr."""
+"""C functions of this process, and what they write to a stream: caught in memory, in nobody's stderr."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def written_by(name: str, *numbers: int) -> bytes | None:
     It is called with *numbers*, each a C int, and the stream as its last argument. Where the memory for
     a stream is not to be had it writes nothing.
     """
-    tell, open_memstream = _c_function(name), _c_function("open_memstream")
+    tell, open_memstream = c_function(name), c_function("open_memstream")
     if tell is None or open_memstream is None:
         return None
     import ctypes
@@ -23,15 +23,15 @@ def written_by(name: str, *numbers: int) -> bytes | None:
     if not stream:
         return b""
     tell(*map(ctypes.c_int, numbers), stream)
-    _c_function("fclose")(stream)
+    c_function("fclose")(stream)
     try:
         return ctypes.string_at(text.value or 0, length.value)
     finally:
-        _c_function("free")(text)
+        c_function("free")(text)
 
 
 @functools.cache  # each function that ctypes makes is a cycle of references, 0.8 KiB
-def _c_function(name: str) -> Any:  # Any: a type that ctypes has no public name for
+def c_function(name: str) -> Any:  # Any: a type that ctypes has no public name for
     """Return the function as an object of our own, whose types are nobody else's; None without one.
 
     While it is called no other thread of Python's runs.

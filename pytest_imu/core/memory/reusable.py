@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from pytest_imu.core.memory.allowance import Allowance, process_allowance
 from pytest_imu.core.memory.memstream import written_by
+from pytest_imu.core.model import Measurement
 from pytest_imu.core.system import System
 from pytest_imu.core.units import MIB, NANOSECONDS_PER_SECOND
 
@@ -134,14 +135,13 @@ def free_bytes(
     *,
     in_pymalloc: Callable[[], int | None] = free_in_pymalloc,
     in_thread_heaps: Callable[[], int | None] = free_in_thread_heaps,
-    other: Callable[[], str | None] = preloaded_allocator,
 ) -> int | None:
     """Return how many bytes the next block can use without any growth; None where that is unknown.
 
     It is 0 where there is little more than every process has. Where one of the two tells nothing, the
     sum is unknown, whatever the other holds.
     """
-    if other() is not None:
+    if preloaded_allocator() is not None:
         return None
     if (in_blocks := in_pymalloc()) is None or (in_heaps := in_thread_heaps()) is None:
         return None
@@ -225,3 +225,9 @@ def likely_reused(reusable_bytes: int | None, duration_ns: int, peak_bytes: int 
     if peak_bytes is None or reused_bytes < max(SAID_BYTES, peak_bytes * SAID_SHARE):
         return 0
     return reused_bytes
+
+
+def reused_in(block: Measurement, time_ns: int | None = None) -> int:
+    """Return what a measured block has likely reused: in all the time that it took, or in *time_ns*."""
+    duration_ns = block.duration_ns if time_ns is None else time_ns
+    return likely_reused(block.reusable_bytes, duration_ns, block.peak_bytes)

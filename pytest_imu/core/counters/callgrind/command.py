@@ -35,15 +35,13 @@ def parse_caches(text: str) -> str:
 
 def why_refused(valgrind: str, caches: str) -> str | None:
     """Return what valgrind has against these caches; None where it simulates them."""
-    import subprocess
-
     from pytest_imu.core.counters.asking import ask
 
     command = [valgrind, "-q", "--tool=callgrind", "--cache-sim=yes", *_cache_options(caches)]
     command += ["--callgrind-out-file=/dev/null", "/bin/sh", "-c", ":"]
     try:
         status, text = ask(command, timeout_s=ASKING_TIMEOUT_S)
-    except (OSError, subprocess.TimeoutExpired) as error:
+    except OSError as error:
         return str(error)
     # "valgrind: " or "==PID== " stands before each line, and "--PID-- " before what is no fault.
     lines = [line.partition(" ")[2].strip() for line in text.splitlines() if line[:2] != "--"]
@@ -136,8 +134,6 @@ def find_valgrind(which: Callable[[str], str | None] = shutil.which) -> tuple[st
 
     CannotCountError says why there is none; FIX is what to do about it.
     """
-    import subprocess
-
     from pytest_imu.core.counters.asking import ask
 
     path = which("valgrind")
@@ -146,7 +142,7 @@ def find_valgrind(which: Callable[[str], str | None] = shutil.which) -> tuple[st
         raise CannotCountError(message)
     try:
         status, text = ask([path, "--version"], timeout_s=ASKING_TIMEOUT_S)
-    except (OSError, subprocess.TimeoutExpired) as error:
+    except OSError as error:
         message = f"{path}: {error}"
         raise CannotCountError(message) from None
     match = _VERSION.fullmatch(text)

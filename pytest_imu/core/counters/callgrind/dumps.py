@@ -15,6 +15,7 @@ from pathlib import Path
 from pytest_imu.core.counters.callgrind.command import dumps_at
 from pytest_imu.core.counters.callgrind.requests import Sender
 from pytest_imu.core.counters.source import CannotCountError
+from pytest_imu.core.system import System
 
 PART_BYTES = 8192
 END_BYTES = 1024
@@ -28,15 +29,10 @@ _CREATOR, _EVENTS, _TOTALS = (
 class Dumps:
     """The dump files of this process."""
 
-    # Bound before any test runs.
+    # Bound before any test runs, as what System has.
     _access = staticmethod(os.access)
     _mkdir = staticmethod(os.mkdir)
-    _listdir = staticmethod(os.listdir)
     _unlink = staticmethod(os.unlink)
-    _open = staticmethod(os.open)
-    _close = staticmethod(os.close)
-    _read = staticmethod(os.read)
-    _pread = staticmethod(os.pread)
     _fstat = staticmethod(os.fstat)
 
     def __init__(self, arguments: Sequence[str], *, pid: int, start_folder: Path) -> None:
@@ -73,7 +69,7 @@ class Dumps:
 
     def _parts(self) -> list[int]:
         try:
-            names = self._listdir(self._folder)
+            names = System.listdir(self._folder)
         except OSError:
             return []
         endings = (name.removeprefix(self._prefix) for name in names if name.startswith(self._prefix))
@@ -85,16 +81,16 @@ class Dumps:
         No other text is made, for how long that is differs from run to run, and with it would the heap,
         on which depends what the next window counts.
         """
-        descriptor = self._open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = System.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            header = self._read(descriptor, PART_BYTES)
+            header = System.read(descriptor, PART_BYTES)
             # A command line stands in the header, and may be a long one.
-            while _EVENTS.search(header) is None and (more := self._read(descriptor, PART_BYTES)):
+            while _EVENTS.search(header) is None and (more := System.read(descriptor, PART_BYTES)):
                 header += more
             end_at = max(0, self._fstat(descriptor).st_size - END_BYTES)
-            end = self._pread(descriptor, END_BYTES, end_at)
+            end = System.pread(descriptor, END_BYTES, end_at)
         finally:
-            self._close(descriptor)
+            System.close(descriptor)
         found = (_CREATOR.search(header), _EVENTS.search(header), _TOTALS.search(end))
         lines = b"".join(line[0] for line in found if line is not None)
         return lines.decode("ascii", errors="replace")

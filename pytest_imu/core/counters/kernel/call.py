@@ -9,10 +9,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import ClassVar
 
-from pytest_imu.core.counters.fixes import FIX_NO_PMU, FIX_REFUSED
 from pytest_imu.core.counters.kernel.names import ATTR_BYTES, DEVICES
 from pytest_imu.core.counters.perf.command import paranoid_level
-from pytest_imu.core.counters.source import CannotCountError
+from pytest_imu.core.counters.source import FIX_NO_PMU, FIX_REFUSED, CannotCountError, LostError
 from pytest_imu.core.descriptor import Descriptor
 
 NUMBERS: Mapping[str, int] = {"x86_64": 298, "aarch64": 241, "riscv64": 241}
@@ -68,12 +67,16 @@ class EventDescriptor(Descriptor):
     _read = staticmethod(os.read)
 
     def switch(self, order: int) -> None:
-        """Switch the event, and those of its group, on or off; ClosedError if it is not ours."""
+        """Switch the event, and those of its group, on or off; LostError if it is not ours."""
         self._ioctl(self.number(), order, 0)
 
     def read(self, size_bytes: int) -> bytes:
-        """Return what it counted; ClosedError if it is not ours."""
+        """Return what it counted; LostError if it is not ours."""
         return self._read(self.number(), size_bytes)
+
+    def closed_error(self) -> LostError:
+        """Return what is raised where somebody else has closed it."""
+        return LostError("the descriptors by which events are counted were closed")
 
     def _identity_now(self) -> tuple[int, int]:
         event_id = bytearray(8)

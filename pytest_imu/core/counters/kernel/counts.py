@@ -12,7 +12,6 @@ from pytest_imu.core.counters.kernel.names import Attr, attrs_of
 from pytest_imu.core.counters.kernel.samples import SAMPLE_S, SamplingThread
 from pytest_imu.core.counters.kernel.threads import Count, Counts, Threads
 from pytest_imu.core.counters.perf.output import NOT_COUNTED
-from pytest_imu.core.counters.source import CannotCountError
 from pytest_imu.core.counters.window import Counters, Source
 from pytest_imu.core.model import CountedBy, CounterReading
 from pytest_imu.core.units import NANOSECONDS_PER_SECOND
@@ -27,6 +26,8 @@ class KernelBackEnd:
     """What the kernel counts of this process."""
 
     name: CountedBy = "kernel"
+    threads: Threads
+    """What has been opened."""
 
     def __init__(
         self,
@@ -40,19 +41,10 @@ class KernelBackEnd:
         self._attrs = {event: attrs(event) for event in events}
         self._takes_samples = samples
         self._call = call
-        self._threads: Threads | None = None
         self._sampler: SamplingThread | None = None
         self._sampled: list[Counts] = []
         self._refused: Mapping[str, str] = {}
         self._user_only: set[str] = set()
-
-    @property
-    def threads(self) -> Threads:
-        """What has been opened."""
-        if self._threads is None:
-            message = "the counting has not been started"
-            raise CannotCountError(message)
-        return self._threads
 
     def start(self) -> None:
         """Open a descriptor for each event and thread."""
@@ -60,7 +52,7 @@ class KernelBackEnd:
         self._sampler = SamplingThread(self._take_sample) if self._takes_samples else None
         leave_out = None if self._sampler is None else self._sampler.thread_id
         known = {event: own for event, own in self._attrs.items() if own}
-        self._threads = threads = Threads(known, self._call(), leave_out=leave_out)
+        self.threads = threads = Threads(known, self._call(), leave_out=leave_out)
         unknown = dict.fromkeys(self._attrs.keys() - known.keys(), UNKNOWN)
         self._refused, self._user_only = {**unknown, **threads.refused}, threads.user_only
         _STARTED.add(self)
@@ -95,9 +87,7 @@ class KernelBackEnd:
 
     def let_go(self) -> None:
         """Close the descriptors, where they are still ours."""
-        threads, self._threads = self._threads, None
-        if threads is not None:
-            threads.close()
+        self.threads.close()
 
     def read(self, event: str, pieces: Sequence[Samples], duration_ns: int) -> CounterReading:
         """Return one event's total, rate, share of time on the hardware and samples."""

@@ -186,7 +186,8 @@ def _of_device(device: Path, terms: str) -> Attr | None:
 
 def _placed(device: Path, name: str, value: int) -> tuple[str, int]:
     """Return which of the kernel's numbers a term goes into, and as which bits; ValueError if none."""
-    match = _FIELD.fullmatch(f"{name}:0-63" if name.startswith("config") else _format(device, name))
+    form = f"{name}:0-63" if name.startswith("config") else _text(device / "format" / name)
+    match = _FIELD.fullmatch(form or "")
     if match is None:
         raise ValueError
     placed = 0
@@ -202,10 +203,6 @@ def _bits(ranges: str) -> Iterator[int]:
     for one in ranges.split(","):
         first, _, last = one.partition("-")
         yield from range(int(first), int(last or first) + 1)
-
-
-def _format(device: Path, name: str) -> str:
-    return _text(device / "format" / name) or ""
 
 
 def _number(path: Path) -> int | None:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 
 SAMPLE_S = 0.1
+"""How long one of the samples that are shown is: as in the ancestor's reports."""
 
 
 class SamplingThread:

@@ -17,8 +17,7 @@ from pytest_imu.core.counters.kernel.call import (
     why_refused,
 )
 from pytest_imu.core.counters.kernel.names import DISABLED, INHERIT, INHERIT_THREAD, Attr
-from pytest_imu.core.counters.source import CannotCountError, LostError
-from pytest_imu.core.descriptor import ClosedError
+from pytest_imu.core.counters.source import CannotCountError
 from pytest_imu.core.system import System
 
 TASKS = "/proc/self/task"
@@ -69,7 +68,7 @@ class Group:
         """Return the time enabled, the time running, and each event's count since the last time."""
         data = self.leader.read(self._form.size)
         if len(data) != self._form.size:  # a descriptor of the group was closed: one event less
-            raise ClosedError
+            raise self.leader.closed_error()
         last, self._last = self._last, list(self._form.unpack(data)[1:])
         return [new - old for new, old in zip(self._last, last, strict=True)]
 
@@ -112,42 +111,28 @@ class Threads:
 
     def is_alive(self) -> bool:
         """Tell whether the descriptors are still ours."""
-        try:
-            for group in self._groups:
-                group.leader.number()
-        except ClosedError:
-            return False
-        return True
+        return all(group.leader.is_ours for group in self._groups)
 
     def switch_on(self) -> None:
         """Count; the thread that asks for it comes last."""
-        try:
-            for group in reversed(self._groups):
-                group.leader.switch(SWITCH_ON)
-        except ClosedError:
-            raise _lost() from None
+        for group in reversed(self._groups):
+            group.leader.switch(SWITCH_ON)
 
     def switch_off(self) -> None:
         """Count no more."""
-        try:
-            for group in self._groups:
-                group.leader.switch(SWITCH_OFF)
-        except ClosedError:
-            raise _lost() from None
+        for group in self._groups:
+            group.leader.switch(SWITCH_OFF)
 
     def advance(self) -> Counts:
         """Return what was counted since the last time, of all threads together."""
         sums: dict[str, list[int]] = {}
-        try:
-            for group in self._groups:
-                enabled_ns, running_ns, *values = group.advance()
-                for event, value in zip(group.events, values, strict=True):
-                    own = sums.setdefault(event, [0, 0, 0])
-                    own[0] += value
-                    own[1] += enabled_ns
-                    own[2] += running_ns
-        except ClosedError:
-            raise _lost() from None
+        for group in self._groups:
+            enabled_ns, running_ns, *values = group.advance()
+            for event, value in zip(group.events, values, strict=True):
+                own = sums.setdefault(event, [0, 0, 0])
+                own[0] += value
+                own[1] += enabled_ns
+                own[2] += running_ns
         return {event: self._count(event, *own) for event, own in sums.items()}
 
     def _count(self, event: str, value: int, enabled_ns: int, running_ns: int) -> Count:
@@ -260,7 +245,3 @@ class Threads:
             f"counting takes a descriptor for each thread and event, and this process may have "
             f"{self._limit()}: ulimit -n allows more"
         )
-
-
-def _lost() -> LostError:
-    return LostError("the descriptors by which events are counted were closed")

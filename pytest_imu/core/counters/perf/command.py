@@ -6,21 +6,19 @@ import mmap
 import os
 import re
 import shutil
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from pytest_imu.core.children.proc import read_all
 from pytest_imu.core.counters.asking import ask
 from pytest_imu.core.counters.source import UNKNOWN_EVENT, CannotCountError
-from pytest_imu.core.system import System
 from pytest_imu.core.units import printable
 
 OLDEST_VERSION = (5, 10)
 """The first perf whose `stat` has --control, by which one perf serves a whole session."""
 LINUX_TOOLS = Path("/usr/lib")
 PARANOID = Path("/proc/sys/kernel/perf_event_paranoid")
-LONGEST_LEVEL_BYTES = 32
 VERSION_TIMEOUT_S = 5.0
 REFUSALS = ("paranoid", "permission", "not permitted", "operations is limited")
 """What perf says, in lower case, when the kernel or a container does not let it count."""
@@ -110,7 +108,7 @@ def _version_of(path: str) -> tuple[int, int]:
         status, output = ask(
             [path, "--version"], timeout_s=VERSION_TIMEOUT_S, environment=perf_environment()
         )
-    except subprocess.TimeoutExpired:
+    except TimeoutError:
         message = f"{path} --version did not end within {VERSION_TIMEOUT_S:.0f} s"
         HUNG.note(path, message)
         raise HungError(message) from None
@@ -136,15 +134,9 @@ def paranoid_level(path: Path = PARANOID) -> int | None:
     """Return the kernel's perf_event_paranoid; None where there is none to read."""
     # As all that may be asked while a test hides files: with nothing that it can replace.
     try:
-        descriptor = System.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        return int(System.read(descriptor, LONGEST_LEVEL_BYTES))
+        return int(read_all(str(path)))
     except (OSError, ValueError):
         return None
-    finally:
-        System.close(descriptor)
 
 
 def why_refused(stderr: str, *, level: int | None) -> str:

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Self
 
-from pytest_imu.core.children.proc import parse_stat
+from pytest_imu.core.children.proc import parse_stat, read_all
 from pytest_imu.core.counters.perf.command import (
     HUNG,
     HungError,
@@ -28,7 +28,8 @@ from pytest_imu.core.counters.perf.command import (
 )
 from pytest_imu.core.counters.perf.output import SEPARATOR
 from pytest_imu.core.counters.source import CannotCountError, LostError
-from pytest_imu.core.descriptor import ClosedError, Descriptor
+from pytest_imu.core.descriptor import Descriptor
+from pytest_imu.core.system import System
 
 TICK_MS = 2
 """How often perf prints: a window's counts are there at the first tick after its end."""
@@ -41,17 +42,20 @@ LAUNCH = '"$@" >/dev/null & echo $$ $!'
 """The shell ends at once; what it has started lives on, and its numbers are told."""
 
 
+class PerfDescriptor(Descriptor):
+    """One of the descriptors by which a perf is heard and told."""
+
+    def closed_error(self) -> LostError:
+        """Return what is raised where somebody else has closed it."""
+        return LostError("the descriptors by which perf is read were closed")
+
+
 class PerfProcess:
     """A perf that is attached to a process, and counts only between `enable()` and `disable()`."""
 
     # Bound before any test runs: one that stops the clock, or replaces what reads, shall not hang this.
     _clock_s = staticmethod(time.monotonic)
     _sleep = staticmethod(time.sleep)
-    _open = staticmethod(os.open)
-    _close = staticmethod(os.close)
-    _read = staticmethod(os.read)
-    _pread = staticmethod(os.pread)
-    _write = staticmethod(os.write)
     _truncate = staticmethod(os.ftruncate)
     _fstat = staticmethod(os.fstat)
     _killpg = staticmethod(os.killpg)
@@ -64,10 +68,10 @@ class PerfProcess:
         self._lines_a_tick: int | None = None
         self._group, self.pid = 0, 0
         self._born: int | None = None
-        self._log, self._errors = (Descriptor(_unnamed_file()) for _ in range(2))
+        self._log, self._errors = (PerfDescriptor(_unnamed_file()) for _ in range(2))
         control_read, control = os.pipe()
         answers, answers_write = os.pipe()
-        self._control, self._answers = Descriptor(control), Descriptor(answers)
+        self._control, self._answers = PerfDescriptor(control), PerfDescriptor(answers)
         try:
             try:
                 self._launch(
@@ -135,17 +139,13 @@ class PerfProcess:
 
     def is_alive(self) -> bool:
         """Tell whether perf runs, and can be reached."""
-        try:
-            _ours(self._log)
-            _ours(self._control)
-            return not self._hears_the_end()
-        except LostError:
-            return False
+        held = (self._log, self._control, self._answers)
+        return all(one.is_ours for one in held) and not self._hears_the_end()
 
     def enable(self) -> None:
         """Begin to count; what perf has printed until now is forgotten."""
         # The file is emptied while perf is writing to it, at its end: it never grows past a window.
-        self._truncate(_ours(self._log), 0)
+        self._truncate(self._log.number(), 0)
         self._read_bytes = 0
         self._tell(b"enable\n", timeout_s=ANSWER_TIMEOUT_S)
 
@@ -190,11 +190,7 @@ class PerfProcess:
     def _born_now(self) -> int | None:
         """Return when the process with perf's number was born; None if none runs."""
         try:
-            descriptor = self._open(f"/proc/{self.pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                stat = parse_stat(self._read(descriptor, 4096))
-            finally:
-                self._close(descriptor)
+            stat = parse_stat(read_all(f"/proc/{self.pid}/stat"))
         except (OSError, ValueError):
             return None
         return None if stat.is_dead else stat.born
@@ -203,11 +199,11 @@ class PerfProcess:
         # Not written to a perf that has ended: where a test lets SIGPIPE kill, that would be the end.
         answer = b""
         if not self._hears_the_end():
-            self._write(_ours(self._control), order)
+            System.write(self._control.number(), order)
             if not self._hears(select.POLLIN, timeout_s):
                 message = f"perf did not answer within {timeout_s:.0f} s"
                 raise HungError(message)
-            answer = self._read(_ours(self._answers), 64)
+            answer = System.read(self._answers.number(), 64)
         # perf ends its answer with a zero byte.
         if b"ack" not in answer:
             raise LostError(self._why_ended())
@@ -218,7 +214,7 @@ class PerfProcess:
     def _hears(self, what: int, timeout_s: float) -> bool:
         """Wait until perf does what is waited for, or has ended, which is always told."""
         poll = self._poll()  # and not select(), which knows no number over 1023
-        poll.register(_ours(self._answers), what)
+        poll.register(self._answers.number(), what)
         return bool(poll.poll(timeout_s * 1000))
 
     def _learn_lines_a_tick(self) -> None:
@@ -242,10 +238,10 @@ class PerfProcess:
             self._sleep(POLL_S)
 
     def _size(self, file: Descriptor) -> int:
-        return self._fstat(_ours(file)).st_size
+        return self._fstat(file.number()).st_size
 
     def _text(self, file: Descriptor, start: int = 0) -> bytes:
-        return self._pread(_ours(file), max(0, self._size(file) - start), start)
+        return System.pread(file.number(), max(0, self._size(file) - start), start)
 
     def _why_ended(self) -> str:
         deadline = self._clock_s() + END_TIMEOUT_S
@@ -253,14 +249,6 @@ class PerfProcess:
             self._sleep(POLL_S)
         said = self._text(self._errors).decode("utf-8", errors="replace")
         return why_refused(said, level=paranoid_level())
-
-
-def _ours(descriptor: Descriptor) -> int:
-    try:
-        return descriptor.number()
-    except ClosedError:
-        message = "the descriptors by which perf is read were closed"
-        raise LostError(message) from None
 
 
 def _unnamed_file() -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
+from pytest_imu.core.counters.kernel.samples import SAMPLE_S
 from pytest_imu.core.counters.perf.command import HungError, PerfCommand, find_perf
 from pytest_imu.core.counters.perf.output import (
     NOT_BELIEVED,
@@ -21,8 +22,6 @@ from pytest_imu.core.units import NANOSECONDS_PER_SECOND
 if sys.platform == "linux":  # elsewhere there is no perf to find, and it cannot be imported
     from pytest_imu.core.counters.perf.process import PerfProcess
 
-SAMPLE_S = 0.1
-"""How long one of the samples that are shown is: as in the ancestor's reports."""
 Samples = list[EventSample]
 
 
@@ -30,32 +29,25 @@ class PerfBackEnd:
     """What one perf counts of this process; a boundary inside an open window costs a tick."""
 
     name: CountedBy = "perf"
+    process: PerfProcess
+    """The perf that runs."""
 
     def __init__(self, events: Sequence[str], find: Callable[[], PerfCommand]) -> None:
         self._events = tuple(events)
         self._find = find
         self._refused: dict[str, str] = {}
-        self._process: PerfProcess | None = None
-
-    @property
-    def process(self) -> PerfProcess:
-        """The perf that runs."""
-        if self._process is None:
-            message = "perf has not been started"
-            raise CannotCountError(message)
-        return self._process
 
     def start(self) -> None:
         """Start perf, and wait until it ticks."""
         command = self._find()
         try:
-            self._process = PerfProcess.started(command, self._events)
+            self.process = PerfProcess.started(command, self._events)
         except HungError:
             raise
         except CannotCountError:
             if len(self._events) == 1:
                 raise
-            self._process = PerfProcess.started(command, self._accepted(command))
+            self.process = PerfProcess.started(command, self._accepted(command))
 
     def _accepted(self, command: PerfCommand) -> list[str]:
         """Return the events that perf takes: one that it refuses makes it refuse all."""
@@ -87,9 +79,7 @@ class PerfBackEnd:
 
     def stop(self) -> None:
         """End perf."""
-        process, self._process = self._process, None
-        if process is not None:
-            process.stop()
+        self.process.stop()
 
     def read(self, event: str, pieces: Sequence[Samples], duration_ns: int) -> CounterReading:
         """Return what was counted of an event."""
