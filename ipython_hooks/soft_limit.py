@@ -10,7 +10,7 @@ from types import FrameType
 from typing import Any
 
 from ipython_hooks.limit import MemoryLimit
-from ipython_hooks.watcher import CellInfo, CellResult
+from ipython_hooks.watcher import CellInfo, CellResult, place_of
 from pytest_imu.core.memory.data_limit import loaded_that_abort
 from pytest_imu.core.memory.platforms import rss_bytes_or_none
 from pytest_imu.core.units import format_bytes
@@ -97,8 +97,7 @@ class SoftLimit:
     def _end(self, result: CellResult | None, *_: object) -> None:
         if self._info is None:
             return
-        ended = None if result is None else result.info
-        if ended is None or ended is self._info or ended.raw_cell == self._info.raw_cell:
+        if place_of(result, [self._info]) is not None:
             was_due = self._disarm()
             error = None if result is None else result.error_in_exec
             if was_due and isinstance(error, KeyboardInterrupt):

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from ipython_hooks.notes import Note
@@ -46,6 +46,17 @@ def is_own(command: str) -> bool:
         return False
     whole = lines[:1] if command.lstrip().startswith("%%") else lines
     return all(OWN_LINE.fullmatch(line) for line in whole)
+
+
+def place_of(result: CellResult | None, running: Sequence[Any]) -> int | None:
+    """Return which of the running commands has ended, the innermost one first; each has a `raw_cell`."""
+    # An interrupt inside the shell itself leaves no result, or one with an info of its own.
+    if result is None or result.info is None:
+        return len(running) - 1 if running else None
+    for place in reversed(range(len(running))):
+        if running[place] is result.info or running[place].raw_cell == result.info.raw_cell:
+            return place
+    return None
 
 
 class CellWatcher:
@@ -112,7 +123,7 @@ class CellWatcher:
         self.total_bytes = None
 
     def _end(self, result: CellResult | None) -> None:
-        place = self._place_of(result)
+        place = place_of(result, self._running)
         if place is None:
             return
         info = self._running.pop(place)
@@ -132,17 +143,6 @@ class CellWatcher:
             finally:
                 self._ended()
         return meter
-
-    def _place_of(self, result: CellResult | None) -> int | None:
-        """Return which of the running commands has ended, the innermost one first."""
-        # An interrupt inside the shell itself leaves no result, or one with an info of its own.
-        if result is None or result.info is None:
-            return len(self._running) - 1 if self._running else None
-        for place in reversed(range(len(self._running))):
-            running = self._running[place]
-            if running is result.info or running.raw_cell == result.info.raw_cell:
-                return place
-        return None
 
     def _keep(self, info: CellInfo, result: CellResult | None, meter: Meter, cpu_ns: int) -> None:
         number = None if result is None else result.execution_count

@@ -19,10 +19,10 @@ from ipython_hooks.arguments import CommandError
 from ipython_hooks.lines.functions import FollowedFunctions, functions_of
 from ipython_hooks.lines.statements import Statements
 from ipython_hooks.lines.table import LineTable
+from ipython_hooks.watcher import CellInfo, CellResult, place_of
 
 if TYPE_CHECKING:
     from ipython_hooks.session import Session
-    from ipython_hooks.watcher import CellInfo, CellResult
 
 FIRST_LINE = re.compile(r"%%imu[ \t]+(?P<words>lines\b[^\n]*)\n?")
 NO_BODY = "\n"
@@ -83,11 +83,9 @@ class LinesOfCells:
 
     def _after(self, result: CellResult | None) -> None:
         self._raw_cell = None
-        raw_cell = None if result is None or result.info is None else result.info.raw_cell
-        for place in reversed(range(len(self._running))):
-            if raw_cell is None or self._running[place].raw_cell == raw_cell:
-                self._end(place, raised=result is None or not result.success)
-                return
+        place = place_of(result, self._running)
+        if place is not None:
+            self._end(place, raised=result is None or not result.success)
 
     def _end(self, place: int, *, raised: bool) -> None:
         """End and show a cell that runs; those that it ran and that never said so have ended too."""

@@ -33,15 +33,20 @@ class Alone:
     """Whether importing them started threads that a fork does not copy."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the plain form, which goes to the process of an isolated test."""
-        phases = {phase: measurement.to_dict() for phase, measurement in self.phases.items()}
-        return {"phases": phases, "reason": self.reason, "lines": self.lines}
+        """Return the plain form, which goes from process to process."""
+        return {
+            "phases": {phase: measurement.to_dict() for phase, measurement in self.phases.items()},
+            "reason": self.reason,
+            "imported": {**self.imported},
+            "lines": self.lines,
+            "imports_start_threads": self.imports_start_threads,
+        }
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Alone:
         """Rebuild from the plain form what it has."""
         phases = {phase: Measurement.from_dict(one) for phase, one in plain["phases"].items()}
-        return cls(phases=phases, reason=plain["reason"], lines=plain["lines"])
+        return cls(**{**plain, "phases": phases})
 
 
 def can_decide(budget: AnyBudget) -> bool:

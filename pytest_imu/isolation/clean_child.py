@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from pytest_imu.core.alone import Alone
 from pytest_imu.core.model import Measurement, Phase
 from pytest_imu.isolation import coverage_data as child_coverage
 from pytest_imu.isolation.channel import Channel, Message
@@ -75,16 +76,14 @@ class CleanChild:
         left = run_protocol(item)
         if left is not None:
             self._failure = self._failure or f"was left by {left['by']}"
-        phases = {phase: measurement.to_dict() for phase, measurement in self._phases.items()}
-        channel.send(
-            {
-                "phases": phases,
-                "failure": self._failure,
-                "imported": imported,
-                "lines": None if follower is None else follower.plain(),
-                "starts_threads": starts_threads,
-            }
+        alone = Alone(
+            phases=self._phases,
+            reason=None if self._failure is None else f"it {self._failure}",
+            imported=imported,
+            lines=None if follower is None else follower.plain(),
+            imports_start_threads=starts_threads,
         )
+        channel.send(alone.to_dict())
         self.close()
 
     def _use_own_folder(self, config: pytest.Config) -> None:

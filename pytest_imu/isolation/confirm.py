@@ -9,7 +9,6 @@ import pytest
 
 from pytest_imu.core.alone import Alone
 from pytest_imu.core.counters.callgrind.command import running_tool
-from pytest_imu.core.model import Measurement
 from pytest_imu.core.units import NANOSECONDS_PER_SECOND
 from pytest_imu.isolation.channel import Message
 from pytest_imu.isolation.clean_child import CleanChild
@@ -126,15 +125,7 @@ class CleanRuns(EndsForkServer):
             raise
         if told is None:
             return Alone(reason=LOST if server.pid is None else f"the child process {event}")
-        reason = None if told["failure"] is None else f"it {told['failure']}"
-        phases = {name: Measurement.from_dict(one) for name, one in told["phases"].items()}
-        return Alone(
-            phases=phases,
-            reason=reason,
-            imported=told["imported"],
-            lines=told["lines"],
-            imports_start_threads=told["starts_threads"],
-        )
+        return Alone.from_dict(told)
 
 
 def _was_imported(module: object) -> bool:

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from pytest_imu.core.leaks.growth import Counts, Growth
-from pytest_imu.core.memory.memstream import written_by
+from pytest_imu.core.memory.memstream import c_function, written_by
 from pytest_imu.core.memory.reusable import preloaded_allocator
 from pytest_imu.core.system import System
 
@@ -45,10 +45,8 @@ def c_bytes_reader() -> Read | None:
     """Return what tells how many bytes C code has asked for and not freed; None where nothing does."""
     if preloaded_allocator() is not None:
         return None
-    try:
-        return _mallinfo_reader()
-    except (ImportError, OSError, AttributeError, TypeError):
-        pass  # no glibc, or one from before 2.33
+    if (mallinfo2 := c_function("mallinfo2")) is not None:  # of glibc, since 2.33
+        return _mallinfo_reader(mallinfo2)
     try:
         import psutil
 
@@ -64,7 +62,7 @@ def c_bytes_reader() -> Read | None:
     return read
 
 
-def _mallinfo_reader() -> Read:
+def _mallinfo_reader(mallinfo2: Any) -> Read:  # Any: as in c_function()
     import ctypes
 
     names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
@@ -72,7 +70,6 @@ def _mallinfo_reader() -> Read:
     class MallInfo(ctypes.Structure):
         _fields_ = [(name, ctypes.c_size_t) for name in names.split()]
 
-    mallinfo2 = ctypes.pythonapi["mallinfo2"]
     mallinfo2.restype = MallInfo
 
     def read() -> int:
