@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 import sys
@@ -19,8 +20,9 @@ MIB = 2**20
 RunPlugin = Callable[..., Mapping[str, Mapping[str, Any]]]
 
 
+@functools.cache
 def load_cases() -> Mapping[str, Case]:
-    """Return the cases by name."""
+    """Return the cases by name; they are loaded once, as numpy can be."""
     spec = importlib.util.spec_from_file_location("imu_known_answers", CASES_FILE)
     assert spec is not None
     assert spec.loader is not None
@@ -31,9 +33,12 @@ def load_cases() -> Mapping[str, Case]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run a test that wants a `case` once with each of them."""
+    """Run a test that wants a `case` once with each of them.
+
+    For those that want all they are loaded here too: pytester forgets what is imported in a test.
+    """
+    cases = load_cases() if {"case", "cases"} & {*metafunc.fixturenames} else {}
     if "case" in metafunc.fixturenames:
-        cases = load_cases()
         metafunc.parametrize("case", cases.values(), ids=cases.keys())
 
 

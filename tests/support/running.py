@@ -22,7 +22,7 @@ def run(pytester: pytest.Pytester, *args: str) -> pytest.RunResult:
 
 
 def run_here(pytester: pytest.Pytester, *args: str) -> pytest.RunResult:
-    """Run pytest in this process, which takes a fifth of the time.
+    """Run pytest in this process, which takes least where it ends before its tests.
 
     What is about memory, forks, or what a run leaves broken behind needs a process of its own.
     """
