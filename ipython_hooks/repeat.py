@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import statistics
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -84,5 +83,8 @@ def _times(times_ns: Sequence[int]) -> str:
 
 
 def _spread(values: Sequence[float], form: Callable[[float], str]) -> str:
-    middle = form(statistics.median(values))
-    return middle if len(values) == 1 else f"{middle} ({form(min(values))} to {form(max(values))})"
+    # Not by statistics, whose imports are a tenth of the time that the extension takes to load.
+    ordered = sorted(values)
+    half = len(ordered) // 2
+    median = ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
+    return f"{form(median)} ({form(ordered[0])} to {form(ordered[-1])})" if half else form(median)

@@ -38,7 +38,7 @@ class Slotted:
         self.number, self.name = number, str(number)
 
 words = [f"word {number}" for number in range(1_000)]
-many = range(1_000, 301_000)
+many = range(1_000, 101_000)
 makers = {
     "ints": lambda: list(many),
     "strings": lambda: [str(number) for number in many],
@@ -46,11 +46,11 @@ makers = {
     "tuples": lambda: [(number, number / 7) for number in many],
     "dicts": lambda: [{"number": number, "name": str(number)} for number in many],
     "dict": lambda: {number: str(number) for number in many},
-    "dict of lists": lambda: {str(one): [*range(one, one + 100)] for one in range(300, 5_000)},
+    "dict of lists": lambda: {str(one): [*range(one, one + 100)] for one in range(300, 1_900)},
     "set": lambda: {str(number) for number in many},
     "plain": lambda: [Plain(number) for number in many],
     "slotted": lambda: [Slotted(number) for number in many],
-    "nested": lambda: [[[number + 300 for number in range(50)]] * 2 for _ in range(10_000)],
+    "nested": lambda: [[[number + 300 for number in range(50)]] * 2 for _ in range(3_300)],
 }
 for name, make in makers.items():
     if os.fork():  # each starts with the same free memory: next to none

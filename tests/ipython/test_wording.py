@@ -434,6 +434,7 @@ def test_repeated_says_median_and_spread() -> None:
     nothing = dataclasses.replace(ONES, before_bytes=MIB, after_bytes=MIB - 4096)
     assert "used 0.0 MiB" in repr(Repeated("a", (nothing,)))
     assert "runs 1\nused 3.0 MiB\npeak 6.0 MiB\ntime 0.3000 s" == repr(repeated(3))
+    assert "used 2.5 (1.0 to 9.0) MiB" in repr(repeated(9, 1, 2, 3))
 
 
 def test_repeated_without_values() -> None:
