@@ -212,8 +212,11 @@ def run_pytest(arguments: Sequence[str]) -> None:
 
 
 def import_ipython() -> None:
-    """Import what every shell does; the extension is not part of it."""
-    importlib.import_module("IPython.core.interactiveshell")
+    """Import what every shell does, and what it imports as it loads the extension."""
+    for name in ("interactiveshell", "completer", "completerlib", "magics", "oinspect"):
+        importlib.import_module(f"IPython.core.{name}")
+    importlib.import_module("ipython_hooks.magics")
+    importlib.import_module("ctypes")
 
 
 def become_worker(order: Mapping[str, Any]) -> None:
