@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pexpect  # type: ignore[import-untyped]  # it has no types
+import psutil
 import pytest
 
 from running import read_tests
@@ -184,7 +185,8 @@ def test_killed_server(pytester: pytest.Pytester) -> None:
 def test_debugger_in_a_terminal(pytester: pytest.Pytester) -> None:
     """--pdb stops inside the child, which has the terminal; a Ctrl-C at its prompt is the debugger's."""
     pytester.makepyfile(
-        "def test_it():\n    value = 41\n    assert value == 42\ndef test_next(): pass\n"
+        "import os\ndef test_it():\n    value = 41\n    print('pid', os.getpid())\n"
+        "    assert value == 42\ndef test_next(): pass\n"
     )
 
     terminal = pexpect.spawn(
@@ -194,7 +196,12 @@ def test_debugger_in_a_terminal(pytester: pytest.Pytester) -> None:
         cwd=pytester.path,
         encoding="utf-8",
     )
+    terminal.expect(r"pid (\d+)")
+    child = psutil.Process(int(terminal.match[1]))
     terminal.expect(r"\(Pdb\) ")
+    # Python loses a signal that comes between a prompt and the wait for its answer.
+    while child.status() != psutil.STATUS_SLEEPING:
+        pass
     terminal.sendintr()
     terminal.expect(r"\(Pdb\) ")
     terminal.sendline("p value + 1000")

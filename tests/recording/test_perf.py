@@ -64,7 +64,14 @@ def counters_of(document: dict[str, Any], name: str) -> dict[str, Any]:
     return counters
 
 
+@pytest.fixture
+def new_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no run be a fork: its first write to each page that it shares is a fault, too."""
+    monkeypatch.setenv("PYTHONHASHSEED", "0")
+
+
 @pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.usefixtures("new_processes")
 def test_counts_are_reported_everywhere(pytester: pytest.Pytester, source: str) -> None:
     """`--imu-perf=EVENTS` gives each test's call its counts: section, JSON and JUnit XML."""
     pytester.makepyfile(TOUCHING)
@@ -128,6 +135,7 @@ def test_event_budget_alone_switches_counting_on(pytester: pytest.Pytester) -> N
 
 
 @pytest.mark.needs_kernel_counts
+@pytest.mark.usefixtures("new_processes")
 def test_each_worker_counts_for_itself(pytester: pytest.Pytester) -> None:
     """Under xdist the counts are as without, and the legend warns of the neighbours."""
     pytester.makepyfile(TOUCHING)
