@@ -18,6 +18,7 @@ import pkgutil
 import runpy
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import types
@@ -35,6 +36,7 @@ READ_AT_START = ("PYTHON", "LD_", "GLIBC_", "MALLOC_", "MIMALLOC_", "OPENBLAS_",
 a process is started anew."""
 USUAL_ROOMS = ("core", "core.memory", "core.children", "recording", "report", "isolation", "history")
 MORE = 2**16
+ANSWER = struct.Struct("i")
 
 
 def environment_at_start(environment: Mapping[str, str]) -> dict[str, str]:
@@ -60,7 +62,7 @@ class WarmProcess:
         """Return the exit status, -N for signal N; raises TimeoutExpired."""
         self._connection.settimeout(timeout)
         try:
-            return int(_received(self._connection)[0])
+            return _answer(self._connection)
         except TimeoutError:
             raise subprocess.TimeoutExpired(self.name, timeout or 0) from None
         finally:
@@ -115,7 +117,7 @@ class Template:
         message = json.dumps(order).encode() + b"\n"
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)]
         self._connection.sendall(message[self._connection.sendmsg([message], rights) :])
-        return WarmProcess(self.kind, self._connection, int(_received(self._connection)[0]))
+        return WarmProcess(self.kind, self._connection, _answer(self._connection))
 
     def end(self) -> None:
         """End it; nothing runs in it any more."""
@@ -131,6 +133,12 @@ def kept_template(kind: str, environment: Mapping[str, str]) -> Iterator[Templat
     template = Template(kind, environment)
     yield template
     template.end()
+
+
+def _answer(connection: socket.socket) -> int:
+    """Return what the template says next: a process's id, then its exit status."""
+    found: int = ANSWER.unpack(connection.recv(ANSWER.size))[0]  # the next may be there already
+    return found
 
 
 def _received(connection: socket.socket) -> tuple[bytes, list[int]]:
@@ -162,9 +170,9 @@ def serve(connection: socket.socket) -> dict[str, Any] | None:
             return order
         for descriptor in descriptors:
             os.close(descriptor)
-        connection.sendall(f"{child}\n".encode())
+        connection.sendall(ANSWER.pack(child))
         _, status = os.waitpid(child, 0)
-        connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
+        connection.sendall(ANSWER.pack(os.waitstatus_to_exitcode(status)))
 
 
 def become(order: Mapping[str, Any]) -> None:

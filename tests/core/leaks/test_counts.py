@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
@@ -29,11 +30,25 @@ needs_block_bytes = pytest.mark.skipif(
 
 
 def counted(call: Callable[[], object]) -> Growth:
-    """Return what calls grow, after some that are not counted."""
-    warm_up()
-    for _ in range(8):
-        call()
+    """Return what calls grow, after as many whose counts are dropped.
+
+    Of each size C keeps seven freed blocks, and counts them as given out: those that counting itself
+    frees are there then.
+    """
+    growth_of(call, calls=CALLS, warmup=0, limit_kib=1000)
     return growth_of(call, calls=CALLS, warmup=8, limit_kib=1000)
+
+
+def of_most_calls(sizes: tuple[int, ...] | None) -> int:
+    """Return the size that C's blocks grew by in more than half of the calls.
+
+    In a heap with many holes a small block may move up to seven more to those that glibc keeps for its
+    thread, and counts as given out: 7 x 32 bytes in one call, and back in another.
+    """
+    assert sizes is not None
+    size, calls = Counter(sizes).most_common(1)[0]
+    assert calls > CALLS // 2
+    return size
 
 
 @needs_c_bytes
@@ -46,7 +61,8 @@ def test_nothing_is_nothing() -> None:
         circle.append(circle)
 
     found = counted(call)
-    assert (0,) * CALLS == found.blocks == found.block_bytes == found.c_bytes
+    assert (0,) * CALLS == found.blocks == found.block_bytes
+    assert 0 == of_most_calls(found.c_bytes)
     assert (0,) * CALLS == found.descriptors == found.threads
 
 
@@ -73,8 +89,8 @@ def test_bytes_of_c_are_exact() -> None:
         kept[next(places)] = bytearray(5000)
 
     found = counted(call)
-    assert found.c_bytes is not None
-    assert {5000} <= set(found.c_bytes) or all(5000 < size <= 5064 for size in found.c_bytes)
+    size = of_most_calls(found.c_bytes)
+    assert 5000 <= size <= 5064
     large = counted(lambda: kept.append(bytearray(2**23)))
     assert large.c_bytes is not None
     assert min(large.c_bytes) >= 2**23
