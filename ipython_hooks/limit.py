@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 
 from pytest_imu.core.invalid import InvalidValueError
 from pytest_imu.core.memory import platforms
 from pytest_imu.core.memory.data_limit import new_limit
 from pytest_imu.core.units import format_bytes
+
+notebook_limit = functools.cache(new_limit)
+"""The one limit of shells in this process: each that is made has hooks around forks for ever."""
 
 
 class MemoryLimit:
@@ -18,9 +22,13 @@ class MemoryLimit:
     """
 
     def __init__(self) -> None:
-        self._limit = new_limit()
-        self.total_bytes: int | None = None
-        """The cap in force; None without one."""
+        self._limit = notebook_limit()
+        self._total_bytes: int | None = None
+
+    @property
+    def total_bytes(self) -> int | None:
+        """The cap in force; None without one, as in a child that was forked."""
+        return self._total_bytes if self._limit is not None and self._limit.is_set else None
 
     def set(self, total_bytes: int) -> None:
         """Cap the process at *total_bytes*.
@@ -45,11 +53,12 @@ class MemoryLimit:
             expected = "a size that a process can have"
         if expected is not None:
             raise InvalidValueError(format_bytes(total_bytes), expected)
+        self._total_bytes = None
         self._limit.set(total_bytes - rss_bytes)
-        self.total_bytes = total_bytes
+        self._total_bytes = total_bytes
 
     def lift(self) -> None:
         """Put back the limit that was there before the first `set()`."""
-        self.total_bytes = None
+        self._total_bytes = None
         if self._limit is not None:
             self._limit.lift()

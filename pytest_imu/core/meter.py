@@ -34,8 +34,6 @@ class Meter:
     Whatever fails in the measuring, the block runs as it would without it: the numbers that could
     not be read are None and `m.measurement.reason` says why. The block's own exceptions pass.
     With *for_verdict* memory is given back, and it is asked what can be reused, at any price.
-    With *just_settled* another block has just ended: what was freed is looked for as this one begins
-    only where the RSS has moved since.
     Children are told from *census*, where the caller has begun one, else from the block's beginning.
     *on_end* gets the measurement of each block that ends.
     """
@@ -60,7 +58,6 @@ class Meter:
         children: bool = False,
         census: CensusStart | None = None,
         for_verdict: bool = False,
-        just_settled: bool = False,
         source: PeakSource[Any] | None = None,
         clock_ns: Callable[[], int] = System.perf_counter_ns,
         on_end: Callable[[Measurement], None] | None = None,
@@ -74,7 +71,6 @@ class Meter:
         self._clock_ns = clock_ns
         self._on_end = on_end
         self._for_verdict = for_verdict
-        self._just_settled = just_settled
 
     def __enter__(self) -> Self:
         if self._start_ns is not None:
@@ -138,14 +134,11 @@ class Meter:
 
             self._sampler = ChildrenSampler()
             self._sampler.start()
-        settle: Settle | None = None
         if self._trim:
             trimmer = process_trimmer()
-            settle = self._settle = trimmer.trimmed_rss if self._for_verdict else trimmer.settled_rss
-            if self._just_settled and not self._for_verdict:
-                settle = trimmer.still_settled_rss
+            self._settle = trimmer.trimmed_rss if self._for_verdict else trimmer.settled_rss
         source = self._source or memory.peak_source()
-        self._window = window = source.open(settle)
+        self._window = window = source.open(self._settle)
         if self._source is not None:  # what another source reads says nothing about this allocator
             return
         gauge = process_gauge()

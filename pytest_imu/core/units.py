@@ -14,7 +14,7 @@ def mib(size_bytes: int) -> float:
 
 
 def mib_or_none(size_bytes: int | None) -> float | None:
-    """Return the same; None for what could not be read."""
+    """Return a size in MiB; None for what could not be read."""
     return None if size_bytes is None else mib(size_bytes)
 
 

@@ -58,7 +58,7 @@ class Form:
 
 
 def types_of(record: type) -> dict[str, Types]:
-    """Return of which types the fields of a record are in its plain form, by its own annotations."""
+    """Return the types of each field of a record in its plain form, from its annotations."""
     return {name: _types(hint) for name, hint in get_type_hints(record).items()}
 
 

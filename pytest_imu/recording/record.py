@@ -36,7 +36,7 @@ Why = Mapping[str, Any]
 """The lines behind a test's numbers, from another run of it, as they stand in the JSON file."""
 
 
-class PhaseRecord(NamedTuple):  # three are made for each test, in a tenth of a frozen dataclass's time
+class PhaseRecord(NamedTuple):  # three for each test, made in a third of a frozen dataclass's time
     """What is new since the last report, and travels with a report as its attribute `imu`."""
 
     attempt: int

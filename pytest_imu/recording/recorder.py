@@ -84,8 +84,7 @@ class Recorder:
         record = self.record_of(item)
         if record is None:
             return (yield)
-        is_next = not record.open_budgets  # else the body may be called before, to warm up
-        meter = self._meter(record, record.census, counters=record.counters, just_settled=is_next)
+        meter = self._meter(record, record.census, counters=record.counters)
         try:
             self._begin_call(item, record, meter)
             result = yield
@@ -210,12 +209,7 @@ class Recorder:
             set_properties(item, record.phases["call"], is_first=record.attempt == 1)
 
     def _meter(
-        self,
-        record: TestRecord,
-        census: CensusStart | None,
-        *,
-        counters: CounterSource | None = None,
-        just_settled: bool = False,
+        self, record: TestRecord, census: CensusStart | None, *, counters: CounterSource | None = None
     ) -> Meter:
         asked = self._settings
         return Meter(
@@ -225,7 +219,6 @@ class Recorder:
             children=asked.children,
             census=census,
             for_verdict=record.has_memory_budget,
-            just_settled=just_settled,
         )
 
     def _counters_for(self, budgets: Iterable[AnyBudget]) -> CounterSource | None:

@@ -301,3 +301,41 @@ def test_coverage_is_named(pytester: pytest.Pytester) -> None:
     result, tests = run_and_read(pytester, "--imu", "-p", "pytest_cov", "--cov=.")
     assert "coverage" == tests["test_one"]["phases"]["call"]["tracer"]
     result.stdout.fnmatch_lines(["traced by coverage in 1 row: their numbers include its memory"])
+
+
+@pytest.mark.parametrize("collects", ["plugin", "conftest"])
+def test_what_goes_between_setup_and_call(pytester: pytest.Pytester, collects: str) -> None:
+    """What is freed there, in the heap's midst, hides nothing and is not charged to the call."""
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.fixture
+        def garbage():
+            circle = [bytearray(b"x" * 100_000) for _ in range(400)]
+            circle.append(circle)
+            return bytearray(b"x" * 120_000)  # above it in the heap, so that no page goes by itself
+
+        def test_it(garbage):
+            blocks = [bytearray(b"x" * 100_000) for _ in range(400)]
+        """
+    )
+    if collects == "conftest":
+        pytester.makeconftest(
+            """
+            import gc
+            import pytest
+
+            gc.disable()
+
+            @pytest.hookimpl(wrapper=True)
+            def pytest_runtest_call():
+                gc.collect()
+                return (yield)
+            """
+        )
+    gc = ("-o", "imu_gc=true") if collects == "plugin" else ()
+    _, tests = run_and_read(pytester, "--imu", *gc)
+    call = tests["test_it"]["phases"]["call"]
+    assert abs(call["peak_bytes"] - 40_000_000) <= MIB / 2
+    assert abs(call["delta_bytes"]) <= MIB / 2

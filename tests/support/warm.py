@@ -179,6 +179,7 @@ def become(order: Mapping[str, Any]) -> None:
     """Let this fork be as if Python had started here."""
     from steadying import map_files_again
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background would ignore it
     os.chdir(order["folder"])
     os.environ.clear()
     os.environ.update(order["environment"])

@@ -14,8 +14,8 @@ def ask(
 ) -> tuple[int, str]:
     """Return a program's exit status and all that it printed.
 
-    Raises OSError where it does not run, and TimeoutError, which is one, where it, or what it has
-    started, does not end in time.
+    Raises OSError if it does not run, and TimeoutError (an OSError too) if it, or what it has started,
+    does not end in time.
     """
     # Into a file: a pipe would be waited for as long as any grandchild holds it open.
     with tempfile.TemporaryFile() as said:

@@ -21,6 +21,7 @@ EVENT_EXPECTED = "an event as `perf list` names it"
 UNKNOWN_EVENT = "perf does not know the event"
 """How the reason begins where an event is none."""
 
+# What would let events be counted where they are not.
 FIX_REFUSED = (
     "sysctl kernel.perf_event_paranoid=2 on the host; in docker also --cap-add PERFMON "
     "(before 20.10.10: --security-opt seccomp=unconfined)"
@@ -29,7 +30,6 @@ FIX_NO_PMU = (
     "use a machine with hardware counters, such as bare metal or GitHub's arm runners; "
     "most virtual machines hide them"
 )
-"""What would let events be counted where they are not."""
 
 # What perf lets stand in an event: names, modifiers, PMU terms and raw codes. No blanks, no quotes,
 # no leading dash that could pass for an option, and no longer than any name is.

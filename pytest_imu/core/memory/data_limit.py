@@ -60,6 +60,11 @@ class DataLimit:
             before=self._suspend, after_in_parent=self._resume, after_in_child=self._forget
         )
 
+    @property
+    def is_set(self) -> bool:
+        """Whether `set()` was called, in this process, and not `lift()` since."""
+        return self._wanted is not None
+
     def allowed_bytes(self) -> int | None:
         """Return the most that others allow this process; None where nobody limits it."""
         limits = self._before or self._get()

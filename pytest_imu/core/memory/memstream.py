@@ -1,4 +1,4 @@
-"""C functions of this process, and what they write to a stream: caught in memory, in nobody's stderr."""
+"""C functions of this process, and what they write to a stream: caught in memory, in no file."""
 
 from __future__ import annotations
 

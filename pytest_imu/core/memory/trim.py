@@ -85,8 +85,6 @@ class Trimmer:
         self._free_blocks = free_blocks
         self._settled_bytes: int | None = None
         """Where the RSS stood after the last trim."""
-        self._last_bytes: int | None = None
-        """Where it was found, or left, the last time."""
         self._least_free_bytes = 0
         """The least that was free since then: what is more has been freed, and not been given back."""
         self._asking_is_dear = False
@@ -100,15 +98,7 @@ class Trimmer:
     def settled_rss(self, read_rss: ReadRss) -> int:
         """Return the RSS, trimmed where memory may have been freed; raises what the reader raises."""
         rss_bytes = read_rss()
-        if self._is_due(rss_bytes):
-            rss_bytes = self._trimmed(rss_bytes, read_rss)
-        self._last_bytes = rss_bytes
-        return rss_bytes
-
-    def still_settled_rss(self, read_rss: ReadRss) -> int:
-        """Return the RSS just after it was settled: where it has not moved since, nothing is asked."""
-        rss_bytes = read_rss()
-        return rss_bytes if rss_bytes == self._last_bytes else self.settled_rss(read_rss)
+        return self._trimmed(rss_bytes, read_rss) if self._is_due(rss_bytes) else rss_bytes
 
     def leave_out(self, moved_bytes: int) -> None:
         """Take in that the RSS has moved and nothing was freed: that is no reason for a trim."""

@@ -117,28 +117,6 @@ def test_what_was_freed_is_asked_for(
     assert expected == heap.trims
 
 
-def test_nothing_is_asked_right_after() -> None:
-    """Where the RSS stands as it was left a moment ago nothing is asked; what moved it is a reason."""
-    heap, asked = FakeHeap(0), 0
-
-    def free_blocks() -> tuple[int, int]:
-        nonlocal asked
-        asked += 1
-        return 300 * MIB, 1
-
-    trimmer = Trimmer(
-        malloc_trim=heap.malloc_trim,
-        allowance=Allowance(clock_ns=heap.clock_ns, cpu_ns=heap.clock_ns),
-        free_blocks=free_blocks,
-    )
-    trimmer.settled_rss(heap.read_rss)
-    assert (heap.rss_bytes, 1) == (trimmer.still_settled_rss(heap.read_rss), asked)
-    heap.rss_bytes += 4096
-    assert (heap.rss_bytes, 2, 1) == (trimmer.still_settled_rss(heap.read_rss), asked, heap.trims)
-    heap.rss_bytes += MIB
-    assert (heap.rss_bytes, 2) == (trimmer.still_settled_rss(heap.read_rss), heap.trims)
-
-
 def test_asking_is_charged() -> None:
     """Over many holes it takes as long as a trim, and ends as one does: 50 ms and 2 % of the run."""
     heap, asked = FakeHeap(0, grows_mib=0), 0

@@ -50,8 +50,7 @@ class CallgrindBackEnd:
             raise CannotCountError(message)
         sender, take_dump = self._given
         self._send = sender or Requests()
-        dumps = Dumps(valgrind_arguments(), pid=os.getpid(), start_folder=self._start_folder)
-        self._take_dump = take_dump or dumps.take
+        self._take_dump = take_dump or self._dumps().take
         # Two windows of nothing: what is slow only the first time, the interpreter's specialising
         # included, is in no window.
         for _ in range(WARM_UP_WINDOWS):
@@ -59,6 +58,9 @@ class CallgrindBackEnd:
             self.switch_off()
             self.take()
         self._is_ready = True
+
+    def _dumps(self) -> Dumps:
+        return Dumps(valgrind_arguments(), pid=os.getpid(), start_folder=self._start_folder)
 
     def is_alive(self) -> bool:
         """Tell that valgrind lives as long as this process."""

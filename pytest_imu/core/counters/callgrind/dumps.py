@@ -29,7 +29,7 @@ _CREATOR, _EVENTS, _TOTALS = (
 class Dumps:
     """The dump files of this process."""
 
-    # Bound before any test runs, as what System has.
+    # Bound before any test runs, like the functions in System.
     _access = staticmethod(os.access)
     _mkdir = staticmethod(os.mkdir)
     _unlink = staticmethod(os.unlink)
