@@ -70,8 +70,16 @@ def rest_of(process: subprocess.Popen[str]) -> str:
 
 
 def living(*pids: int) -> list[int]:
-    """Return those of the processes that have not ended, be they waited for or not."""
-    return [pid for pid in pids if not has_ended(pid)]
+    """Return those of the processes that do not end, be they waited for or not.
+
+    A process that ends closes its files, for whose end the tests wait, a moment before it has ended.
+    """
+    left = list(pids)
+    for _ in range(1000):
+        left = [pid for pid in left if not has_ended(pid)]
+        if not left:
+            break
+    return left
 
 
 def outcomes(pytester: pytest.Pytester) -> list[str]:
