@@ -39,10 +39,8 @@ class MemoryLimit:
             message = f"only Linux has a limit that Python survives, and this is {sys.platform}"
             raise ValueError(message)
         text = platforms.read_proc_file("/proc/self/status")
-        rss_bytes, allowed_bytes = (
-            platforms.parse_proc_status(text).rss_bytes,
-            self._limit.allowed_bytes(),
-        )
+        rss_bytes = platforms.parse_proc_status(text).rss_bytes
+        allowed_bytes = self._limit.allowed_bytes()
         wanted_bytes = platforms.data_bytes(text) + total_bytes - rss_bytes
         expected = None
         if total_bytes <= rss_bytes:

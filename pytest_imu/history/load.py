@@ -18,7 +18,6 @@ from pytest_imu.core.invalid import RefusedError, invalid, shown
 from pytest_imu.core.outfile import STDOUT
 from pytest_imu.core.system import without_collector
 from pytest_imu.history.form import UnusableError
-from pytest_imu.history.schema import TEST, check_head, check_test
 
 T = TypeVar("T")
 MAX_HEAD, MAX_LINE, MAX_WHOLE = 2**20, 2**24, 2**25
@@ -119,6 +118,10 @@ def _is_large(name: str) -> bool:
 
 @without_collector()  # a million objects are made, and none of them is in a circle
 def _read(name: str, file: IO[str], make: Make[T]) -> Run[T]:
+    from pytest_imu.history.schema import (
+        check_head,  # here: each run imports this module, few read a file
+    )
+
     reader = _Reader(file)
     try:
         environment = check_head(reader.begin())
@@ -171,6 +174,8 @@ class _Reader:
 
     def tests(self) -> Iterator[tuple[dict[str, Any], str | None]]:
         """Return each test's plain form, checked, with its text where it stands on a line."""
+        from pytest_imu.history.schema import check_test
+
         for test, text in self._tests():
             yield check_test(test), text
 
@@ -186,6 +191,8 @@ class _Reader:
 
     def _lines_of_log(self) -> Iterator[tuple[Any, None]]:
         """Yield the tests of a run log: also those that began and never ended, and no half line."""
+        from pytest_imu.history.schema import TEST
+
         running: dict[tuple[Any, Any, Any], None] = {}
         while text := self._next_line(MAX_LINE):
             try:

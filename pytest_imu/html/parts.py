@@ -218,9 +218,7 @@ def _budget(verdict: Verdict) -> BudgetShown:
         text=str(budget),
         actual=actual,
         verdict=VERDICT_WORDS.get(verdict.outcome, verdict.outcome),
-        percent=None
-        if used is None or not limit or limit < 0
-        else round(min(max(used / limit, 0), 1) * 100, 1),
+        percent=round(min(max(used / limit, 0), 1) * 100, 1) if used is not None and limit > 0 else None,
         notes=notes,
     )
 
