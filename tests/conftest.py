@@ -264,7 +264,7 @@ def only_named_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def template() -> Iterator[Template | None]:
     """Keep one process that whole runs of pytest are forked from, where a process can fork."""
-    with kept_template("pytest", {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}) as template:
+    with kept_template({**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}) as template:
         yield template
 
 

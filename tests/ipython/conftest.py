@@ -7,13 +7,11 @@ import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-from warm import Template, WarmProcess, kept_template
 
 DRIVER = r"""
 import contextlib, io, json, os, re, signal, subprocess, sys, threading
@@ -49,48 +47,32 @@ load = run("%load_ext ipython_hooks")
 Shell = Callable[..., Any]
 
 
-IN_EACH = {"MPLBACKEND": "agg", "OPENBLAS_NUM_THREADS": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-"""Set in the process that shells are forked from, too, which serves none with another environment."""
-
-
-@pytest.fixture(scope="session")
-def shell_template() -> Iterator[Template | None]:
-    """Keep one process that shells are forked from, where a process can fork."""
-    with kept_template("shell", {**os.environ, **IN_EACH}) as template:
-        yield template
+IN_EACH = {"MPLBACKEND": "agg", "OPENBLAS_NUM_THREADS": "1"}
 
 
 @pytest.fixture
-def shell(tmp_path: Path, shell_template: Template | None) -> Shell:
+def shell(tmp_path: Path, interrupts_are_heard: None) -> Shell:  # noqa: ARG001 - it holds for what is started
     """Return a function that runs a script in a fresh shell with the extension loaded.
 
-    Warnings are errors there; the script fills `seen`, which is returned. A fork has holes in its heap
-    that a new process has not: what a command touches there and gives back is 0.1 MiB.
+    Warnings are errors there; the script fills `seen`, which is returned. It is a new process: a fork
+    has holes in its heap, and what a command touches in them and gives back is 0.1 MiB and more.
     """
 
-    def run(script: str, config: Mapping[str, Any] | None = None, *, is_forked: bool = True) -> Any:
+    def run(script: str, config: Mapping[str, Any] | None = None) -> Any:
         program = (
             DRIVER + textwrap.dedent(script) + "\nprint(json.dumps(seen), flush=True)\nos._exit(0)\n"
         )
-        arguments = [program, json.dumps(config or {})]
-        environment = {**os.environ, **IN_EACH, "IPYTHONDIR": str(tmp_path / "ipython")}
-        out, err = tmp_path / "stdout", tmp_path / "stderr"
-        with out.open("wb") as stdout, err.open("wb") as stderr:
-            started: WarmProcess | subprocess.Popen[bytes]
-            if shell_template is not None and is_forked:
-                assert shell_template.serves(environment)
-                started = shell_template.start(
-                    arguments, stdout, stderr, folder=tmp_path, environment=environment
-                )
-            else:
-                command = [sys.executable, "-W", "error", "-c", *arguments]
-                started = subprocess.Popen(
-                    command, stdout=stdout, stderr=stderr, cwd=tmp_path, env=environment
-                )
-            status = started.wait(120)
-        printed = out.read_text(encoding="utf-8")
-        assert (0, "") == (status, err.read_text(encoding="utf-8")), printed
-        assert "Error in callback" not in printed
-        return json.loads(printed.splitlines()[-1])
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-c", program, json.dumps(config or {})],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+            cwd=tmp_path,
+            env={**os.environ, **IN_EACH, "IPYTHONDIR": str(tmp_path / "ipython")},
+        )
+        assert (0, "") == (done.returncode, done.stderr), done.stdout
+        assert "Error in callback" not in done.stdout
+        return json.loads(done.stdout.splitlines()[-1])
 
     return run

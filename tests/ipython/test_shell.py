@@ -62,7 +62,7 @@ def test_numbers_of_an_array(shell: Shell) -> None:
         seen["del"] = run("del a")
         seen["temporary"] = run("len(np.ones(int(1e7)).tobytes())")
     """
-    seen = shell(script, is_forked=False)
+    seen = shell(script)
     assert 1 == len(seen["ones"])
     ones, gone, temporary = (parts(seen[key][-1]) for key in ("ones", "del", "temporary"))
     assert ("'a=np.ones(int(1e7))'", "76.3", "0.0") == (ones["command"], ones["used"], ones["peaked"])

@@ -1,4 +1,4 @@
-"""Whole runs of pytest, and shells, each in a fork of a process that has imported it already.
+"""Whole runs of pytest, each in a fork of a process that has imported it already.
 
 A run is what `python -m pytest` is without the start of the interpreter and the imports of pytest and of
 this plugin: a third of the time. This file is also the program of the process that is forked.
@@ -22,7 +22,6 @@ import struct
 import subprocess
 import sys
 import types
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -53,8 +52,7 @@ class WarmProcess:
 
     stdin = None
 
-    def __init__(self, name: str, connection: socket.socket, pid: int) -> None:
-        self.name = name
+    def __init__(self, connection: socket.socket, pid: int) -> None:
         self.pid = pid
         self._connection = connection
 
@@ -64,7 +62,7 @@ class WarmProcess:
         try:
             return _answer(self._connection)
         except TimeoutError:
-            raise subprocess.TimeoutExpired(self.name, timeout or 0) from None
+            raise subprocess.TimeoutExpired(["pytest"], timeout or 0) from None
         finally:
             self._connection.settimeout(None)
 
@@ -76,9 +74,8 @@ class WarmProcess:
 class Template:
     """The process that others are forked from: started before the first, ended by its pipe's end."""
 
-    def __init__(self, kind: str, environment: Mapping[str, str]) -> None:
-        """Start it; *kind* is one of `KINDS`."""
-        self.kind = kind
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        """Start it."""
         self._connection, theirs = socket.socketpair()
         environment = dict(environment)
         for name in ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE"):
@@ -86,7 +83,7 @@ class Template:
         self._started_with = environment_at_start(environment)
         with theirs:
             subprocess.run(
-                [sys.executable, __file__, kind, str(theirs.fileno())],
+                [sys.executable, __file__, str(theirs.fileno())],
                 env=environment,
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
@@ -107,7 +104,7 @@ class Template:
         folder: Path,
         environment: Mapping[str, str],
     ) -> WarmProcess:
-        """Start one, with pytest's arguments, or a program and its own."""
+        """Start one, with pytest's arguments."""
         order = {
             "arguments": [os.fspath(word) for word in arguments],
             "environment": dict(environment),
@@ -117,7 +114,7 @@ class Template:
         message = json.dumps(order).encode() + b"\n"
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)]
         self._connection.sendall(message[self._connection.sendmsg([message], rights) :])
-        return WarmProcess(self.kind, self._connection, _answer(self._connection))
+        return WarmProcess(self._connection, _answer(self._connection))
 
     def end(self) -> None:
         """End it; nothing runs in it any more."""
@@ -125,12 +122,12 @@ class Template:
 
 
 @contextlib.contextmanager
-def kept_template(kind: str, environment: Mapping[str, str]) -> Iterator[Template | None]:
+def kept_template(environment: Mapping[str, str]) -> Iterator[Template | None]:
     """Keep a template; there is none where no process can fork."""
     if not hasattr(os, "fork"):
         yield None
         return
-    template = Template(kind, environment)
+    template = Template(environment)
     yield template
     template.end()
 
@@ -220,51 +217,28 @@ def run_pytest(arguments: Sequence[str]) -> None:
     runpy.run_module("pytest", run_name="__main__", alter_sys=True)
 
 
-def import_ipython() -> None:
-    """Import what every shell does, and what it imports as it loads the extension."""
-    for name in ("interactiveshell", "completer", "completerlib", "magics", "oinspect"):
-        importlib.import_module(f"IPython.core.{name}")
-    importlib.import_module("ipython_hooks.magics")
-    importlib.import_module("ctypes")
-
-
 def become_worker(order: Mapping[str, Any]) -> None:
     """Be `python -u -c PROGRAM`, as execnet starts it."""
     become(order)
-    execute(order["arguments"], "-u")
-
-
-def run_program(arguments: Sequence[str]) -> None:
-    """Be `python -W error -c PROGRAM`."""
-    warnings.simplefilter("error")
-    execute(arguments, "-W", "error")
-
-
-def execute(arguments: Sequence[str], *options: str) -> None:
-    """Be `python OPTIONS -c PROGRAM`."""
-    program, *others = arguments
-    sys.argv = ["-c", *others]
-    sys.orig_argv = [sys.executable, *options, "-c", *arguments]
+    [program] = order["arguments"]
+    sys.argv = ["-c"]
+    sys.orig_argv = [sys.executable, "-u", "-c", program]
     main_module = sys.modules["__main__"] = types.ModuleType("__main__")
     exec(program, vars(main_module))  # noqa: S102 - as -c does
 
 
-KINDS = {"pytest": (import_pytest, run_pytest), "shell": (import_ipython, run_program)}
-
-
-def main(kind: str, descriptor: str) -> int:
-    """Serve; in each fork, run what this kind is for."""
+def main(descriptor: str) -> int:
+    """Serve; in each fork, run pytest."""
     if os.fork():  # so that it is no child of the tests' process, which counts its children
         return 0
-    prepare, run = KINDS[kind]
-    prepare()
+    import_pytest()
     gc.collect()
     gc.freeze()  # a collection in a run need not go through all of that again
     with socket.socket(fileno=int(descriptor)) as connection:
         order = serve(connection)
     if order is not None:
         become(order)
-        run(order["arguments"])
+        run_pytest(order["arguments"])
     return 0
 
 
