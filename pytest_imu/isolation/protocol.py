@@ -37,6 +37,14 @@ def take_over(session: pytest.Session, listener: object) -> list[object]:
 
 def run_protocol(item: pytest.Item) -> dict[str, Any] | None:
     """Run a test; return what left its protocol, or None. Whatever it was, fixtures are finalised."""
+    try:
+        return _run_until_left(item)
+    except KeyboardInterrupt as error:  # the session's, after the terminal's had left the protocol
+        _finalise(item.session)
+        return {"by": "interrupt", "where": _innermost(error)}
+
+
+def _run_until_left(item: pytest.Item) -> dict[str, Any] | None:
     begin_anew = getattr(sys.modules.get("gevent"), "reinit", None)
     if begin_anew is not None:  # or its loop would share the session's own descriptors
         begin_anew()
@@ -79,7 +87,12 @@ def _forget_fixtures(session: pytest.Session) -> list[object]:
     return kept
 
 
-def _innermost(error: BaseException) -> str:
-    """Return the file and line where an error was raised."""
-    frame = traceback.extract_tb(error.__traceback__)[-1]
+def _innermost(interrupt: KeyboardInterrupt) -> str:
+    """Return the file and line where the first interrupt hit: there may be two at once."""
+    error: BaseException | None = interrupt
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            interrupt = error
+        error = error.__context__
+    frame = traceback.extract_tb(interrupt.__traceback__)[-1]
     return f"{frame.filename}:{frame.lineno}"

@@ -14,7 +14,7 @@ import pexpect  # type: ignore[import-untyped]  # it has no types
 import psutil
 import pytest
 
-from running import read_tests
+from running import read_tests, run
 
 pytestmark = [pytest.mark.needs_fork, pytest.mark.usefixtures("interrupts_are_heard")]
 
@@ -151,6 +151,41 @@ def test_second_interrupt_kills_at_once(pytester: pytest.Pytester) -> None:
 
     assert pytest.ExitCode.INTERRUPTED == process.returncode
     assert [] == living(child, server)
+
+
+PROTOCOL = """
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_protocol():
+        try:
+            return (yield)
+        except KeyboardInterrupt:
+            if os.getpid() == SESSION:
+                raise
+            signal.raise_signal(signal.SIGINT)
+
+    SESSION = os.getpid()
+"""
+AFTER_IT = """
+    def interrupted_as_well(*args):
+        traceback.extract_tb = extract_tb
+        signal.raise_signal(signal.SIGINT)
+
+    extract_tb, traceback.extract_tb = traceback.extract_tb, interrupted_as_well
+"""
+
+
+@pytest.mark.parametrize("moment", [PROTOCOL, AFTER_IT], ids=["protocol", "after_it"])
+def test_two_interrupts_at_once(pytester: pytest.Pytester, moment: str) -> None:
+    """A child that is dealing with the terminal's interrupt may get the session's, too."""
+    pytester.makeconftest("    import os, signal, traceback\n    import pytest\n" + moment)
+    pytester.makepyfile(WAITING.replace("signal.pause()", "signal.raise_signal(signal.SIGINT)"))
+
+    result = run(pytester, *COMMAND[3:])
+
+    assert pytest.ExitCode.INTERRUPTED == result.ret
+    assert re.search(HUNG, result.stdout.str())
+    assert pytester.path.joinpath("torn_down").exists()
+    assert ["passed", "interrupted"] == outcomes(pytester)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
