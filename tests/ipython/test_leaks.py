@@ -9,8 +9,6 @@ from traitlets.config import Config
 from ipython_hooks.arguments import CommandError
 from ipython_hooks.leaks import leaks
 
-pytestmark = pytest.mark.usefixtures("frozen")
-
 
 class Session:
     """As much of a session as the command needs; keeps what is said."""

@@ -7,8 +7,6 @@ from typing import Any
 
 import pytest
 
-from steadying import collecting_only_new
-
 JSON = "--imu-json=run.json"
 LOG = "--imu-log=run.jsonl"
 LIMIT_S = 120
@@ -26,8 +24,7 @@ def run_here(pytester: pytest.Pytester, *args: str) -> pytest.RunResult:
 
     What is about memory, forks, or what a run leaves broken behind needs a process of its own.
     """
-    with collecting_only_new():  # pytest collects several times as it ends
-        return pytester.runpytest_inprocess("-p", "imu", *args)
+    return pytester.runpytest_inprocess("-p", "imu", *args)
 
 
 def run_and_read(pytester: pytest.Pytester, *args: str) -> tuple[pytest.RunResult, dict[str, Test]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import gc
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,14 +25,6 @@ def map_files_again() -> None:
     if advise is not None:
         for start, end in FILE_MAPPING.findall(Path("/proc/self/maps").read_text(encoding="utf-8")):
             advise(int(start, 16), int(end, 16) - int(start, 16))
-
-
-@contextlib.contextmanager
-def collecting_only_new() -> Iterator[None]:
-    """Let garbage collections leave out what is here now: with numpy and pandas it is much."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @contextlib.contextmanager

@@ -20,7 +20,6 @@ from pytest_imu.core.leaks.counts import (
 from pytest_imu.core.leaks.growth import Growth
 
 CALLS = 8
-pytestmark = pytest.mark.usefixtures("frozen")
 needs_c_bytes = pytest.mark.skipif(
     c_bytes_reader() is None, reason="C's allocator does not tell here what it has given out"
 )
