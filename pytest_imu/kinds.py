@@ -4,25 +4,54 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, get_args
 
 from pytest_imu.core.counters.source import CounterChoice, check_event
 from pytest_imu.core.invalid import InvalidValueError, parse_number
 from pytest_imu.core.units import NANOSECONDS_PER_SECOND
-from pytest_imu.options import Kind
 
 if TYPE_CHECKING:
     from pytest_imu.core.growth import Increase
     from pytest_imu.core.sizes import Cap
     from pytest_imu.core.tolerance import Tolerance
 
+T = TypeVar("T")
+
 SortKey = Literal["peak", "delta", "total", "time", "name"]
 OnBreach = Literal["fail", "warn"]
 Which = Literal["off", "budgets", "all"]
 Cpu = Literal["baseline", "host"]
 WhyWhich = Literal["off", "broken", "all"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind(Generic[T]):
+    """What an option takes as its value."""
+
+    expected: str
+    parse: Callable[[Any], T]
+    """Raises ValueError for what it cannot take."""
+    metavar: str | None = None
+    ini: Literal["bool", "int", "float", "string"] = "string"
+    words: tuple[str, ...] = ()
+    """All there is to choose from; empty where that is no list."""
+    takes_paths: bool = False
+    """Whether its value may be the path of a file that exists."""
+
+    def read(self, value: object, *, typed: object = None) -> T:
+        """Return the parsed value; raises InvalidValueError, which shows it as it was *typed*."""
+        typed = value if typed is None else typed
+        if self.ini == "string" and not isinstance(value, str):  # a list in TOML, before pytest 9
+            raise InvalidValueError(typed, self.expected)
+        try:
+            return self.parse(value)
+        except InvalidValueError:  # it knows better what was expected
+            raise
+        except ValueError:
+            raise InvalidValueError(typed, self.expected) from None
 
 
 def _parse_count(value: object) -> int:

@@ -3,43 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
 from pytest_imu.core.invalid import InvalidValueError
 
+if TYPE_CHECKING:
+    from pytest_imu.kinds import Kind
+
 T = TypeVar("T")
 D = TypeVar("D")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Kind(Generic[T]):
-    """What an option takes as its value."""
-
-    expected: str
-    parse: Callable[[Any], T]
-    """Raises ValueError for what it cannot take."""
-    metavar: str | None = None
-    ini: Literal["bool", "int", "float", "string"] = "string"
-    words: tuple[str, ...] = ()
-    """All there is to choose from; empty where that is no list."""
-    takes_paths: bool = False
-    """Whether its value may be the path of a file that exists."""
-
-    def read(self, value: object, *, typed: object = None) -> T:
-        """Return the parsed value; raises InvalidValueError, which shows it as it was *typed*."""
-        typed = value if typed is None else typed
-        if self.ini == "string" and not isinstance(value, str):  # a list in TOML, before pytest 9
-            raise InvalidValueError(typed, self.expected)
-        try:
-            return self.parse(value)
-        except InvalidValueError:  # it knows better what was expected
-            raise
-        except ValueError:
-            raise InvalidValueError(typed, self.expected) from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

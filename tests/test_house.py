@@ -66,6 +66,14 @@ def test_measuring_is_light(loaded_by: Callable[..., set[str]]) -> None:
     assert set() == loaded & {"psutil", "ctypes", "json", "subprocess", "asyncio", "pytest"}
 
 
+@pytest.mark.parametrize("name", ["pytest_imu.__main__", "pytest_imu.kinds"])
+def test_verbs_start_without_pytest(loaded_by: Callable[..., set[str]], name: str) -> None:
+    """What works on files does not wait for pytest, whose import is half of their start."""
+    loaded = loaded_by(name)
+    assert name in loaded
+    assert set() == loaded & {"pytest", "_pytest", "jinja2", "numpy"}
+
+
 def modules() -> dict[str, Path]:
     """Return all modules of the project, by their dotted names."""
     paths = [path for package in PACKAGES for path in ROOT.joinpath(package).rglob("*.py")]
