@@ -160,11 +160,11 @@ class _Server:
         if child == 0:
             self._be_child(task)
         self._child = child
-        self._tell({"child": child})
 
     def _be_child(self, task: Message) -> NoReturn:
         status = 1
         try:
+            self._tell({"child": System.getpid()})  # before all else: its test may end the server
             for descriptor in self.descriptors:
                 if descriptor != self._lines.descriptor:
                     System.close(descriptor)

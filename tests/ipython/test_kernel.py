@@ -107,7 +107,13 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Notebook]:
         client.start_channels(hb=False)
         client.wait_for_ready(timeout=TIMEOUT_S)
         notebook = Notebook(manager, client)
-        notebook.run("import os, threading, time, psutil")
+        # What wait_for_ready() has asked may still be answered: that comes before this cell's end.
+        last = notebook.send("import os, threading, time, psutil"), "status", "idle"
+        seen: tuple[object, ...] = ()
+        while seen != last:
+            message = client.get_iopub_msg(timeout=TIMEOUT_S)
+            state = message["content"].get("execution_state")
+            seen = message["parent_header"].get("msg_id"), message["msg_type"], state
         yield notebook
     finally:
         client.stop_channels()

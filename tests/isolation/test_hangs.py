@@ -106,10 +106,26 @@ def test_the_limit_ends_a_test_and_shows_where_it_was(pytester: pytest.Pytester)
         def test_hangs():
             lock = threading.Lock()
             lock.acquire()
-            lock.acquire()  # nobody lets go
+            open("waits", "w").close(); lock.acquire()  # nobody lets go
 
         def test_next():
             pass
+        """
+    )
+    # However slow the machine: seconds count for the one that hangs, and only once it does.
+    pytester.makeconftest(
+        """
+        from pathlib import Path
+
+        from pytest_imu.isolation.patience import Patience
+
+        pass_second = Patience.pass_second
+
+        def pass_second_in_the_lock(self, pid):
+            if self._item.name == "test_hangs" and Path("waits").exists():
+                pass_second(self, pid)
+
+        Patience.pass_second = pass_second_in_the_lock
         """
     )
 

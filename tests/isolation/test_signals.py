@@ -215,10 +215,24 @@ def has_ended(pid: int) -> bool:
     return done.stdout.strip()[:1] in {"Z", ""}
 
 
-def test_killed_server(pytester: pytest.Pytester) -> None:
+BEFORE_IT_COULD_TELL = """
+    import os
+    from pytest_imu.isolation.forkserver_process import _Server
+
+    def tell(self, answer):
+        if answer.get("child") in (None, os.getpid()):
+            told(self, answer)
+
+    told, _Server._tell = _Server._tell, tell
+"""
+
+
+@pytest.mark.parametrize("before", ["", BEFORE_IT_COULD_TELL], ids=["later", "at_once"])
+def test_killed_server(pytester: pytest.Pytester, before: str) -> None:
     """When the process that forks is killed, the test that ran fails with that reason and no child
     outlives it; another one is started for the tests that follow.
     """
+    pytester.makeconftest(before)
     with waiting(pytester, WAITING) as (process, child, server):
         os.kill(server, signal.SIGKILL)
         text = rest_of(process)

@@ -454,7 +454,7 @@ def test_timeout_is_each_calls_own(pytester: pytest.Pytester) -> None:
 
         import pytest
 
-        @pytest.mark.timeout(2)
+        @pytest.mark.timeout(3)
         @pytest.mark.max_growth_kib(1)
         def test_waits():
             threading.Event().wait(0.3)
@@ -577,15 +577,15 @@ def test_what_a_body_does_to_our_own_tools(pytester: pytest.Pytester) -> None:
 
 
 def test_each_call_has_the_whole_time(pytester: pytest.Pytester) -> None:
-    """Five calls that warm up take longer together than one may."""
+    """Eight calls that warm up take longer together than one may."""
     pytest.importorskip("pytest_timeout")
     pytester.makepyfile(
         test_it="""
         import time
         import pytest
 
-        @pytest.mark.timeout(1)
-        @pytest.mark.max_growth_kib(0, warmup=5, calls=2)
+        @pytest.mark.timeout(2)
+        @pytest.mark.max_growth_kib(0, warmup=8, calls=2)
         def test_slow():
             time.sleep(0.3)
         """

@@ -97,12 +97,13 @@ def test_counts_are_reported_everywhere(pytester: pytest.Pytester, source: str) 
     keys = {"value", "per_second", "running_percent", "reason", "samples", "user_only", "source"}
     assert (keys, source) == (faults.keys(), faults["source"])
     assert 1000 <= faults["value"] <= 1005
-    assert (None, 100.0, [faults["value"]]) == (
-        faults["reason"],
-        faults["running_percent"],
-        faults["samples"],
-    )
-    assert faults["per_second"] > faults["value"]
+    assert (None, 100.0) == (faults["reason"], faults["running_percent"])
+    [call] = [t["phases"]["call"] for t in document["tests"] if t["nodeid"].endswith("test_thousand")]
+    assert faults["per_second"] == faults["value"] * 10**9 / call["duration_ns"]
+    # A busy machine may stretch the call beyond a tenth of a second: then the kernel's have no samples,
+    # and perf's have several.
+    has_samples = source == "perf" or call["duration_ns"] <= 10**8
+    assert (faults["value"] if has_samples else 0) == sum(faults["samples"])
     kept = next(test for test in document["tests"] if test["nodeid"].endswith("test_kept"))
     assert {} == kept["phases"]["setup"]["counters"]
     assert 700 <= kept["blocks"][0]["counters"]["page-faults"]["value"] <= 705

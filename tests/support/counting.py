@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable
 from typing import Any
+
+
+def touch_pages(pages: int) -> None:
+    """Write to each of many fresh pages: a page fault each."""
+    with mmap.mmap(-1, pages * mmap.PAGESIZE) as block:
+        for start in range(0, pages * mmap.PAGESIZE, mmap.PAGESIZE):
+            block[start] = 1
+
 
 _SCRIPT = """
 import functools, gc, json, mmap, resource, sys, threading

@@ -32,6 +32,8 @@ class Spare:
             self._connection.close()
             with theirs:
                 message, descriptors, *_ = socket.recv_fds(theirs, MOST_BYTES, 2)
+                while message and not message.endswith(b"\n"):  # one receive gives 36 kB at most
+                    message += theirs.recv(MOST_BYTES)
             if not message:
                 os._exit(0)
             for number, descriptor in enumerate(descriptors):
@@ -46,7 +48,7 @@ class Spare:
         its_input, ours_to_write = os.pipe()
         ours_to_read, its_output = os.pipe()
         order = {"arguments": [program], "environment": dict(os.environ), "folder": str(Path.cwd())}
-        message = json.dumps(order).encode()
+        message = json.dumps(order).encode() + b"\n"
         with self._connection:
             rights = array.array("i", [its_input, its_output])
             socket.send_fds(self._connection, [message], rights)

@@ -271,6 +271,9 @@ def test_kernel_without_pss_gives_rss(tree: Tree) -> None:
 def test_without_proc_psutil_is_asked(tmp_path: Path) -> None:
     """A platform without such a /proc adds up RSS, the same as psutil's own."""
     with holding(HOLDER) as holder:
+        for pid in (holder.pid, holder.below_pid):
+            while psutil.Process(pid).status() != psutil.STATUS_SLEEPING:
+                os.sched_yield()  # it has still to begin to wait, and grows until then
         for platform in ("linux", "darwin"):
             found = list(descendants.choose_reader(str(tmp_path), platform)())
             expected = {psutil.Process(pid).memory_info().rss for pid in (holder.pid, holder.below_pid)}

@@ -33,6 +33,7 @@ from pytest_imu.core.system import System
 
 TICK_MS = 2
 """How often perf prints: a window's counts are there at the first tick after its end."""
+LAUNCH_TIMEOUT_S = 5.0
 START_TIMEOUT_S = 5.0
 FIRST_TICK_TIMEOUT_S = 5.0
 ANSWER_TIMEOUT_S = 2.0
@@ -102,12 +103,12 @@ class PerfProcess:
                 stderr=self._errors.number(),
                 env=perf_environment(),
                 start_new_session=True,
-                timeout=START_TIMEOUT_S,
+                timeout=LAUNCH_TIMEOUT_S,
                 check=False,
             )
             self._group, self.pid = map(int, launched.stdout.split())
         except subprocess.TimeoutExpired:
-            message = f"{self._command.path} was not started within {START_TIMEOUT_S:.0f} s"
+            message = f"{self._command.path} was not started within {LAUNCH_TIMEOUT_S:.0f} s"
             raise HungError(message) from None
         except (OSError, ValueError) as error:
             message = f"{self._command.path} does not run: {error}"
