@@ -26,11 +26,9 @@ def naming(source: str, path: Path | None = None) -> Iterator[None]:
     except InvalidValueError as error:
         raise CommandError(error.of(source)) from None
     except OSError as error:  # without the name of the temporary file
-        message = f"{source}: {path} cannot be written: {error.strerror or error}"
-        raise CommandError(message) from None
+        raise CommandError(f"{source}: {path} cannot be written: {error.strerror or error}") from None
     except ValueError as error:
-        message = f"{source}: {error}"
-        raise CommandError(message) from None
+        raise CommandError(f"{source}: {error}") from None
 
 
 class _Parser(argparse.ArgumentParser):

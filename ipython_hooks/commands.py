@@ -201,8 +201,7 @@ def _plot(session: Session, rest: str) -> Any:
         with naming("%imu plot", path):  # a format that matplotlib does not have; it says which it has
             return plot.plot(session.watcher.history, path)
     except ImportError:
-        message = "%imu plot needs matplotlib: pip install 'pytest-imu[plot]'"
-        raise CommandError(message) from None
+        raise CommandError("%imu plot needs matplotlib: pip install 'pytest-imu[plot]'") from None
 
 
 def _limit(session: Session, rest: str) -> None:

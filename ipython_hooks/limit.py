@@ -36,8 +36,7 @@ class MemoryLimit:
         Raises ValueError where the platform cannot, or the process is already larger.
         """
         if self._limit is None:
-            message = f"only Linux has a limit that Python survives, and this is {sys.platform}"
-            raise ValueError(message)
+            raise ValueError(f"only Linux has a limit that Python survives, and this is {sys.platform}")
         text = platforms.read_proc_file("/proc/self/status")
         rss_bytes = platforms.parse_proc_status(text).rss_bytes
         allowed_bytes = self._limit.allowed_bytes()

@@ -72,8 +72,7 @@ def at_once(coroutine: Coroutine[Any, Any, R]) -> R:
     except StopIteration as end:
         result: R = end.value
         return result
-    message = "it waits for an event loop"
-    raise RuntimeError(message)
+    raise RuntimeError("it waits for an event loop")
 
 
 def statement_at_once(shell: Any, source: str, command: str, *, instead: str = "") -> Callable[[], Any]:
@@ -81,11 +80,9 @@ def statement_at_once(shell: Any, source: str, command: str, *, instead: str = "
     try:
         statement = Statement(shell, source)
     except SyntaxError as error:
-        message = f"{command}: {error.msg}: {(error.text or source).strip()}"
-        raise CommandError(message) from None
+        raise CommandError(f"{command}: {error.msg}: {(error.text or source).strip()}") from None
     if statement.awaits:
-        message = f"{command} cannot await outside a function{instead}"
-        raise CommandError(message)
+        raise CommandError(f"{command} cannot await outside a function{instead}")
     return lambda: at_once(statement.run())
 
 

@@ -34,8 +34,7 @@ def __getattr__(name: str) -> object:
         from importlib.metadata import version
 
         return version("pytest-imu")
-    message = f"module {__name__!r} has no attribute {name!r}"
-    raise AttributeError(message)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -27,8 +27,7 @@ def read_base(config: pytest.Config, settings: Settings) -> None:
     if path is None:
         if settings.compare_if_exists or config.getoption("imu_fail_increase"):
             flag = "--imu-compare-if-exists" if settings.compare_if_exists else "--imu-fail-increase"
-            message = f"{flag} needs {FLAG}=PATH, the file of an earlier run"
-            raise pytest.UsageError(message)
+            raise pytest.UsageError(f"{flag} needs {FLAG}=PATH, the file of an earlier run")
         return
     if settings.off or (settings.compare_if_exists and not path.exists()):
         return
@@ -41,8 +40,7 @@ def read_base(config: pytest.Config, settings: Settings) -> None:
     try:
         config.stash[BASE] = read_side(str(path))
     except UnusableFileError as error:
-        message = f"{FLAG}: {error}"
-        raise pytest.UsageError(message) from None
+        raise pytest.UsageError(f"{FLAG}: {error}") from None
 
 
 def add_limits(config: pytest.Config, items: list[pytest.Item]) -> None:

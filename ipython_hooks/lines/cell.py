@@ -135,8 +135,7 @@ class MeasuredCell:
     def begin(self, words: str) -> None:
         """Begin to measure; raises CommandError where the words make no sense."""
         if not self._nodes:
-            message = "%%imu lines: the cell has no statements to measure"
-            raise CommandError(message)
+            raise CommandError("%%imu lines: the cell has no statements to measure")
         options = words.removeprefix("lines").strip()
         self._reader = (
             FollowedFunctions.named(self._session, functions_of(options))

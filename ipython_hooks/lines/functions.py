@@ -55,8 +55,7 @@ class FollowedFunctions:
         try:
             return cls(session, found)
         except Exception as error:  # whatever the platform throws, it is the answer
-            message = f"{SOURCE}: memory cannot be read: {error}"
-            raise CommandError(message) from error
+            raise CommandError(f"{SOURCE}: memory cannot be read: {error}") from error
 
     def begin(self) -> None:
         """Begin."""

@@ -21,11 +21,10 @@ def measuring_each_call(function: Callable[P, R], new_meter: Callable[[], Meter]
     """
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         name = getattr(function, "__qualname__", repr(function))  # a functools.partial has none
-        message = (
+        raise TypeError(
             f"measure() cannot decorate the generator {name}(): its body runs "
             "in pieces; measure the loop that consumes it"
         )
-        raise TypeError(message)
     # Any: the wrapper grows an attribute, which the type of a plain function does not have.
     wrapper: Any
     if inspect.iscoroutinefunction(function):

@@ -74,8 +74,7 @@ class Meter:
 
     def __enter__(self) -> Self:
         if self._start_ns is not None:
-            message = "this measure() is already open; call measure() again for a second block"
-            raise RuntimeError(message)
+            raise RuntimeError("this measure() is already open; call measure() again for a second block")
         self._window = self._census = self._measurement = None
         try:
             self._open()
@@ -188,8 +187,7 @@ class Meter:
     def measurement(self) -> Measurement:
         """The finished block's measurement; RuntimeError while the block is still running."""
         if self._measurement is None:
-            message = "this block has not ended yet: read its numbers after the with statement"
-            raise RuntimeError(message)
+            raise RuntimeError("this block has not ended yet: read its numbers after the with statement")
         return self._measurement
 
     @property

@@ -23,8 +23,7 @@ except ImportError:  # Windows has none
 
 def _missing(*_: object, **__: object) -> Any:  # Any: it stands for functions of all types
     """Stand for a function that this platform does not have."""
-    message = "this platform cannot be asked"
-    raise OSError(message)
+    raise OSError("this platform cannot be asked")
 
 
 class System:

@@ -31,5 +31,6 @@ def count_simulated(valgrind: str, event: str) -> float:
         return float(said)
     except ValueError:
         said = said[-LONGEST_TEXT:]
-        message = f"status {status}: {said}" if status else said or "it said nothing"
-        raise CannotCountError(message) from None
+        raise CannotCountError(
+            f"status {status}: {said}" if status else said or "it said nothing"
+        ) from None

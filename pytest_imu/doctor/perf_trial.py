@@ -39,8 +39,7 @@ def trial(event: str, *, seconds: float, pid: int | None, emit: Callable[[str], 
     counted = [sample.value for sample in shown if sample.value is not None]
     if not counted:
         reasons = sorted({sample.reason for sample in shown if sample.reason})
-        message = f"{event} is n/a, {' and '.join(reasons) or 'no sample came'}"
-        raise CannotCountError(message)
+        raise CannotCountError(f"{event} is n/a, {' and '.join(reasons) or 'no sample came'}")
     emit(f"perf value for {event} averages to {sum(counted) / elapsed_s:,.0f}/second")
 
 

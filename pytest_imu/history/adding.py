@@ -84,5 +84,4 @@ def _import(source: SourceFile) -> Edit:
             gap = "" if isinstance(statement, ast.Import | ast.ImportFrom) else source.newline * 2
             start = source.offset(line)
             return Edit(start=start, end=start, new=f"import pytest{source.newline}{gap}")
-    message = "no statement"
-    raise ValueError(message)
+    raise ValueError("no statement")

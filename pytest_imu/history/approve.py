@@ -48,8 +48,7 @@ def plan(
         try:
             data = read(name)
             if environment.get("sources", {}).get(name) != digest(data):
-                message = f"{printable(name)} has changed since the run; run its tests again"
-                raise ChangedError(message)
+                raise ChangedError(f"{printable(name)} has changed since the run; run its tests again")
             marks = Marks(SourceFile(data))
         except (OSError, ValueError, SyntaxError) as error:
             reason = getattr(error, "strerror", None) or getattr(error, "msg", None) or error

@@ -79,12 +79,10 @@ def _getter(keys: Sequence[Any]) -> Callable[[Any], tuple[Any, ...]]:
 def check_values(part: Plain, types: Mapping[str, Types]) -> None:
     """Raise UnusableError where a part lacks a key, or has a value of another type or a huge number."""
     if type(part) is not dict:
-        message = f"but has {shown(part)} in the place of an object"
-        raise UnusableError(message)
+        raise UnusableError(f"but has {shown(part)} in the place of an object")
     for key, expected in types.items():
         if key not in part:
-            message = f"but has no {key!r}"
-            raise UnusableError(message)
+            raise UnusableError(f"but has no {key!r}")
         value = part[key]
         if type(value) not in expected or (type(value) in NUMBER and not -LIMIT < value < LIMIT):
             refuse(key, part)
@@ -92,5 +90,4 @@ def check_values(part: Plain, types: Mapping[str, Types]) -> None:
 
 def refuse(key: str, part: Plain) -> NoReturn:
     """Raise UnusableError for the value of a key."""
-    message = f"but has {shown(part[key])} for {key!r}"
-    raise UnusableError(message)
+    raise UnusableError(f"but has {shown(part[key])} for {key!r}")

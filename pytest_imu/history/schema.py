@@ -115,11 +115,9 @@ BUDGET_NAMES = ("max_peak_mib", "max_delta_mib", "max_cache_misses", "max_events
 def check_head(head: Plain) -> dict[str, Any]:
     """Return the environment of a document, or of a run log's first line; raises UnusableError."""
     if not isinstance(head, dict) or "schema" not in head or "environment" not in head:
-        message = "but it is another program's"
-        raise UnusableError(message)
+        raise UnusableError("but it is another program's")
     if head["schema"] != SCHEMA:
-        message = f"in schema {SCHEMA}, not in {shown(head['schema'])}"
-        raise UnusableError(message)
+        raise UnusableError(f"in schema {SCHEMA}, not in {shown(head['schema'])}")
     environment = head["environment"]
     check_values(head, {"environment": OBJECT})
     check_values(environment, {key: types for key, types in ENVIRONMENT.items() if key in environment})

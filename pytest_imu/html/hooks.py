@@ -30,8 +30,7 @@ class PageWriter:
         try:
             templates()
         except RefusedError as error:
-            message = f"--imu-html: {error}"
-            raise pytest.UsageError(message) from None
+            raise pytest.UsageError(f"--imu-html: {error}") from None
 
     @pytest.hookimpl(trylast=True)  # behind the reporter's own, which compares the run
     def pytest_sessionfinish(self) -> None:

@@ -66,8 +66,7 @@ class CleanChild:
         self._memory.clean()
         item = self._session.items[task["number"]]
         if item.nodeid != task["nodeid"]:
-            message = f"{task['nodeid']} was not collected in this place"
-            raise LookupError(message)
+            raise LookupError(f"{task['nodeid']} was not collected in this place")
         self._use_own_folder(item.config)
         recorder: Recorder = item.config.pluginmanager.get_plugin("imu-recorder")
         recorder.begin_alone()

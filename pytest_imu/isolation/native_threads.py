@@ -113,6 +113,5 @@ def _stack_pointer(task: int) -> int:
         if len(fields) > 1:
             return int(fields[-2], 16)
         if time.monotonic() > until:
-            message = f"thread {task} runs"
-            raise ValueError(message)
+            raise ValueError(f"thread {task} runs")
         time.sleep(LOOK_S)

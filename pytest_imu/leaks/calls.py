@@ -156,8 +156,9 @@ class _Body:
                 raise error
         else:
             failures.clear()
-        message = f"its body cannot be called again: {where} raised {type(error).__name__}"
-        raise CannotCallAgainError(message)
+        raise CannotCallAgainError(
+            f"its body cannot be called again: {where} raised {type(error).__name__}"
+        )
 
 
 def _failures_of(item: pytest.Item) -> list[Any]:  # Any: pytest's own ExceptionInfo

@@ -115,8 +115,7 @@ def _is_budgeted(item: pytest.Item) -> bool:
 
 
 def _refuse(why: str) -> NoReturn:
-    message = f"{FLAG}: {why}"
-    raise pytest.UsageError(message) from None
+    raise pytest.UsageError(f"{FLAG}: {why}") from None
 
 
 def _runs_no_test(config: pytest.Config) -> bool:

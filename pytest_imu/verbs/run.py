@@ -130,8 +130,7 @@ def run_merge(options: Options) -> int:
     """Merge the files of several runs, such as shards, into one."""
     names, output = named_files(options.files), Path(options.output)
     if options.expect is not None and len(names) != options.expect:
-        message = f"found {len(names)} files, expected {options.expect}"
-        raise RefusedError(message)
+        raise RefusedError(f"found {len(names)} files, expected {options.expect}")
     if output != STDOUT and any(is_same(output, name) for name in names):
         raise UnusableFileError(options.output, "a file that is not read as well")
     check_writable(output)

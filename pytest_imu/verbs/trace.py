@@ -49,8 +49,7 @@ def run_trace(options: argparse.Namespace) -> int:
         left_out = plural(len(found) - len(tests), "test")
         print(f"pytest-imu: {left_out} left out: when it began is not known", file=sys.stderr)
     if not tests:
-        message = "there is no test to draw"
-        raise RefusedError(message)
+        raise RefusedError("there is no test to draw")
     with writing(output) as file:
         if output.suffix == MPROF:
             file.writelines(f"{line}\n" for line in mprof_lines(tests))

@@ -60,8 +60,7 @@ def test_a_fault_is_kept() -> None:
     """A reading that fails is left out."""
 
     def refuse() -> int:
-        message = "no"
-        raise OSError(message)
+        raise OSError("no")
 
     timeline = scripted(refuse)
     timeline.begin()

@@ -341,8 +341,7 @@ def test_broken_complaint_reaches_nobody() -> None:
 
     def closed(*_: object) -> None:
         calls.append("said")
-        message = "I/O operation on closed file"
-        raise ValueError(message)
+        raise ValueError("I/O operation on closed file")
 
     watcher = CellWatcher(
         meter=lambda: ScriptedMeter(calls),

@@ -35,8 +35,7 @@ class Scripted:
         """End it, with the next result."""
         result = next(self.results)
         if result is None:
-            message = "no /proc"
-            raise OSError(message)
+            raise OSError("no /proc")
         delta_bytes, peak_bytes = result
         return Sizes(START, START + delta_bytes, START + peak_bytes, "kernel")
 

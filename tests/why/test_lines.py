@@ -386,8 +386,7 @@ def test_faults_are_said_and_harm_nobody() -> None:
     class Refusing(KernelPeak):
         def open(self, settle: Settle | None = None) -> KernelWindow:
             if self._open_windows:
-                message = "refused"
-                raise OSError(message)
+                raise OSError("refused")
             return super().open(settle)
 
     with LineProfiler(lambda file: file == __file__, source=Refusing()) as profiler:

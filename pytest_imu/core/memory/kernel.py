@@ -88,8 +88,7 @@ class KernelPeak:
         above_bytes = self._read_status().high_water_bytes
         self._reset()
         if above_bytes - self._read_status().high_water_bytes < block_bytes // 2:
-            message = "clear_refs did not lower VmHWM"
-            raise OSError(message)
+            raise OSError("clear_refs did not lower VmHWM")
 
     def open(self, settle: Settle | None = None) -> KernelWindow:
         """Begin a window: what the mark says so far belongs to the others, then it is reset."""

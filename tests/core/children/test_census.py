@@ -214,8 +214,7 @@ def test_refused_reading_is_unknown(end: str) -> None:
 
     def listed() -> frozenset[int]:
         if answers.pop(0) == "refused":
-            message = "no"
-            raise PermissionError(message)
+            raise PermissionError("no")
         return frozenset()
 
     census = Census(any_children=lambda: True, list_children=listed)

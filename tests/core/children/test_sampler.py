@@ -285,8 +285,7 @@ def test_nothing_read_is_none_with_a_reason() -> None:
     """Where no sample succeeded there is no number."""
 
     def refuse() -> list[Memory]:
-        message = "no"
-        raise PermissionError(message)
+        raise PermissionError("no")
 
     sampler = ChildrenSampler(refuse, interval_s=A_MINUTE_S)
     sampler.start()

@@ -382,8 +382,7 @@ def test_every_window_has_its_own_peak(steps: list[tuple[str, int]], exec_peak: 
 
 def refuse(*_: object) -> Any:
     """Do what /proc does where it refuses."""
-    message = "permission denied"
-    raise PermissionError(message)
+    raise PermissionError("permission denied")
 
 
 def no_kernel() -> KernelPeak:

@@ -138,18 +138,14 @@ def find_valgrind(which: Callable[[str], str | None] = shutil.which) -> tuple[st
 
     path = which("valgrind")
     if path is None:
-        message = "not installed"
-        raise CannotCountError(message)
+        raise CannotCountError("not installed")
     try:
         status, text = ask([path, "--version"], timeout_s=ASKING_TIMEOUT_S)
     except OSError as error:
-        message = f"{path}: {error}"
-        raise CannotCountError(message) from None
+        raise CannotCountError(f"{path}: {error}") from None
     match = _VERSION.fullmatch(text)
     if status != 0 or match is None:
-        message = f"{path} --version ends with status {status} and says {text[:80]!r}"
-        raise CannotCountError(message)
+        raise CannotCountError(f"{path} --version ends with status {status} and says {text[:80]!r}")
     if (int(match[1]), int(match[2])) < MIN_VERSION:
-        message = f"{path} is {match[0]}, and too old"
-        raise CannotCountError(message)
+        raise CannotCountError(f"{path} is {match[0]}, and too old")
     return path, match[0].removeprefix("valgrind-")

@@ -46,8 +46,7 @@ class CallgrindBackEnd:
         tool = self._tool()
         if tool != "callgrind":
             around = "no valgrind runs this process" if tool is None else f"valgrind runs {tool}"
-            message = f"{around}, not callgrind"
-            raise CannotCountError(message)
+            raise CannotCountError(f"{around}, not callgrind")
         sender, take_dump = self._given
         self._send = sender or Requests()
         self._take_dump = take_dump or self._dumps().take

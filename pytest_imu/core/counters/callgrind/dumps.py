@@ -46,8 +46,7 @@ class Dumps:
         send("dump")
         parts = self._parts()
         if not parts:
-            message = f"callgrind wrote no dump at {self._folder}/{self._prefix}*"
-            raise CannotCountError(message)
+            raise CannotCountError(f"callgrind wrote no dump at {self._folder}/{self._prefix}*")
         path = f"{self._folder}/{self._prefix}{max(parts)}"
         try:
             return parse_dump(self._lines_of(path))
@@ -64,8 +63,9 @@ class Dumps:
         try:
             self._mkdir(self._folder, 0o700)
         except OSError as error:
-            message = f"callgrind cannot write into {self._folder} any more: {error.strerror}"
-            raise CannotCountError(message) from None
+            raise CannotCountError(
+                f"callgrind cannot write into {self._folder} any more: {error.strerror}"
+            ) from None
 
     def _parts(self) -> list[int]:
         try:
@@ -134,17 +134,14 @@ def parse_dump(text: str) -> Dump:
     lines = text.splitlines()
     version = _VERSION.match(_field(lines, "creator"))
     if version is None:
-        message = "the dump's line 'creator:' names no version of callgrind"
-        raise ValueError(message)
+        raise ValueError("the dump's line 'creator:' names no version of callgrind")
     names = _field(lines, "events").split()
     totals = _field(lines, "totals")
     if not names or _NUMBERS.fullmatch(totals) is None:
-        message = "the dump's line 'totals:' holds no counts"
-        raise ValueError(message)
+        raise ValueError("the dump's line 'totals:' holds no counts")
     numbers = [int(number) for number in totals.split()]
     if len(numbers) > len(names):
-        message = f"the dump has {len(names)} events and {len(numbers)} totals"
-        raise ValueError(message)
+        raise ValueError(f"the dump has {len(names)} events and {len(numbers)} totals")
     # callgrind leaves out the zeros at the end of a line of costs.
     numbers += [0] * (len(names) - len(numbers))
     return Dump(version=(int(version[1]), int(version[2])), costs=dict(zip(names, numbers, strict=True)))
@@ -154,8 +151,7 @@ def _field(lines: list[str], name: str) -> str:
     for line in lines:
         if line.startswith(f"{name}:"):
             return line.partition(":")[2].strip()
-    message = f"the dump has no line '{name}:'"
-    raise ValueError(message)
+    raise ValueError(f"the dump has no line '{name}:'")
 
 
 def public_count(event: str, costs: Mapping[str, int]) -> int | str:

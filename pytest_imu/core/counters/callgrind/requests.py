@@ -59,8 +59,9 @@ class Requests:
         machine = os.uname().machine if machine is None else machine
         code = PROCEDURES.get(machine)
         if code is None or ctypes.sizeof(ctypes.c_void_p) != ctypes.sizeof(ctypes.c_uint64):
-            message = f"how to make a request of valgrind is not known for this {machine} process"
-            raise CannotCountError(message)
+            raise CannotCountError(
+                f"how to make a request of valgrind is not known for this {machine} process"
+            )
         # Writable and executable: valgrind itself does not run where that is refused.
         self._page = mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
         self._page.write(bytes.fromhex(code))

@@ -39,8 +39,7 @@ def perf_event_open(machine: str | None = None) -> Call:
     machine = os.uname().machine if machine is None else machine
     number = NUMBERS.get(machine)
     if number is None or ctypes.sizeof(ctypes.c_void_p) != ctypes.sizeof(ctypes.c_uint64):
-        message = f"the number of perf_event_open is not known for this {machine} process"
-        raise CannotCountError(message)
+        raise CannotCountError(f"the number of perf_event_open is not known for this {machine} process")
     syscall, get_errno = ctypes.CDLL(None, use_errno=True).syscall, ctypes.get_errno
     syscall.argtypes = [ctypes.c_long, ctypes.c_void_p, *[ctypes.c_long] * 4]
     syscall.restype = ctypes.c_long

@@ -79,14 +79,12 @@ def find_perf(
     Raises CannotCountError with the reason where there is none that runs.
     """
     if platform != "linux":
-        message = f"perf is part of Linux, and this is {platform}"
-        raise CannotCountError(message)
+        raise CannotCountError(f"perf is part of Linux, and this is {platform}")
     found = on_path or shutil.which("perf")
     packaged = sorted(map(str, tools.glob("linux-tools*/**/perf")), key=_numbers, reverse=True)
     candidates = ([found] if found else []) + packaged
     if not candidates:
-        message = "perf is not installed"
-        raise CannotCountError(message)
+        raise CannotCountError("perf is not installed")
     faults = []
     for path in candidates:
         try:
@@ -113,8 +111,7 @@ def _version_of(path: str) -> tuple[int, int]:
         HUNG.note(path, message)
         raise HungError(message) from None
     except OSError as error:
-        message = f"{path} does not run: {error.strerror or error}"
-        raise CannotCountError(message) from None
+        raise CannotCountError(f"{path} does not run: {error.strerror or error}") from None
     version = _VERSION.search(output)
     if status == 0 and version is not None:
         return int(version[1]), int(version[2])

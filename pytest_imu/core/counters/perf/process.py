@@ -108,11 +108,11 @@ class PerfProcess:
             )
             self._group, self.pid = map(int, launched.stdout.split())
         except subprocess.TimeoutExpired:
-            message = f"{self._command.path} was not started within {LAUNCH_TIMEOUT_S:.0f} s"
-            raise HungError(message) from None
+            raise HungError(
+                f"{self._command.path} was not started within {LAUNCH_TIMEOUT_S:.0f} s"
+            ) from None
         except (OSError, ValueError) as error:
-            message = f"{self._command.path} does not run: {error}"
-            raise CannotCountError(message) from None
+            raise CannotCountError(f"{self._command.path} does not run: {error}") from None
         self._born = self._born_now()
 
     @classmethod
@@ -129,8 +129,9 @@ class PerfProcess:
         Raises CannotCountError with the reason why it does not.
         """
         if not command.has_control:
-            message = f"perf {command.version_text} is older than 5.10, which brought --control"
-            raise CannotCountError(message)
+            raise CannotCountError(
+                f"perf {command.version_text} is older than 5.10, which brought --control"
+            )
         HUNG.check(command.path)
         try:
             return cls(command, events, pid=os.getpid() if pid is None else pid, tick_ms=tick_ms)
@@ -202,8 +203,7 @@ class PerfProcess:
         if not self._hears_the_end():
             System.write(self._control.number(), order)
             if not self._hears(select.POLLIN, timeout_s):
-                message = f"perf did not answer within {timeout_s:.0f} s"
-                raise HungError(message)
+                raise HungError(f"perf did not answer within {timeout_s:.0f} s")
             answer = System.read(self._answers.number(), 64)
         # perf ends its answer with a zero byte.
         if b"ack" not in answer:
@@ -234,8 +234,7 @@ class PerfProcess:
             if self._hears_the_end():
                 raise LostError(self._why_ended())
             if self._clock_s() > deadline:
-                message = f"no tick came from perf within {timeout_s:.0f} s"
-                raise HungError(message)
+                raise HungError(f"no tick came from perf within {timeout_s:.0f} s")
             self._sleep(POLL_S)
 
     def _size(self, file: Descriptor) -> int:

@@ -480,8 +480,7 @@ def test_no_perf_at_all(counting: Callable[..., PerfStat]) -> None:
     """Where none is found the reason is the finder's, and memory is measured all the same."""
 
     def find() -> PerfCommand:
-        message = "perf is not installed"
-        raise CannotCountError(message)
+        raise CannotCountError("perf is not installed")
 
     with Meter(counters=counting(["a", "b"], find=find)) as meter:
         pass
