@@ -38,7 +38,9 @@ thread's, and most start another program at once."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Declare the markers."""
+    """Declare the markers, and let bytecode be kept: else each worker rewrites all assertions anew."""
+    if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
+        sys.dont_write_bytecode = False
     for name, (_, reason) in NEEDS.items():
         config.addinivalue_line("markers", f"{name}: skips the test where {reason}")
     if hasattr(config, "workerinput") and config.args == config.getini("testpaths"):
