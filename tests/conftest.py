@@ -154,8 +154,7 @@ def nothing_left_behind(peak_source_is_chosen: None) -> Iterator[None]:  # noqa:
 def only_named_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let runs of pytest inside these tests load what they name, and nothing else that is installed."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-    # On CI pytest's summary is another one; and runs that keep no bytecode take twice the time.
-    for name in ("PYTEST_ADDOPTS", "CI", "BUILD_NUMBER", "PYTHONDONTWRITEBYTECODE"):
+    for name in ("PYTEST_ADDOPTS", "CI", "BUILD_NUMBER"):  # on CI pytest's summary is another one
         monkeypatch.delenv(name, raising=False)
 
 

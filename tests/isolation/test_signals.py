@@ -170,19 +170,25 @@ PROTOCOL = """
     SESSION = os.getpid()
 """
 AFTER_IT = """
-    def interrupted_as_well(*args):
-        traceback.extract_tb = extract_tb
+    from pytest_imu.isolation import protocol
+
+    def interrupted_as_well(error):
+        protocol._innermost = innermost
         signal.raise_signal(signal.SIGINT)
 
-    extract_tb, traceback.extract_tb = traceback.extract_tb, interrupted_as_well
+    innermost, protocol._innermost = protocol._innermost, interrupted_as_well
 """
 
 
 @pytest.mark.parametrize("moment", [PROTOCOL, AFTER_IT], ids=["protocol", "after_it"])
 def test_two_interrupts_at_once(pytester: pytest.Pytester, moment: str) -> None:
-    """A child that is dealing with the terminal's interrupt may get the session's, too."""
-    pytester.makeconftest("    import os, signal, traceback\n    import pytest\n" + moment)
-    pytester.makepyfile(WAITING.replace("time.sleep(0.01)", "signal.raise_signal(signal.SIGINT)"))
+    """A child that is dealing with the terminal's interrupt may get the session's, too; a mock that
+    stands hides neither.
+    """
+    pytester.makeconftest("    import os, signal\n    import pytest\n" + moment)
+    mocked = "monkeypatch.setattr(os, 'stat', None); signal.raise_signal(signal.SIGINT)"
+    test = WAITING.replace("test_waits(server)", "test_waits(server, monkeypatch)")
+    pytester.makepyfile(test.replace("time.sleep(0.01)", mocked))
 
     result = run(pytester, *COMMAND[3:])
 

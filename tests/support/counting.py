@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import mmap
 from collections.abc import Callable
 from typing import Any
@@ -22,11 +23,7 @@ from {module} import {name}
 gc.disable()
 source = {name}(["page-faults"])
 
-def touch_pages(pages):
-    with mmap.mmap(-1, pages * mmap.PAGESIZE) as block:
-        for start in range(0, pages * mmap.PAGESIZE, mmap.PAGESIZE):
-            block[start] = 1
-
+{touch_pages}
 def counted(body):
     with Meter(counters=source) as meter:
         body()
@@ -56,7 +53,8 @@ def counting_script(source: type) -> str:
     In a process of its own: the one that runs the tests has pages that a fork has left
     write-protected, a garbage collection that may come in any window, and threads of xdist's.
     """
-    return _SCRIPT.format(module=source.__module__, name=source.__name__)
+    text = inspect.getsource(touch_pages)
+    return _SCRIPT.format(module=source.__module__, name=source.__name__, touch_pages=text)
 
 
 def assert_windows_are_exact(run_python: Callable[..., Any], script: str) -> None:

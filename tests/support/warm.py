@@ -77,9 +77,7 @@ class Template:
     def __init__(self, environment: Mapping[str, str]) -> None:
         """Start it."""
         self._connection, theirs = socket.socketpair()
-        environment = dict(environment)
-        for name in ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE"):
-            environment.pop(name, None)
+        environment = {name: value for name, value in environment.items() if name != "PYTHONPATH"}
         self._started_with = environment_at_start(environment)
         with theirs:
             subprocess.run(
