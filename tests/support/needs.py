@@ -128,7 +128,7 @@ NEEDS: Mapping[str, tuple[Callable[[], bool], str]] = {
     ),
     "needs_malloc_trim": (malloc_trim_works, "this C library has no malloc_trim: it is not glibc"),
     **{
-        f"needs_{package}": (functools.partial(is_installed, package), "pip install 'pytest-imu[test]'")
+        f"needs_{package}": (functools.partial(is_installed, package), "pip install 'pytest-imu[full]'")
         for package in ("matplotlib", "numpy", "pandas", "polars")
     },
 }

@@ -336,11 +336,14 @@ import ctypes, json, linecache
 from pytest_imu.why.counting import CountSource
 from pytest_imu.why.lines import LineProfiler
 
+# Ten functions, since where a line of a function is, Python looks for from its beginning.
+functions = [f"def work_{number}():\\n" + "    x = 1\\n" * 1_000 for number in range(10)]
 namespace = {}
-exec(compile("def work():\\n" + "    x = 1\\n" * 10_000, "work.py", "exec"), namespace)
+exec(compile("".join(functions), "work.py", "exec"), namespace)
 ctypes.CDLL(None).malloc_trim(0)  # what is noted finds no memory that stands ready
 with LineProfiler(lambda file: file == "work.py") as profiler:
-    namespace["work"]()
+    for number in range(10):
+        namespace[f"work_{number}"]()
 linecache.cache["work.py"] = 0, None, [], "work.py"  # not to be looked for in files ten thousand times
 profile = profiler.profile()
 print(json.dumps([profile.kept_bytes, *(line.kept_bytes for line in profile.lines)]))
