@@ -31,7 +31,7 @@ class ImuMagics(Magics):
         default_value=None,
         allow_none=True,
         min=0.0,
-        help="Commands under so many MiB leave no line; None is 1 in notebooks and 0 elsewhere.",
+        help="Report only commands that moved this many MiB or more; None: 1 in notebooks, else 0.",
     ).tag(config=True)
     perf = Unicode("", help="Events to count, separated by commas.").tag(config=True)
     counters = Enum(
