@@ -214,7 +214,7 @@ GEVENT = """
 """
 
 
-@pytest.mark.skipif(importlib.util.find_spec("gevent") is None, reason="gevent is not installed")
+@pytest.mark.needs_gevent
 @pytest.mark.parametrize(
     "patch",
     [
