@@ -138,4 +138,5 @@ def test_what_is_not_known_is_said() -> None:
     found = tally.growth(1)
     assert (None, None, None) == (found.block_bytes, found.c_bytes, found.descriptors)
     assert "sizes are not known here" in found.line(0, "")
-    assert 64 <= found.bytes_a_call
+    # Not one in each call: what this process's other threads free meanwhile is counted too.
+    assert 64 * sum(found.blocks) / 2 == found.bytes_a_call
