@@ -22,6 +22,7 @@ from pytest_imu.recording.record import TestRecord
 from pytest_imu.settings import Settings
 
 NOT_SEEN = "another plugin runs its body in a way of its own"
+SUBTESTS = "its body cannot be called again: each call would report its subtests once more"
 PASSES_ON = (KeyboardInterrupt, pytest.exit.Exception)
 """What ends the whole run, whoever asks for it."""
 
@@ -37,6 +38,8 @@ class Calls:
         self._explains = settings.why != "off"
         self._fixtures: Fixtures | None = None
         self._body: _Body | None = None
+        self._has_subtests = False
+        """Whether the test that runs has reported subtests of its own."""
         warm_up()  # before any test has mocked what it counts with
 
     @pytest.hookimpl(tryfirst=True)  # not a wrapper: all of those, the timeouts too, have begun by now
@@ -45,6 +48,12 @@ class Calls:
         budgets = item.stash.get(BUDGETS, ())
         is_counted = any(isinstance(budget, LeakBudget) for budget in budgets)
         self._fixtures = Fixtures(item) if is_counted else None
+        self._has_subtests = False
+
+    @pytest.hookimpl
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Note that the test which runs reports subtests, by `self.subTest` or the fixture."""
+        self._has_subtests |= hasattr(report, "context")
 
     def count_growth(self, item: pytest.Item, record: TestRecord) -> None:
         """Call the body of a test that has just passed as often as its budget asks for.
@@ -78,6 +87,8 @@ class Calls:
             raise error
 
     def _growth(self, item: pytest.Item, record: TestRecord, budget: LeakBudget) -> Growth:
+        if self._has_subtests:
+            raise CannotCallAgainError(SUBTESTS)
         if (why_not := _why_not(item)) is not None:
             raise CannotCallAgainError(why_not)
         fixtures, self._fixtures = self._fixtures, None
@@ -170,8 +181,6 @@ def _failures_of(item: pytest.Item) -> list[Any]:  # Any: pytest's own Exception
 def _why_not(item: pytest.Item) -> str | None:
     """Return why a body cannot be called again; None where it can be tried."""
     values: dict[str, object] = getattr(item, "funcargs", None) or {}
-    if "subtests" in values:
-        return "its body cannot be called again: each call would report its subtests once more"
     for name, value in values.items():
         if type(value) is GeneratorType and value.gi_frame is None:
             return (

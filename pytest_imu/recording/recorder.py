@@ -22,6 +22,7 @@ from pytest_imu.recording.properties import set_properties
 from pytest_imu.recording.record import TestRecord, combined_outcome
 from pytest_imu.recording.runlog import RunLog
 from pytest_imu.recording.teardown import forget_last_failure, kept_between
+from pytest_imu.recording.warmup import warm_up
 from pytest_imu.settings import Settings
 
 CallAgain = Callable[[pytest.Item, TestRecord], None]
@@ -194,7 +195,7 @@ class Recorder:
     def _begin_call(self, item: pytest.Item, record: TestRecord, meter: Meter) -> None:
         record.end_setup(call_follows=True)
         if record.open_budgets:
-            _warm_up(item, record)
+            warm_up(item, record)
         meter.__enter__()
 
     def _end_call(self, item: pytest.Item, record: TestRecord, meter: Meter) -> None:
@@ -278,15 +279,3 @@ def counter_source(settings: Settings, budgets: Iterable[Iterable[AnyBudget]]) -
     from pytest_imu.core.counters.choice import source_of_counts
 
     return source_of_counts(events, choice=settings.counters)
-
-
-def _warm_up(item: pytest.Item, record: TestRecord) -> None:
-    """Call the test's body as often as its budgets ask for, before it is measured.
-
-    What fails there fails the test, as it would have in the call that counts.
-    """
-    blocks = record.new_blocks
-    times = (budget.warmup for budget in record.open_budgets if isinstance(budget, EventBudget))
-    for _ in range(max(times, default=0)):
-        item.runtest()
-    record.new_blocks = blocks

@@ -280,6 +280,48 @@ def test_what_cannot_be_called_again(pytester: pytest.Pytester) -> None:
     result.stdout.fnmatch_lines(["*budget* not checked: its body cannot be called again: *"])
 
 
+SUBTESTS = """
+    import unittest
+
+    import pytest
+
+    class TestUnit(unittest.TestCase):
+        def test_sub(self):
+            for number in range(2):
+                with self.subTest(number=number):
+                    self.assertLess(number, 2)
+
+        @pytest.mark.max_events("page-faults", 10**9, warmup=3)
+        def test_warm(self):
+            for number in range(2):
+                with self.subTest(number=number):
+                    self.assertLess(number, 2)
+
+        def test_plain(self):
+            self.assertTrue(self)
+"""
+
+
+@pytest.mark.skipif(pytest.version_tuple < (9,), reason="pytest has subtests since 9.0")
+def test_subtests_are_reported_once(pytester: pytest.Pytester) -> None:
+    """Neither a warm-up reports them again nor a further call, which is not made."""
+    pytester.makepyfile(SUBTESTS)
+
+    result = run(pytester, "-q", "--imu-leaks", "--imu-json=run.json")
+
+    result.stdout.re_match_lines([r"3 passed, 4 subtests passed in .*"])
+    tests = read_by_name(pytester)
+    assert {"passed"} == {test["outcome"] for test in tests.values()}
+    reason = "its body cannot be called again: each call would report its subtests once more"
+    unchecked = {
+        name: budget["reason"]
+        for name, test in tests.items()
+        for budget in test["budgets"]
+        if budget["verdict"] == "unchecked"
+    }
+    assert {"test_sub": reason, "test_warm": reason} == unchecked
+
+
 @pytest.mark.parametrize(
     ("marker", "expected"),
     [
