@@ -15,10 +15,10 @@ from pytest_imu.core.leaks.growth import Growth
 from pytest_imu.core.system import System
 from pytest_imu.core.units import printable
 from pytest_imu.isolation.timeouts import timeouts_paused
-from pytest_imu.leaks.fixtures import Fixtures
 from pytest_imu.leaks.holders import Holders
 from pytest_imu.markers import BUDGETS
 from pytest_imu.recording.record import TestRecord
+from pytest_imu.recording.undo import Fixtures
 from pytest_imu.settings import Settings
 
 NOT_SEEN = "another plugin runs its body in a way of its own"

@@ -10,6 +10,7 @@ import pytest
 
 from pytest_imu.core.budgets import EventBudget
 from pytest_imu.recording.record import TestRecord
+from pytest_imu.recording.undo import Fixtures
 
 if TYPE_CHECKING:
     from pluggy import HookImpl
@@ -18,15 +19,17 @@ if TYPE_CHECKING:
 def warm_up(item: pytest.Item, record: TestRecord) -> None:
     """Call the test's body as often as its budgets ask for, before it is measured.
 
-    What fails there fails the test, as it would have in the call that counts.
+    What fails there fails the test, as it would have in the call that counts. What a call has logged,
+    printed and patched is undone, so that the next finds the fixtures as the first did.
     """
     blocks = record.new_blocks
     budgets = (budget for budget in record.open_budgets if isinstance(budget, EventBudget))
     times = max((budget.warmup for budget in budgets), default=0)
     if times:
-        with _only_failures_reported(item.config.pluginmanager):
+        with _only_failures_reported(item.config.pluginmanager), Fixtures(item) as fixtures:
             for _ in range(times):
                 item.runtest()
+                fixtures.forget_call()
     record.new_blocks = blocks
 
 

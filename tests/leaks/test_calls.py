@@ -195,6 +195,18 @@ def test_own_call_is_the_only_one_that_shows(pytester: pytest.Pytester) -> None:
         assert [0, 0] == test["growth"]["blocks"][-2:], name
 
 
+def test_warm_up_does_not_show(pytester: pytest.Pytester) -> None:
+    """The call that counts finds what the warm-ups of a budget on events did."""
+    marker = 'pytest.mark.max_events("page-faults", 10**9)'
+    pytester.makepyfile(test_it=f"{AGAIN}\n    pytestmark = {marker}\n")
+    pytester.makeini("[pytest]\nimu_warmup = 2\n")
+
+    result = run(pytester, "-rP")
+
+    result.assert_outcomes(passed=7, warnings=1)
+    assert 2 == str(result.stdout).count("seen once")
+
+
 def test_what_cannot_be_called_again(pytester: pytest.Pytester) -> None:
     """Who asks for all tests hears which cannot be; who marks a test sees it fail by its later call."""
     pytester.makepyfile(
@@ -616,6 +628,13 @@ def test_what_a_body_does_to_our_own_tools(pytester: pytest.Pytester) -> None:
         ]
     )
     assert 1 == pytester.path.joinpath("out.xml").read_text(encoding="utf-8").count('name="a"')
+
+
+def test_what_a_warm_up_does_to_our_own_tools(pytester: pytest.Pytester) -> None:
+    """A warm-up of such a test is undone as far as that goes, and fails nothing."""
+    marker = 'max_events("page-faults", 10**9, warmup=2)'
+    pytester.makepyfile(test_it=re.sub(r"max_growth_kib\(.\)", marker, HARMS))
+    run(pytester, "-p", "no:faulthandler").assert_outcomes(passed=4)
 
 
 def test_each_call_has_the_whole_time(pytester: pytest.Pytester) -> None:
