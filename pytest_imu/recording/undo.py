@@ -21,7 +21,7 @@ class Fixtures:
     """The fixtures of a test whose body is called again, and pytest's own records of each test."""
 
     def __init__(self, item: pytest.Item) -> None:
-        """Note how they stand before the test's own call."""
+        """Note how they stand before the body's first call."""
         self._item = item
         self._properties = 0
         values = (getattr(item, "funcargs", None) or {}).values()
@@ -38,7 +38,7 @@ class Fixtures:
         self._warned_before = 0
 
     def __enter__(self) -> Self:
-        """Keep for the report what the test's own call has logged and printed; its warnings are told."""
+        """Keep for the report what was logged and printed so far; the warnings so far are told."""
         self._logged = [(handler.records, handler.stream) for handler in self._handlers]
         for handler in self._handlers:
             handler.reset()

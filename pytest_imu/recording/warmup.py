@@ -11,6 +11,7 @@ import pytest
 from pytest_imu.core.budgets import EventBudget
 from pytest_imu.recording.record import TestRecord
 from pytest_imu.recording.undo import Fixtures
+from pytest_imu.recording.warning import FaultsAsWarnings
 
 if TYPE_CHECKING:
     from pluggy import HookImpl
@@ -26,10 +27,12 @@ def warm_up(item: pytest.Item, record: TestRecord) -> None:
     budgets = (budget for budget in record.open_budgets if isinstance(budget, EventBudget))
     times = max((budget.warmup for budget in budgets), default=0)
     if times:
+        faults = FaultsAsWarnings(item.config.hook, "a warm-up could not be undone")
         with _only_failures_reported(item.config.pluginmanager), Fixtures(item) as fixtures:
             for _ in range(times):
                 item.runtest()
-                fixtures.forget_call()
+                with faults:  # the test's mocks are still active
+                    fixtures.forget_call()
     record.new_blocks = blocks
 
 

@@ -631,10 +631,21 @@ def test_what_a_body_does_to_our_own_tools(pytester: pytest.Pytester) -> None:
 
 
 def test_what_a_warm_up_does_to_our_own_tools(pytester: pytest.Pytester) -> None:
-    """A warm-up of such a test is undone as far as that goes, and fails nothing."""
+    """A warm-up of such a test is undone as far as that goes, and fails nothing: a fault is told."""
     marker = 'max_events("page-faults", 10**9, warmup=2)'
-    pytester.makepyfile(test_it=re.sub(r"max_growth_kib\(.\)", marker, HARMS))
-    run(pytester, "-p", "no:faulthandler").assert_outcomes(passed=4)
+    mocks = """
+    @pytest.fixture
+    def broken(monkeypatch):
+        monkeypatch.setattr("warnings.catch_warnings", None)
+
+    @pytest.mark.max_growth_kib(0)
+    def test_mocks(broken):
+        pass
+"""
+    pytester.makepyfile(test_it=re.sub(r"max_growth_kib\(.\)", marker, HARMS + mocks))
+    result = run(pytester, "-p", "no:faulthandler")
+    result.assert_outcomes(passed=5, warnings=1)
+    result.stdout.fnmatch_lines(["*imu: a warm-up could not be undone: TypeError: *"])
 
 
 def test_each_call_has_the_whole_time(pytester: pytest.Pytester) -> None:
