@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
+from pytest_imu.core.memory.glibc import find_malloc
 from pytest_imu.core.memory.trim import find_free_blocks
 from pytest_imu.core.units import MIB
 from pytest_imu.isolation.file_pages import find_madvise
@@ -31,16 +30,15 @@ def map_files_again() -> None:
 def no_large_holes() -> Iterator[None]:
     """Take, untouched, the large holes that glibc's heap has, and give them back in the end."""
     free_blocks = find_free_blocks()
-    if free_blocks is None:
+    found = find_malloc()
+    if free_blocks is None or found is None:
         yield
         return
-    libc: Any = ctypes.CDLL(None)
-    libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
-    libc.free.restype, libc.free.argtypes = None, [ctypes.c_void_p]
-    taken = list(_taken_holes(libc.malloc, libc.free, free_blocks))
+    malloc, free = found
+    taken = list(_taken_holes(malloc, free, free_blocks))
     yield
     for block in taken:
-        libc.free(block)
+        free(block)
 
 
 def _taken_holes(

@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from pytest_imu.core.memory.memstream import c_function, written_by
+from pytest_imu.core.memory.glibc import CHUNK_HEADER_BYTES, find_malloc
+from pytest_imu.core.memory.memstream import written_by
 
 SMALLEST_BYTES_OBJECT = 48
 """From this size class on `bytes` fill a block of any class exactly."""
@@ -18,7 +19,6 @@ BYTES_OVERHEAD = 33
 """What a bytes object takes besides its content."""
 POOL_HEADER_BYTES = 48
 LARGEST_CLASS_BYTES = 512
-CHUNK_HEADER_BYTES = 8
 LARGEST_CHUNK_BYTES = 2**16
 """Of larger free chunks a trim leaves little more than two pages."""
 MOST_CHUNKS = 500_000
@@ -80,12 +80,10 @@ def _object_of(size_bytes: int, *, number: float = 0.5) -> object:
 
 
 def _fill_chunks(chunks: Mapping[int, int]) -> None:
-    malloc = c_function("malloc") if chunks else None
-    if malloc is None:
+    found = find_malloc() if chunks else None
+    if found is None:
         return
-    import ctypes
-
-    malloc.argtypes, malloc.restype = [ctypes.c_size_t], ctypes.c_void_p
+    malloc, _ = found
     left = MOST_CHUNKS
     for size_bytes, count in sorted(chunks.items()):  # from small to large: a large one may be split
         for _ in range(min(count, left)):

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable
 
 from pytest_imu.core.memory.allowance import Allowance, process_allowance
+from pytest_imu.core.memory.glibc import find_mallinfo
 from pytest_imu.core.memory.window import ReadRss
 from pytest_imu.core.units import MIB
 
@@ -33,28 +34,19 @@ def find_malloc_trim() -> Callable[[], object] | None:
     return functools.partial(malloc_trim, KEPT_BYTES)
 
 
-@functools.cache  # each profile has a trimmer, and a test may have mocked ctypes by then
 def find_free_blocks() -> Callable[[], tuple[int, int]] | None:
     """Return a function that tells the bytes that glibc holds free, and the number of their blocks.
 
     By `mallinfo2`, which counts free blocks without looking at their pages: what a trim gave back too.
     None where there is none (before glibc 2.33).
     """
-    try:
-        import ctypes
-
-        mallinfo2 = ctypes.CDLL(None).mallinfo2
-    except (ImportError, OSError, AttributeError, TypeError):
+    mallinfo = find_mallinfo()
+    if mallinfo is None:
         return None
 
-    class MallInfo2(ctypes.Structure):
-        _fields_ = [(f"field_{number}", ctypes.c_size_t) for number in range(10)]
-
-    mallinfo2.restype = MallInfo2
-
     def free_blocks() -> tuple[int, int]:
-        found = mallinfo2()
-        return found.field_8, found.field_1  # fordblks: all free blocks together; ordblks: how many
+        found = mallinfo()
+        return found.fordblks, found.ordblks  # all free blocks together, and how many
 
     return free_blocks
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -28,31 +27,24 @@ needs_block_bytes = pytest.mark.skipif(
 )
 
 
-def counted(call: Callable[[], object]) -> Growth:
-    """Return what calls grow, after as many whose counts are dropped.
-
-    Of each size C keeps seven freed blocks, and counts them as given out: those that counting itself
-    frees are there then.
-    """
-    growth_of(call, calls=CALLS, warmup=0, limit_kib=1000)
-    return growth_of(call, calls=CALLS, warmup=8, limit_kib=1000)
+Counted = Callable[[Callable[[], object]], Growth]
 
 
-def of_most_calls(sizes: tuple[int, ...] | None) -> int:
-    """Return the size that C's blocks grew by in more than half of the calls.
+@pytest.fixture
+def counted(in_fork: Callable[[Callable[[], object]], Any]) -> Counted:
+    """Return what calls grow in a forked child: it has no other thread, which may free what it kept."""
 
-    In a heap with many holes a small block may move up to seven more to those that glibc keeps for its
-    thread, and counts as given out: 7 x 32 bytes in one call, and back in another.
-    """
-    assert sizes is not None
-    size, calls = Counter(sizes).most_common(1)[0]
-    assert calls > CALLS // 2
-    return size
+    def count(call: Callable[[], object]) -> Growth:
+        call()
+        plain = in_fork(lambda: growth_of(call, calls=CALLS, warmup=1, limit_kib=1000).to_dict())
+        return Growth.from_dict(plain)
+
+    return count
 
 
 @needs_c_bytes
 @needs_block_bytes
-def test_nothing_is_nothing() -> None:
+def test_nothing_is_nothing(counted: Counted) -> None:
     """Code that keeps nothing grows nothing: no block, no byte. Garbage in a circle is none."""
 
     def call() -> None:
@@ -60,13 +52,12 @@ def test_nothing_is_nothing() -> None:
         circle.append(circle)
 
     found = counted(call)
-    assert (0,) * CALLS == found.blocks == found.block_bytes
-    assert 0 == of_most_calls(found.c_bytes)
+    assert (0,) * CALLS == found.blocks == found.block_bytes == found.c_bytes
     assert (0,) * CALLS == found.descriptors == found.threads
 
 
 @needs_block_bytes
-def test_an_object_is_a_block() -> None:
+def test_an_object_is_a_block(counted: Counted) -> None:
     """One object more is one block more, of 16 bytes."""
     kept: list[object] = [None] * 100
     places = iter(range(100))
@@ -79,7 +70,7 @@ def test_an_object_is_a_block() -> None:
 
 
 @needs_c_bytes
-def test_bytes_of_c_are_exact() -> None:
+def test_bytes_of_c_are_exact(counted: Counted) -> None:
     """5,000 bytes are 5,024 for glibc, a block of 8 MiB is a map of its own."""
     kept: list[object] = [None] * 100
     places = iter(range(100))
@@ -87,9 +78,7 @@ def test_bytes_of_c_are_exact() -> None:
     def call() -> None:
         kept[next(places)] = bytearray(5000)
 
-    found = counted(call)
-    size = of_most_calls(found.c_bytes)
-    assert 5000 <= size <= 5064
+    assert (5024,) * CALLS == counted(call).c_bytes
     large = counted(lambda: kept.append(bytearray(2**23)))
     assert large.c_bytes is not None
     assert min(large.c_bytes) >= 2**23
@@ -97,7 +86,7 @@ def test_bytes_of_c_are_exact() -> None:
 
 @needs_c_bytes
 def test_few_calls_prove_nothing() -> None:
-    """Where fewer than 8 seem to leak, 16 decide: of each size C keeps seven freed blocks."""
+    """Where fewer than 8 seem to leak, 16 decide."""
     kept: list[object] = []
     warm_up()
     found = growth_of(lambda: kept.append(bytearray(5000)), calls=2, warmup=0, limit_kib=0)
@@ -106,7 +95,7 @@ def test_few_calls_prove_nothing() -> None:
 
 
 @pytest.mark.needs_proc
-def test_descriptors_and_threads() -> None:
+def test_descriptors_and_threads(counted: Counted) -> None:
     """One more of each is one more."""
     opened: list[int] = []
     end = threading.Event()
