@@ -34,10 +34,12 @@ Counted = Callable[[Callable[[], object]], Growth]
 def counted(in_fork: Callable[[Callable[[], object]], Any]) -> Counted:
     """Return what calls grow in a forked child: it has no other thread, which may free what it kept."""
 
+    def grown(call: Callable[[], object]) -> dict[str, Any]:
+        growth_of(call, calls=CALLS, warmup=0, limit_kib=1000)  # a process's first counts fill caches
+        return growth_of(call, calls=CALLS, warmup=CALLS, limit_kib=1000).to_dict()
+
     def count(call: Callable[[], object]) -> Growth:
-        call()
-        plain = in_fork(lambda: growth_of(call, calls=CALLS, warmup=1, limit_kib=1000).to_dict())
-        return Growth.from_dict(plain)
+        return Growth.from_dict(in_fork(lambda: grown(call)))
 
     return count
 
