@@ -126,6 +126,10 @@ NEEDS: Mapping[str, tuple[Callable[[], bool], str]] = {
         ),
         "there is no JupyterLab here, or no Chromium: pip install 'pytest-imu[lab]', and chromedriver",
     ),
+    "needs_mallinfo2": (
+        lambda: platform.libc_ver()[0] == "glibc" and hasattr(ctypes.CDLL(None), "mallinfo2"),
+        "this C library has no mallinfo2: it is not glibc, or one before 2.33",
+    ),
     "needs_malloc_trim": (malloc_trim_works, "this C library has no malloc_trim: it is not glibc"),
     **{
         f"needs_{package}": (functools.partial(is_installed, package), "pip install 'pytest-imu[full]'")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import re
 from array import array
 from collections.abc import Callable
@@ -16,6 +15,7 @@ CACHED_SIZES_BYTES = range(24, 1033, 16)
 """Freed blocks of these sizes are kept for the thread that freed them, and count as given out."""
 TRIES = 100
 """So many blocks are asked for to fill a size: a heap may have many holes of the next."""
+_NUMBER = re.compile(r"\d+")
 _FIELDS = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
 
 
@@ -33,9 +33,9 @@ def find_malloc() -> tuple[Any, Any] | None:  # Any: as in c_function()
 
 
 @functools.cache
-def find_mallinfo() -> Callable[[], Any] | None:  # Any: a structure of ctypes
+def find_mallinfo() -> Any:  # Any: as in c_function()
     """Return mallinfo2, whose result has glibc's names for its fields; None before glibc 2.33."""
-    mallinfo: Any = c_function("mallinfo2")
+    mallinfo = c_function("mallinfo2")
     if mallinfo is None:
         return None
     import ctypes
@@ -44,8 +44,7 @@ def find_mallinfo() -> Callable[[], Any] | None:  # Any: a structure of ctypes
         _fields_ = [(name, ctypes.c_size_t) for name in _FIELDS.split()]
 
     mallinfo.restype = MallInfo
-    found: Callable[[], Any] = mallinfo
-    return found
+    return mallinfo
 
 
 @functools.cache
@@ -62,7 +61,9 @@ def find_given_out() -> Callable[[], int] | None:
 
     malloc, free = found
     usable_size.argtypes, usable_size.restype = [ctypes.c_void_p], ctypes.c_size_t
-    most = cached_blocks()
+    tell_version = c_function("gnu_get_libc_version")
+    tell_version.restype = ctypes.c_char_p
+    most = cached_blocks(tell_version().decode())
     held = array("Q", bytes(8 * TRIES))  # of a list the objects would stay, and be blocks themselves
 
     def fill(size: int) -> None:
@@ -83,7 +84,6 @@ def find_given_out() -> Callable[[], int] | None:
     return given_out
 
 
-def cached_blocks(version: str | None = None) -> int:
-    """Return how many freed blocks of each size this glibc, or one of a *version*, keeps."""
-    numbers = re.findall(r"\d+", version or os.confstr("CS_GNU_LIBC_VERSION") or "")
-    return 7 if [int(number) for number in numbers[:2]] < [2, 43] else 16
+def cached_blocks(version: str) -> int:
+    """Return how many freed blocks of each size a glibc of this *version* keeps."""
+    return 7 if [int(number) for number in _NUMBER.findall(version)[:2]] < [2, 43] else 16

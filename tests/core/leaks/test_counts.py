@@ -44,8 +44,9 @@ def counted(in_fork: Callable[[Callable[[], object]], Any]) -> Counted:
     return count
 
 
-@needs_c_bytes
+@pytest.mark.needs_mallinfo2
 @needs_block_bytes
+@pytest.mark.needs_fork
 def test_nothing_is_nothing(counted: Counted) -> None:
     """Code that keeps nothing grows nothing: no block, no byte. Garbage in a circle is none."""
 
@@ -59,6 +60,7 @@ def test_nothing_is_nothing(counted: Counted) -> None:
 
 
 @needs_block_bytes
+@pytest.mark.needs_fork
 def test_an_object_is_a_block(counted: Counted) -> None:
     """One object more is one block more, of 16 bytes."""
     kept: list[object] = [None] * 100
@@ -71,7 +73,8 @@ def test_an_object_is_a_block(counted: Counted) -> None:
     assert ((1,) * CALLS, (16,) * CALLS) == (found.blocks, found.block_bytes)
 
 
-@needs_c_bytes
+@pytest.mark.needs_mallinfo2
+@pytest.mark.needs_fork
 def test_bytes_of_c_are_exact(counted: Counted) -> None:
     """5,000 bytes are 5,024 for glibc, a block of 8 MiB is a map of its own."""
     kept: list[object] = [None] * 100
@@ -108,14 +111,7 @@ def test_descriptors_and_threads(counted: Counted) -> None:
         started.append(threading.Thread(target=end.wait))
         started[-1].start()
 
-    try:
-        found = counted(call)
-    finally:
-        end.set()
-        for thread in started:
-            thread.join()
-        for descriptor in opened:
-            os.close(descriptor)
+    found = counted(call)
     assert (1,) * CALLS == found.descriptors == found.threads
 
 
