@@ -1,7 +1,8 @@
-"""README.md and docs/: every link leads somewhere, and every page is in the index."""
+"""README.md, docs/ and the notebook: each link leads somewhere, and each page is in the index."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,3 +48,10 @@ def test_index_names_every_page() -> None:
     """No page of docs/ can only be found by its name."""
     named = {link.partition("#")[0] for link in links_of(DOCS / "README.md")}
     assert {path.name for path in DOCS.glob("*.md")} - {"README.md"} == named
+
+
+def test_notebook_is_kept_without_outputs() -> None:
+    """The example notebook has no outputs and no numbers of runs."""
+    notebook = json.loads((ROOT / "examples/memory_in_a_notebook.ipynb").read_text(encoding="utf-8"))
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert [([], None)] * len(code) == [(cell["outputs"], cell["execution_count"]) for cell in code]

@@ -10,11 +10,15 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from jupyter_client.blocking.client import BlockingKernelClient
-from jupyter_client.manager import KernelManager
+
+if TYPE_CHECKING:
+    from jupyter_client.blocking.client import BlockingKernelClient
+    from jupyter_client.manager import KernelManager
+
+pytestmark = pytest.mark.needs_ipykernel
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "memory_in_a_notebook.ipynb"
 TIMEOUT_S = 120
@@ -95,6 +99,8 @@ def reports(messages: list[Message]) -> list[re.Match[str]]:
 @pytest.fixture(scope="module")
 def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Notebook]:
     """Start one kernel for all tests of this module."""
+    from jupyter_client.manager import KernelManager  # slow to import, and where it is used alone
+
     folder = tmp_path_factory.mktemp("kernel")
     manager = KernelManager(kernel_name="python3")
     manager.start_kernel(
@@ -403,10 +409,3 @@ def test_example_counts_a_row_and_a_column(example: Cells) -> None:
         assert counted is not None
         pages.append(int(counted[1].replace(",", "")))
     assert [8, 2048] == pytest.approx(pages, abs=20)
-
-
-def test_example_is_kept_without_outputs() -> None:
-    """The example in the repository has no outputs and no numbers of runs."""
-    cells = json.loads(EXAMPLE.read_text(encoding="utf-8"))["cells"]
-    code = [cell for cell in cells if cell["cell_type"] == "code"]
-    assert [([], None)] * len(code) == [(cell["outputs"], cell["execution_count"]) for cell in code]
