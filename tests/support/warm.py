@@ -193,16 +193,25 @@ def remember_what_is_installed() -> None:
     metadata.distributions = lambda **context: every(**context) if context else iter(found)
 
 
+def leave_a_check_out() -> None:
+    """Let pytest 9.2 look for no fixtures behind decorators: it unwraps each name in each plugin."""
+    from _pytest.fixtures import FixtureManager
+
+    manager: Any = FixtureManager  # Any: older ones have no such check
+    manager._check_for_wrapped_fixture = lambda *_: None
+
+
 def import_pytest() -> None:
     """Import pytest, and this plugin through its rewriting of assertions; nothing is configured yet."""
     import pytest
     from _pytest.config import default_plugins
 
     remember_what_is_installed()
+    leave_a_check_out()
     with contextlib.redirect_stdout(io.StringIO()):
         pytest.main(["--version", "--version", "-p", "imu", "-p", "no:cacheprovider"])
-    for name in default_plugins:
-        importlib.import_module(f"_pytest.{name}")
+    for name in ("pdb", *(f"_pytest.{plugin}" for plugin in default_plugins)):
+        importlib.import_module(name)
     for room in USUAL_ROOMS:
         package = importlib.import_module(f"pytest_imu.{room}")
         for module in pkgutil.iter_modules(package.__path__):
