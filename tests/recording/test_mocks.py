@@ -56,27 +56,27 @@ MOCKED = """
             yield
             process.communicate(b"\\n")
 
-    @pytest.mark.max_peak_mib(50)
+    @pytest.mark.max_peak_mib(15)
     def test_passes(before_the_call):
-        b"x" * (20 << 20)
+        b"x" * (6 << 20)
 
-    @pytest.mark.max_peak_mib(50)
+    @pytest.mark.max_peak_mib(15)
     def test_passes_too(in_the_call):
-        b"x" * (20 << 20)
+        b"x" * (6 << 20)
         in_the_call()
 
-    @pytest.mark.max_peak_mib(10)
+    @pytest.mark.max_peak_mib(3)
     def test_breaks(in_the_call):
-        b"x" * (20 << 20)
+        b"x" * (6 << 20)
         in_the_call()
 
     def test_fails(in_the_call):
-        b"x" * (20 << 20)
+        b"x" * (6 << 20)
         in_the_call()
         assert False
 
     def test_last():
-        b"x" * (20 << 20)
+        b"x" * (6 << 20)
 """
 MOCKS = 17
 
@@ -96,7 +96,7 @@ def test_what_tests_mock(pytester: pytest.Pytester, args: tuple[str, ...]) -> No
     for name, test in tests.items():
         call = test["phases"]["call"]
         assert ("kernel", None) == (call["source"], call["reason"]), name
-        assert abs(call["peak_bytes"] - 20 * MIB) < MIB, name
+        assert abs(call["peak_bytes"] - 6 * MIB) < MIB, name
         if args:  # a thread cannot do without an Event
             assert ("passes[threading.Event]" in name) == (call["children_memory"]["samples"] == 0), name
         expected = "kept" if "passes" in name else "broken" if "breaks" in name else None

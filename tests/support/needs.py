@@ -133,7 +133,7 @@ NEEDS: Mapping[str, tuple[Callable[[], bool], str]] = {
     "needs_malloc_trim": (malloc_trim_works, "this C library has no malloc_trim: it is not glibc"),
     **{
         f"needs_{package}": (functools.partial(is_installed, package), "pip install 'pytest-imu[full]'")
-        for package in ("gevent", "ipykernel", "matplotlib", "numpy", "pandas", "polars")
+        for package in ("gevent", "ipykernel", "matplotlib", "memray", "numpy", "pandas", "polars")
     },
 }
 """Markers that skip a test where the machine lacks something, and say so in the summary."""

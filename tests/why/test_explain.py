@@ -245,9 +245,11 @@ def test_all_tests(pytester: pytest.Pytester) -> None:
     assert None is tests["test_fails"]["why"]
 
 
+@pytest.mark.needs_memray
 def test_what_was_held(pytester: pytest.Pytester) -> None:
     """Where memray is installed, the lines that asked for what was held at the peak are named too."""
-    memray = pytest.importorskip("memray")
+    import memray  # seldom there
+
     tests = """
     @pytest.mark.max_peak_mib(30)
     def test_peak():
