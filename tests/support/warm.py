@@ -194,7 +194,7 @@ def remember_what_is_installed() -> None:
 
 
 def leave_a_check_out() -> None:
-    """Let pytest 9.2 look for no fixtures behind decorators: it unwraps each name in each plugin."""
+    """Skip a check of pytest 9.2's: it unwraps each name of each plugin to warn of hidden fixtures."""
     from _pytest.fixtures import FixtureManager
 
     manager: Any = FixtureManager  # Any: older ones have no such check

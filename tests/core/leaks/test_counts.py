@@ -11,7 +11,6 @@ import pytest
 
 from pytest_imu.core.leaks.counts import (
     UNKNOWN,
-    c_bytes_reader,
     growth_of,
     read_block_bytes,
     warm_up,
@@ -19,9 +18,6 @@ from pytest_imu.core.leaks.counts import (
 from pytest_imu.core.leaks.growth import Growth
 
 CALLS = 8
-needs_c_bytes = pytest.mark.skipif(
-    c_bytes_reader() is None, reason="C's allocator does not tell here what it has given out"
-)
 needs_block_bytes = pytest.mark.skipif(
     read_block_bytes() == UNKNOWN, reason="Python's allocator does not tell the sizes of its blocks here"
 )
@@ -89,7 +85,7 @@ def test_bytes_of_c_are_exact(counted: Counted) -> None:
     assert min(large.c_bytes) >= 2**23
 
 
-@needs_c_bytes
+@pytest.mark.needs_mallinfo2
 def test_few_calls_prove_nothing() -> None:
     """Where fewer than 8 seem to leak, 16 decide."""
     kept: list[object] = []
