@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import json
 import os
@@ -23,6 +24,7 @@ from pytest_imu.core.meter import measure
 from steadying import map_files_again, no_large_holes
 from warm import Template, kept_template
 
+HERE = Path(__file__).resolve().parent
 DESCRIPTORS = Path("/proc/self/fd")
 TASKS = Path("/proc/self/task")
 CHILD_LIMIT_S = 60
@@ -43,7 +45,7 @@ def pytest_configure(config: pytest.Config) -> None:
         sys.dont_write_bytecode = False
     for name, (_, reason) in NEEDS.items():
         config.addinivalue_line("markers", f"{name}: skips the test where {reason}")
-    if hasattr(config, "workerinput") and config.args == config.getini("testpaths"):
+    if hasattr(config, "workerinput") and [HERE] == [Path(arg).resolve() for arg in config.args]:
         begin_elsewhere(config, int(config.workerinput["workerid"].removeprefix("gw")))
 
 
@@ -52,8 +54,7 @@ def begin_elsewhere(config: pytest.Config, worker: int) -> None:
 
     In a new checkout each file's assertions are rewritten then by one worker, and not by all at once.
     """
-    folder = Path(__file__).parent
-    parts = sorted([*folder.glob("test_*.py"), *filter(Path.is_dir, folder.iterdir())])
+    parts = sorted([*HERE.glob("test_*.py"), *filter(Path.is_dir, HERE.iterdir())])
     first = worker * len(parts) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
     config.args[:] = [str(part) for part in (*parts[first:], *parts[:first])]
 
@@ -61,10 +62,29 @@ def begin_elsewhere(config: pytest.Config, worker: int) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
     """Give whole files to the workers, since some files' tests share a kernel or a run that is slow."""
+    if config.getoption("dist") != "load":
+        return None
     from xdist.scheduler import LoadFileScheduling
 
     config.option.loadscopereorder = False  # they come in a better order already
-    return LoadFileScheduling(config, log) if config.getoption("dist") == "load" else None
+    scheduling = LoadFileScheduling(config, log)
+    scheduling._split_scope = unit_of  # the one method in which xdist's schedulers of this kind differ
+    return scheduling
+
+
+def unit_of(nodeid: str) -> str:
+    """Return what one worker gets as a whole: the test's file, or all files that use hypothesis.
+
+    hypothesis takes 3 s of processor time to begin, in each process anew.
+    """
+    file = nodeid.partition("::")[0]
+    return "hypothesis" if uses_hypothesis(file) else file
+
+
+@functools.cache
+def uses_hypothesis(file: str) -> bool:
+    """Say whether *file*, relative to the root folder, imports hypothesis."""
+    return "\nfrom hypothesis import" in (HERE.parent / file).read_text(encoding="utf-8")
 
 
 def put_slow_files_first(items: list[pytest.Item]) -> None:
