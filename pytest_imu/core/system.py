@@ -38,6 +38,9 @@ class System:
     # From the C module under os: a plugin may have replaced it before we came.
     getpid: Callable[[], int] = importlib.import_module(os.name).getpid
     collect = gc.collect
+    freeze = gc.freeze
+    unfreeze = gc.unfreeze
+    get_freeze_count = gc.get_freeze_count
     perf_counter_ns = time.perf_counter_ns
     WALL_AHEAD_NS = time.time_ns() - time.perf_counter_ns()
     """How far the wall clock is ahead of that one, told once: tests set the wall clock."""

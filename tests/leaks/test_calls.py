@@ -552,7 +552,8 @@ def test_mocks_of_a_test_reach_no_count(pytester: pytest.Pytester) -> None:
 
         @pytest.fixture
         def broken():
-            names = ("os.listdir", "os.read", "gc.collect", "gc.get_objects", "threading.active_count")
+            names = ("os.listdir", "os.read", "gc.get_objects", "threading.active_count", "gc.collect")
+            names += ("gc.freeze", "gc.unfreeze", "gc.get_freeze_count")
             patches = [mock.patch(name, side_effect=AssertionError) for name in names]
             patches += [mock.patch("sys.getallocatedblocks", side_effect=AssertionError)]
             for patch in patches:

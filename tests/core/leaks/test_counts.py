@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 from collections.abc import Callable
@@ -26,31 +27,42 @@ needs_block_bytes = pytest.mark.skipif(
 Counted = Callable[[Callable[[], object]], Growth]
 
 
+def grown(call: Callable[[], object]) -> dict[str, Any]:
+    """Return what calls grow, in its plain form."""
+    growth_of(lambda: None, calls=CALLS, warmup=0, limit_kib=1000)  # the first counts fill caches
+    for _ in range(CALLS):
+        call()
+    return growth_of(call, calls=CALLS, warmup=CALLS, limit_kib=1000).to_dict()
+
+
 @pytest.fixture
 def counted(in_fork: Callable[[Callable[[], object]], Any]) -> Counted:
     """Return what calls grow in a forked child: it has no other thread, which may free what it kept."""
+    return lambda call: Growth.from_dict(in_fork(lambda: grown(call)))
 
-    def grown(call: Callable[[], object]) -> dict[str, Any]:
-        growth_of(call, calls=CALLS, warmup=0, limit_kib=1000)  # a process's first counts fill caches
-        return growth_of(call, calls=CALLS, warmup=CALLS, limit_kib=1000).to_dict()
 
-    def count(call: Callable[[], object]) -> Growth:
-        return Growth.from_dict(in_fork(lambda: grown(call)))
+@pytest.fixture
+def counted_quickly(in_fork: Callable[[Callable[[], object]], Any]) -> Counted:
+    """Return the same with few full collections: no object of this suite stands aside."""
 
-    return count
+    def thawed(call: Callable[[], object]) -> dict[str, Any]:
+        gc.unfreeze()
+        return grown(call)
+
+    return lambda call: Growth.from_dict(in_fork(lambda: thawed(call)))
 
 
 @pytest.mark.needs_mallinfo2
 @needs_block_bytes
 @pytest.mark.needs_fork
-def test_nothing_is_nothing(counted: Counted) -> None:
+def test_nothing_is_nothing(counted_quickly: Counted) -> None:
     """Code that keeps nothing grows nothing: no block, no byte. Garbage in a circle is none."""
 
     def call() -> None:
         circle: list[object] = [bytearray(5000)]
         circle.append(circle)
 
-    found = counted(call)
+    found = counted_quickly(call)
     assert (0,) * CALLS == found.blocks == found.block_bytes == found.c_bytes
     assert (0,) * CALLS == found.descriptors == found.threads
 
@@ -83,6 +95,118 @@ def test_bytes_of_c_are_exact(counted: Counted) -> None:
     large = counted(lambda: kept.append(bytearray(2**23)))
     assert large.c_bytes is not None
     assert min(large.c_bytes) >= 2**23
+
+
+@pytest.mark.needs_fork
+@pytest.mark.parametrize(
+    ("kept", "expected"), [([], 1), ([None] * CALLS, 1 + CALLS)], ids=["nothing grows", "it grows"]
+)
+def test_full_collections_are_few(
+    in_fork: Callable[[Callable[[], object]], Any], kept: list[object], expected: int
+) -> None:
+    """All garbage is collected before the first call, and after each once something has grown."""
+    grows = bool(kept)
+    places = iter(range(len(kept)))
+    full: list[int] = [0]
+
+    def call() -> None:
+        circle: list[object] = [bytearray(5000)]
+        circle.append(circle)
+        if grows:
+            kept[next(places)] = object()
+
+    def note(phase: str, about: dict[str, int]) -> None:
+        full[0] += phase == "stop" and about["generation"] == 2 and not gc.get_freeze_count()
+
+    def collections() -> int:
+        growth_of(
+            lambda: None, calls=CALLS, warmup=0, limit_kib=1000
+        )  # a process's first counts fill caches
+        gc.unfreeze()
+        gc.disable()
+        gc.callbacks.append(note)
+        found = growth_of(call, calls=CALLS, warmup=0, limit_kib=1000)
+        assert (grows,) * CALLS == found.blocks
+        return full[0]
+
+    assert expected == in_fork(collections)
+
+
+@needs_block_bytes
+@pytest.mark.needs_fork
+def test_old_garbage_is_none_of_it(counted: Counted) -> None:
+    """What only the call before has kept, in a circle, is old by then, and is collected all the same."""
+    kept: list[object] = [None]
+
+    def call() -> None:
+        circle: list[object] = [bytearray(5000)]
+        circle.append(circle)
+        kept[0] = circle
+
+    found = counted(call)
+    assert (0,) * CALLS == found.blocks == found.block_bytes
+    assert 0 == found.grew(0)
+
+
+@needs_block_bytes
+@pytest.mark.needs_fork
+def test_growth_beside_what_comes_and_goes(counted_quickly: Counted) -> None:
+    """A chain of circles grows with each call, and is dropped in every fourth; 400 bytes stay."""
+    chain: list[object] = []
+    kept: list[object] = [None] * 100
+    places = iter(range(100))
+
+    def call() -> None:
+        place = next(places)
+        kept[place] = bytes(400)
+        if place % 4:
+            circle: list[object] = [chain[:], bytes(100)]
+            circle.append(circle)
+            chain[:] = [circle]
+        else:
+            chain.clear()
+
+    found = counted_quickly(call)
+    assert min(found.blocks) < 0
+    assert found.grew(0)
+
+
+@needs_block_bytes
+@pytest.mark.needs_fork
+def test_growth_that_begins_late(counted_quickly: Counted) -> None:
+    """The calls before it are warm-ups too: what they dropped may not have been collected."""
+    kept: list[object] = [None] * 100
+    places = iter(range(100))
+
+    def call() -> None:
+        place = next(places)
+        if place > CALLS:
+            kept[place] = object()
+
+    found = counted_quickly(call)
+    assert (CALLS + 2, (1,) * CALLS) == (found.warmup, found.blocks)
+
+
+@needs_block_bytes
+@pytest.mark.needs_fork
+def test_what_a_finalizer_keeps(counted: Counted) -> None:
+    """It is there after the call, and what else the finalizer made is not, from the first call on."""
+    kept: list[object] = [None] * 100
+    places = iter(range(100))
+
+    class Keeping:
+        def __init__(self) -> None:
+            self.circle = self
+
+        def __del__(self) -> None:
+            kept[next(places)] = object()
+            circle: list[object] = []
+            circle.append(circle)
+
+    def call() -> None:
+        Keeping()
+
+    assert (1,) * CALLS == counted(call).blocks
 
 
 @pytest.mark.needs_mallinfo2
