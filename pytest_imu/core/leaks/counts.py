@@ -79,10 +79,9 @@ def clear_free_lists() -> bool:
     """Let Python free what it keeps for new tuples, floats and the like; return whether it did.
 
     Only a full collection does that. It takes no time while all objects stand aside; where a test has
-    put some there, nothing is done, since they would come back. (Python 3.12 puts all immortal objects
-    there by itself, so that each count is full.)
+    put some there, nothing is done, since they would come back.
     """
-    if System.get_freeze_count():
+    if System.get_freeze_count() > System.ALWAYS_FROZEN:
         return False
     System.freeze()
     System.collect()
