@@ -210,7 +210,8 @@ def test_thread() -> None:
 
     profile = profiled(wait)
     assert_cost(line(profile, "mine = block(3)"), kept=3, peak=3)
-    assert max(one.peak_bytes for one in profile.lines) // MIB == 3 * BLOCK_MIB
+    waiting = max(one.peak_bytes for one in profile.lines if one.text.startswith("thread."))
+    assert abs(waiting / MIB - 3 * BLOCK_MIB) <= BOUND_MIB
 
 
 def test_list_of_ints_and_three_levels() -> None:
