@@ -84,8 +84,10 @@ def clear_free_lists() -> bool:
     if System.get_freeze_count() > System.ALWAYS_FROZEN:
         return False
     System.freeze()
-    System.collect()
-    System.unfreeze()
+    try:
+        System.collect()
+    finally:  # Ctrl-C may come
+        System.unfreeze()
     return True
 
 

@@ -124,9 +124,7 @@ def test_full_collections_are_few(
         )
 
     def collections() -> int:
-        growth_of(
-            lambda: None, calls=CALLS, warmup=0, limit_kib=1000
-        )  # a process's first counts fill caches
+        warm_up()
         gc.unfreeze()
         gc.disable()
         gc.callbacks.append(note)
